@@ -1,0 +1,37 @@
+"""xlner: named-entity taggers for languages without labels.
+
+`import xlner` is cheap: the five public names are loaded when they are first used (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xlner.recipe import load_recipe as load_recipe
+    from xlner.tagger import Tagger as Tagger
+    from xlner.tagger import load_tagger as load_tagger
+    from xlner.training.distillation import distill as distill
+    from xlner.training.teacher import train_teacher as train_teacher
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load_tagger": "xlner.tagger",
+    "Tagger": "xlner.tagger",
+    "train_teacher": "xlner.training.teacher",
+    "distill": "xlner.training.distillation",
+    "load_recipe": "xlner.recipe",
+}
+__all__ = ["Tagger", "distill", "load_recipe", "load_tagger", "train_teacher"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module it lives in."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xlner' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return [*__all__, "__version__"]

@@ -1,0 +1,170 @@
+"""Words to subword pieces and back, for any fast tokenizer.
+
+A sentence becomes one or more windows, none longer than the encoder takes. Windows overlap, so that a word near
+an edge is seen with context, yet each word is *decided* by exactly one of them: the one that lists it. Only the
+first piece of a word carries meaning; where it stands is all that later stages ask (`word_mask`).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from xlner.errors import ModelError
+
+# Longest piece sequence used when a tokenizer states no limit of its own (they then give a number near 1e30).
+FALLBACK_LENGTH = 512
+# Words of context that a window shows beyond those it decides, where a sentence needs several windows.
+CONTEXT_RATIO = 0.25
+
+
+class Window(NamedTuple):
+    """Piece ids of one window, and the words it decides.
+
+    `word_positions` are the places of those words' first pieces in `piece_ids`; `word_numbers` are their places
+    in the sentence, rising. Words that tokenise to nothing are in no window.
+    """
+
+    sentence: int
+    piece_ids: NDArray[np.int32]
+    word_positions: NDArray[np.int32]
+    word_numbers: NDArray[np.int32]
+
+
+class WordEncoder:
+    """A fast tokenizer, its special pieces and the length limit, ready to encode sentences of words."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> None:
+        """Learn the special pieces by encoding a word with and without them.
+
+        Args:
+            tokenizer: Any fast tokenizer.
+            max_length: Pieces a window may hold, special pieces included; None means the tokenizer's limit.
+
+        Raises:
+            ModelError: If the tokenizer is not fast, or the limit leaves no room for words.
+        """
+        if not tokenizer.is_fast:
+            raise ModelError(f"{type(tokenizer).__name__} is no fast tokenizer; xlner needs word boundaries from one")
+        self.tokenizer = tokenizer
+        limit = int(tokenizer.model_max_length)
+        known_limit = limit if limit < 1_000_000 else FALLBACK_LENGTH
+        self.max_length = min(max_length or known_limit, known_limit)
+        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+        full = tokenizer("a")["input_ids"]
+        before = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+        self.prefix: list[int] = full[:before]
+        self.suffix: list[int] = full[before + len(bare) :]
+        self.pad_id = int(tokenizer.pad_token_id or 0)
+        self.room = self.max_length - len(self.prefix) - len(self.suffix)
+        if self.room < 4:
+            raise ModelError(f"max_length is {self.max_length}; it must leave room for 4 pieces beside the special ones")
+
+    def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
+        """The windows of some sentences, in order; their `sentence` counts from `first_sentence`.
+
+        A sentence without any visible word gives no window. A word of more pieces than a window holds keeps its
+        first ones.
+        """
+        kept = [(number, list(words)) for number, words in enumerate(sentences, first_sentence) if len(words)]
+        if not kept:
+            return
+        encoded = self.tokenizer(
+            [[_encodable(word) for word in words] for _, words in kept],
+            is_split_into_words=True,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        for row, (number, _) in enumerate(kept):
+            yield from self._windows(number, encoded["input_ids"][row], encoded.word_ids(row))
+
+    def _windows(self, sentence: int, pieces: list[int], word_of_piece: list[int | None]) -> Iterator[Window]:
+        ids = np.asarray(pieces, dtype=np.int32)
+        owners = np.asarray([-1 if word is None else word for word in word_of_piece], dtype=np.int32)
+        starts = np.flatnonzero(np.diff(owners, prepend=-1) * (owners >= 0)).astype(np.int32)
+        if not len(starts):
+            return
+        numbers = owners[starts]
+        if len(ids) <= self.room:
+            yield self._window(sentence, ids, starts, numbers)
+            return
+        lengths = np.minimum(np.diff(starts, append=len(ids)), self.room)
+        for shown, decided in plan_windows(lengths.tolist(), self.room):
+            chunks = [ids[starts[word] : starts[word] + lengths[word]] for word in shown]
+            offsets = np.asarray(list(accumulate((len(chunk) for chunk in chunks), initial=0)), dtype=np.int32)
+            first = decided.start - shown.start
+            yield self._window(
+                sentence,
+                np.concatenate(chunks),
+                offsets[first : first + len(decided)],
+                numbers[decided.start : decided.stop],
+            )
+
+    def _window(
+        self, sentence: int, ids: NDArray[np.int32], starts: NDArray[np.int32], numbers: NDArray[np.int32]
+    ) -> Window:
+        pieces = np.concatenate([self.prefix, ids, self.suffix]).astype(np.int32)
+        return Window(sentence, pieces, starts + np.int32(len(self.prefix)), numbers)
+
+
+def plan_windows(lengths: Sequence[int], room: int) -> Iterator[tuple[range, range]]:
+    """Cut a long sentence: the words that each window shows, and among them those that it decides.
+
+    The decided ranges follow one another and cover every word once; at an inner edge a window shows up to
+    `CONTEXT_RATIO` of its room beyond what it decides.
+
+    Args:
+        lengths: Pieces of each word, each between 1 and `room`.
+        room: Pieces that a window holds beside the special ones.
+    """
+    ends = [0, *accumulate(lengths)]
+    n_words = len(lengths)
+    context = int(room * CONTEXT_RATIO)
+    decided_from = shown_from = 0
+    while decided_from < n_words:
+        shown_to = decided_from + 1
+        while shown_to < n_words and ends[shown_to + 1] - ends[shown_from] <= room:
+            shown_to += 1
+        if ends[shown_to] - ends[shown_from] > room:
+            # The context on the left leaves no room for this word: go on without context.
+            shown_from = decided_from
+            continue
+        decided_to = shown_to
+        if shown_to < n_words:
+            while decided_to > decided_from + 1 and ends[shown_to] - ends[decided_to] < context:
+                decided_to -= 1
+        yield range(shown_from, shown_to), range(decided_from, decided_to)
+        shown_from = decided_from = decided_to
+        while shown_from > 0 and ends[decided_from] - ends[shown_from - 1] <= context:
+            shown_from -= 1
+
+
+def _encodable(word: str) -> str:
+    """The word itself; lone surrogates, which no tokenizer takes, become U+FFFD."""
+    return word.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _has_surrogate(word) else word
+
+
+def _has_surrogate(word: str) -> bool:
+    return not word.isascii() and any("\ud800" <= char <= "\udfff" for char in word)
+
+
+def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+    """The fast tokenizer of a model folder or hub name, SentencePiece-only encoders included.
+
+    Raises:
+        ModelError: If there is none; the message says whether a folder or a hub name was tried.
+    """
+    looks_local = Path(name_or_path).is_dir()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as problem:
+        place = "folder" if looks_local else "hub name (no such folder here)"
+        first_line = str(problem).strip().splitlines()[0]
+        raise ModelError(f"{name_or_path}: no tokenizer in this {place}: {first_line}") from problem
+    return tokenizer

@@ -1,0 +1,45 @@
+"""Windows to padded tensors, and the order in which they come.
+
+Shapes: B windows, P pieces, C tags, Q word pairs. `word_mask` is True on the first piece of each word that the
+window decides; it is the only mask of meaning. `attention_mask` merely hides padding.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xlner.data.alignment import Window
+
+
+class TokenBatch(NamedTuple):
+    """Padded windows: `input_ids`, `attention_mask`, `word_mask`, each (B, P)."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    word_mask: Tensor
+
+
+def collate(windows: Sequence[Window], pad_id: int) -> TokenBatch:
+    """Pad windows to the longest of them."""
+    lengths = np.asarray([len(window.piece_ids) for window in windows])
+    width = int(lengths.max())
+    attention = np.arange(width)[None, :] < lengths[:, None]
+    input_ids = np.full((len(windows), width), pad_id, dtype=np.int64)
+    input_ids[attention] = np.concatenate([window.piece_ids for window in windows])
+    word_mask = np.zeros((len(windows), width), dtype=bool)
+    for row, window in enumerate(windows):
+        word_mask[row, window.word_positions] = True
+    return TokenBatch(torch.from_numpy(input_ids), torch.from_numpy(attention), torch.from_numpy(word_mask))
+
+
+def length_order(lengths: Sequence[int] | NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Batches of like length, longest first, for passes in which the order does not matter.
+
+    The longest batch comes first, so that memory that does not suffice is noticed at once.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

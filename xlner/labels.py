@@ -1,0 +1,122 @@
+"""Label sets and tag sequences: which tags there are, and which entities a sequence of tags means.
+
+Inside xlner tags are IOB2 (`B-PER`, `I-PER`, `O`). Corpora in IOB1 are turned into IOB2 when they are read.
+Spans are half-open and count words.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from xlner.errors import LabelError
+
+OUTSIDE = "O"
+
+
+class Span(NamedTuple):
+    """An entity in words: words `start` to `end`, the last one excluded."""
+
+    label: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The tags that a model knows, in the order of its output; a tag's id is its place in `tags`."""
+
+    tags: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be decoded later."""
+        if OUTSIDE not in self.tags:
+            raise LabelError(f"a label set needs the tag O; found {', '.join(self.tags) or 'no tags'}")
+        if len(set(self.tags)) != len(self.tags):
+            raise LabelError(f"each tag must stand once in a label set; found {', '.join(self.tags)}")
+        for tag in self.tags:
+            split_tag(tag)
+
+    @classmethod
+    def of_types(cls, types: Iterable[str]) -> "LabelSet":
+        """`O`, then B and I of each type, the types in alphabetical order: same corpus, same ids."""
+        return cls((OUTSIDE, *(f"{prefix}-{name}" for name in sorted(set(types)) for prefix in "BI")))
+
+    @classmethod
+    def of_model(cls, id2label: Mapping[int, str]) -> "LabelSet":
+        """The tags of a Hugging Face configuration, in the order of their ids."""
+        return cls(tuple(id2label[index] for index in sorted(id2label)))
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The entity types, in alphabetical order."""
+        return tuple(sorted({split_tag(tag)[1] for tag in self.tags} - {""}))
+
+    @property
+    def outside_id(self) -> int:
+        """The id of `O`."""
+        return self.tags.index(OUTSIDE)
+
+    def ids(self, tags: Iterable[str]) -> list[int]:
+        """The ids of tags, by name.
+
+        Raises:
+            LabelError: If a tag is not of this set; the message names the nearest known one.
+        """
+        table = {tag: index for index, tag in enumerate(self.tags)}
+        try:
+            return [table[tag] for tag in tags]
+        except KeyError as unknown:
+            tag = str(unknown.args[0])
+            near = get_close_matches(tag, self.tags, n=1)
+            raise LabelError(
+                f"unknown tag {tag!r}; known: {', '.join(self.tags)}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            ) from None
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """`B-PER` into prefix `B` and type `PER`; `O` into `O` and the empty type.
+
+    Raises:
+        LabelError: If the tag is neither `O` nor `B-TYPE` nor `I-TYPE`.
+    """
+    if tag == OUTSIDE:
+        return OUTSIDE, ""
+    prefix, dash, name = tag.partition("-")
+    if prefix not in ("B", "I") or not dash or not name:
+        raise LabelError(f"found tag {tag!r}; expected O, B-TYPE or I-TYPE")
+    return prefix, name
+
+
+def spans_of(tags: Sequence[str]) -> list[Span]:
+    """The entities that a sequence of tags means, read as seqeval and conlleval read it.
+
+    An `I-X` that does not continue an entity of type X begins one, so the function takes IOB1, IOB2 and
+    whatever a model puts out.
+
+    Source: Tjong Kim Sang and De Meulder 2003, the conlleval script; seqeval 1.2.2 `get_entities`.
+    """
+    spans: list[Span] = []
+    start, current = 0, ""
+    for position, tag in enumerate((*tags, OUTSIDE)):
+        prefix, name = split_tag(tag)
+        if current and (prefix != "I" or name != current):
+            spans.append(Span(current, start, position))
+            current = ""
+        if name and not current:
+            start, current = position, name
+    return spans
+
+
+def tags_of(spans: Iterable[Span], n_words: int) -> tuple[str, ...]:
+    """The IOB2 tags of entities that do not overlap: the inverse of `spans_of`."""
+    tags = [OUTSIDE] * n_words
+    for label, start, end in spans:
+        tags[start:end] = [f"B-{label}", *[f"I-{label}"] * (end - start - 1)]
+    return tuple(tags)
+
+
+def to_iob2(tags: Sequence[str]) -> tuple[str, ...]:
+    """IOB1, IOB2 or a broken sequence as clean IOB2; the entities stay those of `spans_of`."""
+    return tags_of(spans_of(tags), len(tags))

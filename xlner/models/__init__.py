@@ -1,0 +1,1 @@
+"""Networks: tensors in, tensors out. Knows no corpus and no batch record."""

@@ -1,0 +1,96 @@
+"""The model folder: a plain Hugging Face token classifier, and beside it what only xlner needs.
+
+`config.json`, `model.safetensors` and the tokenizer open in transformers as they are. `xlner.json` holds the
+settings below, `similarity.safetensors` the similarity head.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerBase
+
+from xlner.errors import ModelError
+from xlner.models.encoder import load_recognizer
+from xlner.models.heads import SIMILARITIES
+from xlner.models.joint import JointModel
+
+SETTINGS_FILE = "xlner.json"
+SIMILARITY_FILE = "similarity.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a tagger must know beyond the Hugging Face files.
+
+    `max_length` counts pieces, special ones included; 0 means the tokenizer's own limit. An empty `similarity`
+    means that there is no such head.
+    """
+
+    word_splitter: str = "unicode"
+    max_length: int = 0
+    language: str = ""
+    similarity: str = ""
+    projection_size: int = 0
+
+
+def read_settings(folder: str) -> ModelSettings:
+    """The settings of a model folder; the defaults for a folder that xlner did not write.
+
+    Raises:
+        ModelError: If the settings file is damaged or has unknown keys.
+    """
+    path = Path(folder) / SETTINGS_FILE
+    if not path.is_file():
+        return ModelSettings()
+    try:
+        return ModelSettings(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as problem:
+        raise ModelError(f"{path}: expected the settings of an xlner model, found: {problem}") from problem
+
+
+def load_joint_model(folder: str) -> JointModel:
+    """A trained teacher or student, with its similarity head where it has one."""
+    settings = read_settings(folder)
+    recognizer, _ = load_recognizer(folder)
+    if not settings.similarity:
+        return JointModel(recognizer, None)
+    head = SIMILARITIES[settings.similarity](recognizer.config.hidden_size, settings.projection_size)
+    try:
+        head.load_state_dict(load_file(Path(folder) / SIMILARITY_FILE))
+    except (OSError, RuntimeError, SafetensorError) as problem:
+        raise ModelError(f"{folder}: the similarity head could not be loaded: {problem}") from problem
+    return JointModel(recognizer, head)
+
+
+def save_model(folder: Path, model: JointModel, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings) -> None:
+    """Write the model folder; an existing one is replaced only once the new one is whole."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    _remove_flat(unfinished)
+    unfinished.mkdir(parents=True)
+    model.recognizer.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    if model.similarity is not None and (state := model.similarity.state_dict()):
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished / SIMILARITY_FILE)
+    (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in unfinished.iterdir():
+        path.chmod(0o666 & ~umask)  # safetensors writes 0600 whatever the umask; other users could not read it
+    replaced = folder.with_name(f".{folder.name}.replaced")
+    _remove_flat(replaced)
+    if folder.exists():
+        folder.rename(replaced)
+    unfinished.rename(folder)
+    _remove_flat(replaced)
+
+
+def _remove_flat(folder: Path) -> None:
+    """Remove a folder of plain files that `save_model` itself made; deeper ones are left, with an error."""
+    if folder.exists():
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()

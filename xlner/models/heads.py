@@ -1,0 +1,61 @@
+"""Similarity heads: do two words carry the same tag?
+
+A head projects hidden states onto unit vectors and scores two of them. Soft labels store the projection, so it is
+small. Shapes: D hidden width, E projection width, Q word pairs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CalibratedSimilarity(nn.Module):
+    """`sigma(a cos(u, v) + b)` of a learned projection, a and b learned.
+
+    Unlike the plain cosine it can reach 0 and 1, so that a perfect pair costs nothing.
+    """
+
+    # Starting with a steep curve around cos = 0.5, since hidden states of an encoder all point roughly one way.
+    START_SCALE = 8.0
+    START_OFFSET = -4.0
+
+    def __init__(self, hidden_size: int, projection_size: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(hidden_size, projection_size, bias=False)
+        self.scale = nn.Parameter(torch.tensor(self.START_SCALE))
+        self.offset = nn.Parameter(torch.tensor(self.START_OFFSET))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., D) to unit vectors (..., E), float32."""
+        return F.normalize(self.projection(hidden).float(), dim=-1)
+
+    def score(self, first: Tensor, second: Tensor) -> Tensor:
+        """Logits (Q,) that two words of equal tag are shown, from unit vectors (Q, E)."""
+        return self.scale * (first * second).sum(dim=-1) + self.offset
+
+
+class CosineSimilarity(nn.Module):
+    """`sigma(cos(h_i, h_j))` of the hidden states themselves, as published; it stays within [0.269, 0.731].
+
+    Source: Li et al. 2022 (2022.acl-long.14), the similarity evaluator.
+    """
+
+    def __init__(self, hidden_size: int, projection_size: int) -> None:
+        super().__init__()
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., D) to unit vectors (..., D), float32."""
+        return F.normalize(hidden.float(), dim=-1)
+
+    def score(self, first: Tensor, second: Tensor) -> Tensor:
+        """Logits (Q,): the cosine of unit vectors (Q, D)."""
+        return (first * second).sum(dim=-1)
+
+
+SimilarityHead = CalibratedSimilarity | CosineSimilarity
+
+# A new similarity is one class above and one line here; recipes name it by its key.
+SIMILARITIES: dict[str, type[CalibratedSimilarity] | type[CosineSimilarity]] = {
+    "calibrated": CalibratedSimilarity,
+    "cosine": CosineSimilarity,
+}
