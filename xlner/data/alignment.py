@@ -5,6 +5,8 @@ an edge is seen with context, yet each word is *decided* by exactly one of them:
 first piece of a word carries meaning; where it stands is all that later stages ask (`word_mask`).
 """
 
+import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from xlner.errors import ModelError
@@ -63,6 +66,12 @@ class WordEncoder:
         self.room = self.max_length - len(self.prefix) - len(self.suffix)
         if self.room < 4:
             raise ModelError(f"max_length is {self.max_length}; it must leave room for 4 pieces beside the special ones")
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of all that decides which pieces words become."""
+        content = f"{self.tokenizer.backend_tokenizer.to_str()}{self.prefix}{self.suffix}{self.max_length}"
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
         """The windows of some sentences, in order; their `sentence` counts from `first_sentence`.
@@ -126,21 +135,21 @@ def plan_windows(lengths: Sequence[int], room: int) -> Iterator[tuple[range, ran
     ends = [0, *accumulate(lengths)]
     n_words = len(lengths)
     context = int(room * CONTEXT_RATIO)
-    decided_from = shown_from = 0
+    decided_from = shown_from = seen_to = 0
     while decided_from < n_words:
-        shown_to = decided_from + 1
-        while shown_to < n_words and ends[shown_to + 1] - ends[shown_from] <= room:
-            shown_to += 1
-        if ends[shown_to] - ends[shown_from] > room:
-            # The context on the left leaves no room for this word: go on without context.
+        shown_to = bisect_right(ends, ends[shown_from] + room) - 1
+        if shown_to <= seen_to:
+            # The context on the left leaves no room for the next word: go on without context.
             shown_from = decided_from
-            continue
+            shown_to = bisect_right(ends, ends[shown_from] + room) - 1
         decided_to = shown_to
-        if shown_to < n_words:
-            while decided_to > decided_from + 1 and ends[shown_to] - ends[decided_to] < context:
+        # To leave words to the next window helps only if that can show a word more.
+        if shown_to < n_words and ends[shown_to + 1] - ends[shown_to] <= room - context:
+            while decided_to > decided_from + 1 and ends[shown_to] - ends[decided_to - 1] <= context:
                 decided_to -= 1
         yield range(shown_from, shown_to), range(decided_from, decided_to)
         shown_from = decided_from = decided_to
+        seen_to = shown_to
         while shown_from > 0 and ends[decided_from] - ends[shown_from - 1] <= context:
             shown_from -= 1
 
@@ -167,4 +176,8 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
         place = "folder" if looks_local else "hub name (no such folder here)"
         first_line = str(problem).strip().splitlines()[0]
         raise ModelError(f"{name_or_path}: no tokenizer in this {place}: {first_line}") from problem
+    splitter = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
+    if isinstance(splitter, ByteLevel):
+        # RoBERTa's pieces tell the start of a word by the space before it, which lists of words do not have.
+        splitter.add_prefix_space = True
     return tokenizer

@@ -24,11 +24,15 @@ def load_recognizer(folder: str) -> tuple[PreTrainedModel, LabelSet]:
         ModelError: If there is no such model, it has no usable labels, or it asks for what is refused.
     """
     config = _checked_config(folder)
-    names = [str(name) for name in config.id2label.values()]
+    names = [str(name) for name in (config.id2label or {}).values()]
     if all(name.startswith("LABEL_") for name in names):
         raise ModelError(f"{folder}: its labels are {', '.join(names)}; this is an encoder or an unnamed head, no tagger")
-    labels = LabelSet.of_model(config.id2label)
-    return _load(folder, config), labels
+    return _load(folder, config), labels_of(config)
+
+
+def labels_of(config: PretrainedConfig) -> LabelSet:
+    """The label set of a model's configuration."""
+    return LabelSet.of_model({int(index): str(name) for index, name in (config.id2label or {}).items()})
 
 
 def new_recognizer(encoder: str, labels: LabelSet) -> PreTrainedModel:
@@ -43,28 +47,47 @@ def new_recognizer(encoder: str, labels: LabelSet) -> PreTrainedModel:
     return _load(encoder, config)
 
 
-def freeze_lowest(model: PreTrainedModel, n_layers: int) -> None:
-    """Freeze the embeddings and the `n_layers` lowest layers.
+def longest_input(model: PreTrainedModel) -> int | None:
+    """Pieces, special ones included, that the encoder has positions for; None if it states no limit.
+
+    Asked from the table of positions itself: tokenizers often state no limit, and RoBERTa's configuration counts
+    positions that padding takes.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
+def freeze(model: PreTrainedModel, what: str) -> None:
+    """Keep the lowest part of the encoder as it is.
+
+    Args:
+        model: A recognizer.
+        what: `none`, `embeddings`, or `embeddings+N` for the N lowest layers too.
 
     Raises:
-        ModelError: If the encoder has no stack of layers that can be found, or fewer layers than asked.
+        ModelError: If no stack of layers can be found, or it has fewer layers than asked.
     """
+    if what == "none":
+        return
     body: Any = model.base_model
-    stack = max(
-        (module for module in body.modules() if isinstance(module, torch.nn.ModuleList)), key=len, default=None
-    )
-    if stack is None or len(stack) < n_layers:
-        found = "no stack of layers" if stack is None else f"{len(stack)} layers"
-        raise ModelError(f"freeze_layers is {n_layers}; {type(body).__name__} has {found}")
     # Word embeddings by the library's own accessor; positions and norm, where they have a block of their own, with it.
-    embeddings = [model.get_input_embeddings(), *(m for name, m in body.named_children() if name == "embeddings")]
-    for module in (*embeddings, *stack[:n_layers]):
+    frozen = [model.get_input_embeddings(), *(child for name, child in body.named_children() if name == "embeddings")]
+    n_layers = int(what.partition("+")[2] or 0)
+    if n_layers:
+        stacks = [module for module in body.modules() if isinstance(module, torch.nn.ModuleList)]
+        layers = max(stacks, key=len, default=torch.nn.ModuleList())
+        if len(layers) < n_layers:
+            raise ModelError(f"optimization.freeze is {what}; {type(body).__name__} has {len(layers)} layers")
+        frozen += layers[:n_layers]
+    for module in frozen:
         module.requires_grad_(False)
 
 
 def _load(name: str, config: PretrainedConfig) -> PreTrainedModel:
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # the load report calls a fresh head a problem; here it is the plan
+    transformers_logging.set_verbosity(transformers_logging.ERROR)  # the load report calls a fresh head a problem; here it is the plan
     try:
         model: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
             name, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True

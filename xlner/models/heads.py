@@ -24,6 +24,11 @@ class CalibratedSimilarity(nn.Module):
         self.projection = nn.Linear(hidden_size, projection_size, bias=False)
         self.scale = nn.Parameter(torch.tensor(self.START_SCALE))
         self.offset = nn.Parameter(torch.tensor(self.START_OFFSET))
+        self.size = projection_size
+
+    def curve(self) -> tuple[float, float]:
+        """Scale and offset that turn a cosine into a logit."""
+        return float(self.scale.detach()), float(self.offset.detach())
 
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., D) to unit vectors (..., E), float32."""
@@ -42,6 +47,11 @@ class CosineSimilarity(nn.Module):
 
     def __init__(self, hidden_size: int, projection_size: int) -> None:
         super().__init__()
+        self.size = hidden_size
+
+    def curve(self) -> tuple[float, float]:
+        """Scale and offset that turn a cosine into a logit."""
+        return 1.0, 0.0
 
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., D) to unit vectors (..., D), float32."""

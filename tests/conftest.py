@@ -1,0 +1,177 @@
+"""What tests share: real corpora, and tiny models with tokenizers of every kind, made in memory."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForTokenClassification,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaForTokenClassification,
+)
+
+from xlner.labels import LabelSet
+from xlner.models.folder import ModelSettings, save_model
+from xlner.models.heads import SIMILARITIES
+from xlner.models.joint import JointModel
+
+REPOSITORY = Path(__file__).parent.parent
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzäöüßé0123456789"
+SIGNS = ".,;:!?'-()\"北京大学"
+LABELS = LabelSet.of_types(["LOC", "ORG", "PER"])
+SENTENCES = [
+    "Angela Merkel besuchte Kiel .",
+    "Die Siemens AG sitzt in München .",
+    "In Berlin sprach Anna O'Brien mit der Zeitung .",
+    "Ein ganz gewöhnlicher Satz ohne Namen ist dies hier .",
+    "Der Fluss fließt durch Köln und Bonn nach Norden .",
+]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real corpora: XLNER_SHARED, or `shared` beside the repository."""
+    folder = Path(os.environ.get("XLNER_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real corpora at {folder}; set XLNER_SHARED to their folder")
+    return folder
+
+
+def word_piece_tokenizer() -> PreTrainedTokenizerBase:
+    """Like mBERT's: WordPiece, cased, of letters and a few words; what it does not know becomes [UNK]."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = LETTERS + LETTERS.upper().replace("SS", "")
+    words = ["Angela", "Mer", "##kel", "Ki", "##el", "und", "die", "Ber", "##lin"]
+    pieces = [*special, *letters, *SIGNS, *(f"##{letter}" for letter in letters), *words]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=False)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=64,
+        **{f"{name}_token": piece for name, piece in names.items()},
+    )
+
+
+def unigram_tokenizer() -> PreTrainedTokenizerBase:
+    """Like XLM-R's: Unigram pieces, a word's first one marked with an underline; states no length limit."""
+    letters = LETTERS + LETTERS.upper().replace("SS", "") + SIGNS
+    words = ["▁Angela", "▁Mer", "kel", "▁Ki", "el", "▁und", "▁die", "▁Ber", "lin"]
+    scores = [(piece, -3.0) for piece in dict.fromkeys(["▁", *letters, *(f"▁{letter}" for letter in letters)])]
+    vocabulary = [*((name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")), *scores]
+    vocabulary += [(word, -2.0) for word in words] + [("<mask>", 0.0)]
+    backend = Tokenizer(models.Unigram(vocabulary, unk_id=3, byte_fallback=False))
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC()])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    backend.decoder = decoders.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+    )
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerBase:
+    """Like RoBERTa's: byte-level BPE, a word's first piece marked by the space before it."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: number for number, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *alphabet, "<mask>"])}
+    backend = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
+
+
+# Each kind of tokenizer that encoders come with.
+TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
+    "word_piece": word_piece_tokenizer,
+    "unigram": unigram_tokenizer,
+    "byte_level": byte_level_tokenizer,
+}
+
+
+def tiny_model(tokenizer: PreTrainedTokenizerBase, *, kind: str = "bert", similarity: str = "") -> JointModel:
+    """A random network of two layers, always the same; its weights are large, so that its tags vary."""
+    torch.manual_seed(7)
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "initializer_range": 0.5,
+        "pad_token_id": tokenizer.pad_token_id,
+        "id2label": dict(enumerate(LABELS.tags)),
+        "label2id": {tag: number for number, tag in enumerate(LABELS.tags)},
+    }
+    if kind == "bert":
+        recognizer = BertForTokenClassification(BertConfig(max_position_embeddings=64, **sizes))
+    else:
+        # Positions 0 and 1 are padding's: 66 positions take 64 pieces.
+        recognizer = XLMRobertaForTokenClassification(XLMRobertaConfig(max_position_embeddings=66, **sizes))
+    return JointModel(recognizer.eval(), SIMILARITIES[similarity](32, 8) if similarity else None).eval()
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder of xlner: BERT with WordPiece, and a similarity head."""
+    folder = tmp_path_factory.mktemp("bert") / "model"
+    tokenizer = word_piece_tokenizer()
+    settings = ModelSettings(language="de", similarity="calibrated", projection_size=8)
+    save_model(folder, tiny_model(tokenizer, similarity="calibrated"), tokenizer, settings)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def xlmr_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A plain Hugging Face folder, as others make them: XLM-R with Unigram pieces and no length limit stated."""
+    folder = tmp_path_factory.mktemp("xlmr")
+    tokenizer = unigram_tokenizer()
+    tiny_model(tokenizer, kind="xlm-roberta").recognizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An encoder folder that brings nothing but a SentencePiece file for its tokenizer, as older ones do."""
+    folder = tmp_path_factory.mktemp("sentencepiece")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES),
+        model_prefix=str(folder / "sentencepiece.bpe"),
+        vocab_size=60,
+        minloglevel=2,
+        hard_vocab_limit=False,
+    )
+    (folder / "sentencepiece.bpe.vocab").unlink()
+    config = XLMRobertaConfig(vocab_size=70, tokenizer_class="XLMRobertaTokenizer", max_position_embeddings=66)
+    config.save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,117 @@
+"""Losses of the teacher and the student, as pure functions of tensors.
+
+A loss returns one value per position and never reduces: `masked_sum` alone masks, weights and adds up. All compute
+in float32. Letters in shapes: B sentences, P subword pieces, C tags, Q word pairs.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def token_cross_entropy(logits: Tensor, tag_ids: Tensor) -> Tensor:
+    """Cross-entropy against gold tags.
+
+    Args:
+        logits: Unnormalised scores, (B, P, C).
+        tag_ids: Gold tag ids, (B, P); any valid id where there is no word, since `masked_sum` drops it.
+
+    Returns:
+        Nats per piece, (B, P).
+    """
+    return F.cross_entropy(logits.float().flatten(0, 1), tag_ids.flatten(), reduction="none").view_as(tag_ids)
+
+
+def soft_cross_entropy(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of the student's tag distribution against the teacher's soft labels.
+
+    It is KL(teacher || student) plus the teacher's entropy, which does not depend on the student: the gradients
+    are those of the KL divergence, the values are not.
+
+    Args:
+        student_logits: Unnormalised scores, (B, P, C).
+        teacher_probs: Tag probabilities, (B, P, C), each row of a word summing to 1 and made at temperature 1; no
+            gradient flows into them.
+        temperature: Divides the logits of both; above 0. The result is multiplied by its square, which keeps the
+            size of the gradients.
+
+    Returns:
+        Nats per piece, (B, P).
+
+    Raises:
+        ValueError: If the two shapes differ.
+
+    Source: Hinton et al. 2015 (arXiv:1503.02531), section 2.
+    """
+    _same_shape(student_logits, teacher_probs)
+    targets = soften(teacher_probs.detach().float(), temperature)
+    log_probs = F.log_softmax(student_logits.float() / temperature, dim=-1)
+    return -(targets * log_probs).sum(dim=-1) * temperature**2
+
+
+def squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Squared difference of the probabilities, summed over tags.
+
+    Args and Raises as for `soft_cross_entropy`.
+
+    Returns:
+        Between 0 and 2 per piece, (B, P).
+
+    Source: Wu et al. 2020 (2020.acl-main.581), equation 4; also Li et al. 2022, published code.
+    """
+    _same_shape(student_logits, teacher_probs)
+    targets = soften(teacher_probs.detach().float(), temperature)
+    return (F.softmax(student_logits.float() / temperature, dim=-1) - targets).square().sum(dim=-1)
+
+
+def similarity_cross_entropy(similarity_logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of similarities.
+
+    Args:
+        similarity_logits: Logits that two words carry the same tag, (Q,).
+        target: Gold 0 or 1, or the teacher's similarity in [0, 1], (Q,); no gradient flows into it.
+
+    Returns:
+        Nats per word pair, (Q,).
+    """
+    return F.binary_cross_entropy_with_logits(similarity_logits.float(), target.detach().float(), reduction="none")
+
+
+def masked_sum(values: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    """The sum of values where the mask is True, each times its weight; a scalar.
+
+    Masked values are dropped before they are weighted, so that not even a NaN of padding gets through.
+    """
+    kept = values if mask is None else values.masked_fill(~mask, 0.0)
+    if weights is not None:
+        kept = kept * (weights if mask is None else weights.masked_fill(~mask, 0.0))
+    return kept.sum()
+
+
+def soften(probs: Tensor, temperature: float) -> Tensor:
+    """Probabilities at a temperature: what `softmax(logits / temperature)` gives, from `softmax(logits)`.
+
+    Rows of zeros (positions without a teacher) stay zeros.
+    """
+    if temperature == 1.0:
+        return probs
+    powered = probs.pow(1.0 / temperature)
+    total = powered.sum(dim=-1, keepdim=True)
+    return torch.where(total > 0, powered / total.clamp_min(1e-30), powered)
+
+
+def _same_shape(student_logits: Tensor, teacher_probs: Tensor) -> None:
+    if student_logits.shape != teacher_probs.shape:
+        raise ValueError(
+            f"student_logits {tuple(student_logits.shape)} and teacher_probs {tuple(teacher_probs.shape)} "
+            "must have one shape (B, P, C); do teacher and student share their label set?"
+        )
+
+
+# A new distillation loss is one function above and one line here; recipes name it by its key.
+DISTILLATION_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "soft_cross_entropy": soft_cross_entropy,
+    "squared_error": squared_error,
+}

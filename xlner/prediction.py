@@ -1,0 +1,178 @@
+"""Running a network over windows, and what its outputs mean: probabilities, tags, entities with scores.
+
+Training, evaluation and the tagger all predict through here. A word that no window decides, because it
+tokenises to nothing, has a row of zeros for its probabilities. Shapes: C tags, E projection width.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xlner.data.alignment import Window, WordEncoder
+from xlner.data.batches import TokenBatch, collate
+from xlner.labels import OUTSIDE, LabelSet, Span, spans_of, split_tag, to_iob2
+from xlner.models.joint import JointModel
+
+# Pieces in a batch, padding included: bounds the memory, whatever the lengths. On a CPU larger batches are
+# slower, since they leave the cache.
+BATCH_PIECES = 4096
+# Sentences tokenised in one call; a tokenizer's raw output is many times as large as the windows made of it.
+ENCODED_AT_ONCE = 1024
+
+Probs = NDArray[np.float32]
+
+
+class WordOutput(NamedTuple):
+    """What the network says about the words that a window decides: row i is about `word_numbers[i]`.
+
+    `probs` (words, C), each row summing to 1; `projections` (words, E) of unit length, or None.
+    """
+
+    probs: Probs
+    projections: NDArray[np.float32] | None
+
+
+def word_outputs(
+    model: JointModel,
+    windows: Sequence[Window],
+    pad_id: int,
+    *,
+    device: torch.device,
+    batch_pieces: int = BATCH_PIECES,
+    autocast_dtype: torch.dtype | None = None,
+    with_projections: bool = False,
+) -> Iterator[tuple[int, WordOutput]]:
+    """Run the network without gradients and without dropout; each window comes once, the longest first.
+
+    Args:
+        model: Lies on `device`; its training mode is as before after each window.
+        windows: In any order.
+        pad_id: The tokenizer's padding piece.
+        device: Where the model lies.
+        batch_pieces: Pieces in a batch, padding included; a longer window is a batch of its own.
+        autocast_dtype: Number format of the pass; None for float32. The softmax is always float32.
+        with_projections: Give the projections too, if the model has a similarity head.
+
+    Yields:
+        The place of a window in `windows`, and the outputs of its words.
+    """
+    for batch in _batches_within(batch_pieces, [len(window.piece_ids) for window in windows]):
+        tokens = collate([windows[number] for number in batch], pad_id)
+        probs, projections = _run(model, tokens, device, autocast_dtype, with_projections)
+        start = 0
+        for number in batch:
+            rows = slice(start, start + len(windows[number].word_positions))
+            yield number, WordOutput(probs[rows], None if projections is None else projections[rows])
+            start = rows.stop
+
+
+def sentence_probs(
+    model: JointModel,
+    encoder: WordEncoder,
+    sentences: Sequence[Sequence[str]],
+    *,
+    device: torch.device,
+    batch_pieces: int = BATCH_PIECES,
+    autocast_dtype: torch.dtype | None = None,
+) -> list[Probs]:
+    """Tag probabilities of every word, (words, C) per sentence; zeros for words that tokenise to nothing.
+
+    The sentences may have any length and are batched by length; for the other arguments see `word_outputs`.
+    """
+    windows = [
+        window
+        for start in range(0, len(sentences), ENCODED_AT_ONCE)
+        for window in encoder.encode(sentences[start : start + ENCODED_AT_ONCE], start)
+    ]
+    n_tags = len(model.recognizer.config.id2label or ())
+    found = [np.zeros((len(words), n_tags), dtype=np.float32) for words in sentences]
+    outputs = word_outputs(
+        model,
+        windows,
+        encoder.pad_id,
+        device=device,
+        batch_pieces=batch_pieces,
+        autocast_dtype=autocast_dtype,
+    )
+    for number, output in outputs:
+        window = windows[number]
+        found[window.sentence][window.word_numbers] = output.probs
+    return found
+
+
+def decide_tags(probs: Probs, labels: LabelSet) -> tuple[str, ...]:
+    """The likeliest tag of each word, repaired to clean IOB2 by the rule of `spans_of`.
+
+    A word without probabilities is `I-X` where the words around it are inside one entity X, otherwise `O`.
+    """
+    decided = [total > 0 for total in probs.sum(axis=1)]
+    best = [labels.tags[number] for number in probs.argmax(axis=1)]
+    after, tag = [OUTSIDE] * len(best), OUTSIDE
+    for position in reversed(range(len(best))):
+        after[position] = tag
+        tag = best[position] if decided[position] else tag
+    tags: list[str] = []
+    for position, chosen in enumerate(best):
+        before = split_tag(tags[-1])[1] if tags else ""
+        inside = before and after[position] == f"I-{before}"
+        tags.append(chosen if decided[position] else after[position] if inside else OUTSIDE)
+    return to_iob2(tags)
+
+
+def scored_spans(probs: Probs, labels: LabelSet) -> list[tuple[Span, float]]:
+    """The entities of a sentence with their scores.
+
+    A score is the mean, over the words of the entity, of the probability of the tag that was chosen for the
+    word. A mean rather than a product, so that long names do not score lower for their length.
+    """
+    best = probs.max(axis=1, initial=0.0).astype(np.float64)
+    found = []
+    for span in spans_of(decide_tags(probs, labels)):
+        chosen = best[span.start : span.end]
+        # Words without probabilities (zeros) have no say; the softmax may exceed 1 by a rounding error.
+        found.append((span, min(1.0, float(chosen[chosen > 0].mean()))))
+    return found
+
+
+def _batches_within(batch_pieces: int, lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places of windows of like length, longest first: memory that does not suffice is noticed at once."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
+    start = 0
+    while start < len(order):
+        end = start + max(1, batch_pieces // lengths[order[start]])
+        yield order[start:end]
+        start = end
+
+
+def _run(
+    model: JointModel,
+    tokens: TokenBatch,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None,
+    with_projections: bool,
+) -> tuple[Probs, NDArray[np.float32] | None]:
+    """Outputs at word positions, window after window."""
+    input_ids, attention_mask, word_mask = (tensor.to(device) for tensor in tokens)
+    was_training = model.training
+    model.eval()
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None),
+        ):
+            output = model(input_ids, attention_mask)
+    finally:
+        model.train(was_training)
+    probs = _rows(output.logits[word_mask].float().softmax(dim=-1))
+    if output.projections is None or not with_projections:
+        return probs, None
+    return probs, _rows(output.projections[word_mask].float())
+
+
+def _rows(values: Tensor) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = values.cpu().numpy()
+    return rows

@@ -1,0 +1,202 @@
+"""Recipes: every key of a run with its type, default, unit and bound, and how files and `key=value` fill them.
+
+Values are text until the schema gives them a type, in YAML files as on the command line: `target=no` is Norwegian,
+`run=007` stays `007`. A recipe is plain data: no anchors, no interpolation, no environment, no code.
+Later wins: defaults, then the variant's settings, then the file, then the command line.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from xlner.errors import RecipeError
+from xlner.schema import DistillRecipe, TeacherRecipe
+
+Recipe = TeacherRecipe | DistillRecipe
+Choice = TypeVar("Choice")
+
+# A variant is a set of defaults; METHOD.md section 4 and `docs/method.md` give the formulas behind the names.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "calibrated": {},
+    "tsl": {
+        "loss": {"recognizer": "squared_error", "similarity_weight": "0"},
+        "weights": {"alpha": "one", "beta": "one", "gamma": "one"},
+    },
+}
+# Which schema a launch script fills, and which key names the recipe file.
+KINDS: dict[str, tuple[type[TeacherRecipe] | type[DistillRecipe], str]] = {
+    "teacher": (TeacherRecipe, "recipe"),
+    "distill": (DistillRecipe, "target"),
+}
+
+
+def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str = "recipes") -> Recipe:
+    """The recipe that a command line asks for.
+
+    Args:
+        kind: `teacher` or `distill`; also the folder of the recipe files within `recipes`.
+        arguments: `key=value` texts. `recipe=NAME` (teacher) or `target=NAME` (distill) names a file of that
+            folder, or is a path to one; a target language without a file of its own takes the defaults.
+        recipes: The folder that holds `teacher/` and `distill/`.
+
+    Raises:
+        RecipeError: For an unknown key or value, or one out of bounds; the message says what would be right.
+    """
+    schema, selector = choose(KINDS, kind, "kind of recipe")
+    given = _parse_arguments(arguments)
+    selected = given.pop(selector, None)
+    if isinstance(selected, dict):
+        raise RecipeError(f"{selector} is a name or a path, without further keys")
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if selected is not None:
+        path = _recipe_file(kind, selector, selected, Path(recipes))
+        layers.append((str(path), _read_yaml(path)) if path else ("command line", {"target": selected}))
+    layers.append(("command line", given))
+    if schema is DistillRecipe:
+        variant = next((layer["variant"] for _, layer in reversed(layers) if "variant" in layer), "calibrated")
+        layers.insert(0, (f"variant {variant}", choose(VARIANTS, str(variant), "variant")))
+    return _build(schema, layers)
+
+
+def choose(table: Mapping[str, Choice], key: str, what: str) -> Choice:
+    """The entry of a table of choices, or an error that lists them.
+
+    Raises:
+        RecipeError: If the table has no such key.
+    """
+    if key in table:
+        return table[key]
+    near = get_close_matches(key, table, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise RecipeError(f"unknown {what} {key!r}; known: {', '.join(table)}{hint}")
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The whole recipe as YAML, defaults included, that `load_recipe` reads back."""
+    return str(OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+
+
+def explain(kind: str) -> str:
+    """The help of a launch script: how to call it, and every key with its default and meaning."""
+    schema, selector = KINDS[kind]
+    script = {"teacher": "train_teacher.py", "distill": "distill.py"}[kind]
+    example = {"teacher": "recipe=en", "distill": "target=de"}[kind]
+    rows = _rows(schema, "")
+    width = max(len(name) for name, _, _ in rows)
+    lines = [
+        f"accelerate launch {script} {selector}=NAME|FILE [key=value ...]",
+        f"for example: accelerate launch {script} {example} run=first seed=1 optimization.epochs=5",
+        "",
+        *(f"  {name:<{width}}  {meaning} [{default}]" for name, default, meaning in rows),
+    ]
+    if kind == "distill":
+        lines += ["", f"variants: {', '.join(VARIANTS)}"]
+    return "\n".join(lines)
+
+
+def _rows(schema: type, prefix: str) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    for spec in fields(schema):
+        if is_dataclass(spec.type):
+            rows += _rows(spec.type, f"{prefix}{spec.name}.")  # type: ignore[arg-type]
+        else:
+            default = str(spec.default).lower() if isinstance(spec.default, bool) else str(spec.default)
+            rows.append((f"{prefix}{spec.name}", default or "empty", spec.metadata["help"]))
+    return rows
+
+
+def _build(schema: type[TeacherRecipe] | type[DistillRecipe], layers: list[tuple[str, dict[str, Any]]]) -> Recipe:
+    config = OmegaConf.structured(schema)
+    OmegaConf.set_readonly(config, False)
+    for origin, layer in layers:
+        _refuse_interpolation(origin, layer)
+        try:
+            config = OmegaConf.merge(config, layer)
+        except OmegaConfBaseException as problem:
+            message = str(problem.msg or problem).strip().splitlines()[0]
+            key = f" (key: {problem.full_key})" if problem.full_key else ""
+            raise RecipeError(f"{origin}: {message}{key}; --help lists the keys") from problem
+    recipe = OmegaConf.to_object(config)
+    assert isinstance(recipe, TeacherRecipe | DistillRecipe)
+    return recipe
+
+
+def _parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """`a.b=text` to nested dicts of text; a key given twice is refused rather than the last one taken."""
+    tree: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        name = name.lstrip("-")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+            raise RecipeError(f"found {argument!r}; expected key=value, as in optimization.epochs=5 (--help lists the keys)")
+        *parents, leaf = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise RecipeError(f"{name}: {parent} is given a value and keys of its own")
+        if leaf in node:
+            raise RecipeError(f"{name} is given twice")
+        node[leaf] = value
+    return tree
+
+
+def _recipe_file(kind: str, selector: str, selected: str, recipes: Path) -> Path | None:
+    if selected.endswith((".yaml", ".yml")) or "/" in selected:
+        path = Path(selected)
+        if not path.is_file():
+            raise RecipeError(f"{selector}={selected}: no such file")
+        return path
+    path = recipes / kind / f"{selected}.yaml"
+    if path.is_file():
+        return path
+    if selector == "target" and re.fullmatch(r"[a-z]{2,3}(_[A-Za-z]{2,8})?", selected):
+        return None  # any language works with the defaults
+    known = sorted(found.stem for found in (recipes / kind).glob("*.yaml"))
+    near = get_close_matches(selected, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise RecipeError(f"no recipe at {path}; recipes in that folder: {', '.join(known) or 'none'}{hint}")
+
+
+class _TextLoader(yaml.BaseLoader):
+    """YAML in which every scalar stays text, and a key twice in one mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        # Aliases could blow a small file up to any size; a recipe has no need of them.
+        if any(isinstance(token, yaml.AliasToken | yaml.AnchorToken) for token in yaml.scan(text)):
+            raise RecipeError(f"{path}: found an anchor or alias (& or *); a recipe states each value where it stands")
+        content = yaml.load(text, Loader=_TextLoader)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise RecipeError(f"{path}: cannot be read: {problem}") from problem
+    except yaml.YAMLError as problem:
+        raise RecipeError(f"{path}: no valid YAML: {' '.join(str(problem).split())}") from problem
+    if content in (None, ""):
+        return {}
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    return content
+
+
+def _refuse_interpolation(origin: str, layer: Mapping[str, Any]) -> None:
+    for name, value in layer.items():
+        if isinstance(value, Mapping):
+            _refuse_interpolation(origin, value)
+        elif "${" in str(value):
+            raise RecipeError(f"{origin}: {name} holds '${{'; recipes take plain values, no variables or environment")

@@ -1,0 +1,216 @@
+"""The schema of recipes: frozen sections, each key with its default, meaning, unit and bounds.
+
+The defaults stand here and nowhere else. Bounds are checked when a section is made, before anything is loaded.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from xlner.errors import RecipeError
+
+
+def key(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: str = "") -> Any:
+    """A recipe key: its default, what it means (with unit), and the values it may take, bounds included.
+
+    `choices` lists the allowed texts, separated by spaces.
+    """
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices.split()})
+
+
+def section(schema: type) -> Any:
+    """A key that is itself a section."""
+    return field(default_factory=schema)
+
+
+
+def check_bounds(recipe: Any, name: str = "") -> None:
+    """Hold every key of a section against its bounds.
+
+    Raises:
+        RecipeError: With the key, what was found and what is allowed.
+    """
+    for spec in fields(recipe):
+        value = recipe.__dict__[spec.name]
+        where = f"{name}.{spec.name}" if name else spec.name
+        low, high = spec.metadata.get("low", -math.inf), spec.metadata.get("high", math.inf)
+        choices = spec.metadata.get("choices", [])
+        # `not (low <= value <= high)` also refuses nan.
+        if isinstance(value, int | float) and not isinstance(value, bool) and not (
+            low <= value <= high and math.isfinite(value)
+        ):
+            allowed = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
+            raise RecipeError(f"{where} is {value:g}; it must be {allowed}")
+        if choices and value not in choices:
+            raise RecipeError(f"{where} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class CorpusRecipe:
+    """How corpora are read and cut."""
+
+    format: str = key("auto", "conll, text, dataset, or auto: by the file's name")
+    columns: str = key("auto", "columns of word and tag, counted from 0 or from the end, as in 1,2 or 0,-1; auto: found out")
+    scheme: str = key("auto", "auto: IOB1, IOB2 and broken sequences are all read; strict: broken ones are refused", choices="auto strict")
+    encoding: str = key("utf-8", "character encoding of the files")
+    word_splitter: str = key("unicode", "how raw text is split into words; stored with the model")
+    max_length: int = key(256, "longest window in pieces; longer sentences become several windows", low=8, high=100_000)
+    max_sentences: int = key(0, "read only so many training sentences; 0: all", low=0)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "corpus")
+
+
+@dataclass(frozen=True)
+class PairsRecipe:
+    """Which word pairs of a pair of sentences the similarity task sees."""
+
+    per_sentence: int = key(32, "word pairs a sentence pair, half of equal and half of different tag", low=2, high=4096)
+    balance: float = key(0.5, "0: every tag equally often, 1: as often as in the text", low=0, high=1)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "pairs")
+
+
+@dataclass(frozen=True)
+class SimilarityRecipe:
+    """The similarity head."""
+
+    kind: str = key("calibrated", "calibrated (a cos + b of a learned projection) or cosine (of hidden states)")
+    projection_size: int = key(64, "width of the learned projection", low=2, high=4096)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "similarity")
+
+
+@dataclass(frozen=True)
+class OptimizationRecipe:
+    """How long and how fast to train."""
+
+    epochs: int = key(3, "passes over the training text", low=1, high=10_000)
+    batch_size: int = key(32, "sentences per process and micro-batch", low=2, high=65_536)
+    accumulation: int = key(1, "micro-batches per optimizer step", low=1, high=65_536)
+    learning_rate: float = key(5e-5, "of the encoder: the peak, reached at the end of the warm-up", low=0, high=1)
+    head_learning_rate: float = key(1e-3, "of the heads: the peak", low=0, high=1)
+    weight_decay: float = key(0.01, "AdamW's decay of all weights but biases and norms", low=0, high=1)
+    warmup_ratio: float = key(0.1, "share of all optimizer steps", low=0, high=0.99)
+    decay: str = key("linear", "of the learning rate after the warm-up", choices="linear cosine constant")
+    clip_norm: float = key(1.0, "longest gradient; 0: no clipping", low=0)
+    freeze: str = key("none", "none, embeddings, or embeddings+N: with the N lowest layers")
+    evaluations: int = key(1, "evaluations per epoch", low=1, high=1000)
+    log_steps: int = key(20, "optimizer steps between two lines of metrics.jsonl", low=1)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "optimization")
+        if not re.fullmatch(r"none|embeddings(\+\d{1,3})?", self.freeze):
+            raise RecipeError(f"optimization.freeze is {self.freeze!r}; it must be none, embeddings or embeddings+N")
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """The losses of the student and their shares."""
+
+    recognizer: str = key("soft_cross_entropy", "soft_cross_entropy or squared_error, against the teacher's probabilities")
+    temperature: float = key(1.0, "divides the logits of student and teacher", low=0.01, high=100)
+    recognizer_weight: float = key(1.0, "share of the recognizer loss, both towers together", low=0)
+    similarity_weight: float = key(1.0, "share of the similarity loss; 0: no similarity task", low=0)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "loss")
+
+
+@dataclass(frozen=True)
+class WeightsRecipe:
+    """How far each position's loss is trusted; each name is a line of a table in `weights.py`."""
+
+    alpha: str = key("squared_confidence", "trust in the recognizer, per word: squared_confidence or one")
+    beta: str = key("squared_margin", "trust in the similarity, per word pair: squared_margin or one")
+    gamma: str = key("agreement", "agreement of both teachers, per word pair: agreement or one")
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "weights")
+
+
+@dataclass(frozen=True)
+class HardwareRecipe:
+    """Where and how exactly to compute."""
+
+    precision: str = key("auto", "auto: bf16 where the processor multiplies it in hardware, else fp32", choices="auto fp32 bf16 fp16")
+    cpu: bool = key(False, "stay on the CPU even where there is a GPU")
+    loader_workers: int = key(0, "processes that prepare batches; 0: the training process itself", low=0, high=64)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "hardware")
+
+
+@dataclass(frozen=True)
+class CheckpointRecipe:
+    """When the state of a run is saved, and what a restart does."""
+
+    resume: str = key("auto", "auto: go on from the newest checkpoint of this run; never: start anew, refuse a used folder", choices="auto never")
+    steps: int = key(500, "optimizer steps between two checkpoints; 0: only when stopped", low=0)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "checkpoint")
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """A teacher: labelled source language, recognizer and similarity in one network."""
+
+    language: str = key("en", "source language: the folder of `data` that is read")
+    data: str = key("data", "folder with LANGUAGE/{train,dev,test}.conll")
+    run: str = key("", "result folder; a bare name lies under runs/; empty: runs/teacher-LANGUAGE")
+    encoder: str = key("google-bert/bert-base-multilingual-cased", "encoder folder or hub name")
+    seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
+    tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
+    similarity_weight: float = key(1.0, "share of the similarity loss beside the recognizer loss; 0: no similarity task", low=0)
+    corpus: CorpusRecipe = section(CorpusRecipe)
+    pairs: PairsRecipe = section(PairsRecipe)
+    similarity: SimilarityRecipe = section(SimilarityRecipe)
+    optimization: OptimizationRecipe = section(OptimizationRecipe)
+    hardware: HardwareRecipe = section(HardwareRecipe)
+    checkpoint: CheckpointRecipe = section(CheckpointRecipe)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
+class DistillRecipe:
+    """A student: unlabelled target text and a teacher's soft labels."""
+
+    target: str = key("", "target language: the folder of `data` that is read")
+    data: str = key("data", "folder with TARGET/train.txt or train.conll, and TARGET/test.conll where there is one")
+    run: str = key("", "result folder; a bare name lies under runs/; empty: runs/TARGET")
+    teacher: str = key("runs/teacher-en/model", "model folder of the teacher")
+    encoder: str = key("teacher", "what the student starts from: an encoder folder or hub name, or `teacher`: its encoder as trained")
+    variant: str = key("calibrated", "named set of losses and weights")
+    seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
+    soft_labels: str = key("auto", "folder of stored soft labels; auto: under runs/soft-labels, found by content")
+    selection: str = key("last", "which student is kept: last, or agreement: the one closest to the teacher on held-out text", choices="last agreement")
+    holdout_ratio: float = key(0.05, "share of the target text that is kept out of training, to measure agreement", low=0, high=0.5)
+    tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
+    corpus: CorpusRecipe = section(CorpusRecipe)
+    pairs: PairsRecipe = section(PairsRecipe)
+    loss: LossRecipe = section(LossRecipe)
+    weights: WeightsRecipe = section(WeightsRecipe)
+    optimization: OptimizationRecipe = section(OptimizationRecipe)
+    hardware: HardwareRecipe = section(HardwareRecipe)
+    checkpoint: CheckpointRecipe = section(CheckpointRecipe)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self)
+        if not self.target:
+            raise RecipeError("target is empty; which language? as in target=de")

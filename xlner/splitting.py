@@ -1,0 +1,97 @@
+"""Raw text to words: where each word of a text begins and ends, for any string.
+
+A tagger is trained on the words of a corpus, so it must see words of the same kind in raw text. The splitters
+here know no language; a model folder names the one that its tagger uses. Words come in the order of the text,
+never overlap and hold something visible; what lies between them is white space or invisible.
+"""
+
+from collections.abc import Callable
+
+import regex
+
+from xlner.errors import ModelError
+
+WordOffsets = list[tuple[int, int]]
+
+# Sets of characters, to stand between brackets in version 1 patterns of `regex`.
+_UNSPACED = r"[[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ーｰ]--[\p{Nd}]]"
+_INVISIBLE = r"\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}"
+_WORD = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--{_UNSPACED}]"
+_FIRST = rf"[{_WORD}--[{_INVISIBLE}]]"
+# Soft hyphen, zero-width joiner and non-joiner, word joiner: they never part a word.
+_GLUE = r"[\u00AD\u200C\u200D\u2060]"
+_LETTER = rf"[[\p{{L}}\p{{M}}]--{_UNSPACED}]"
+_APOSTROPHE = "['’]"
+# What French, Italian and Catalan shorten before a vowel; a corpus cuts behind the apostrophe.
+_ELIDED = "l|d|s|n|c|j|m|t|qu|jusqu|lorsqu|puisqu|un|gl|sant|quest|quell|all|dell|dall|nell|sull|coll"
+_ELISION = f"(?:{_ELIDED}|{_ELIDED.title()})"
+_CLITIC = rf"{_APOSTROPHE}(?:s|S|ll|re|ve|d|m)(?!{_WORD})"
+
+# Every repetition is possessive or bounded: no text makes the pattern go back, so time is linear.
+_UNICODE_WORD = regex.compile(
+    rf"""(?xV1)
+      (?=\p{{Extended_Pictographic}}) \X                            # an emoji sequence
+    | \p{{Regional_Indicator}}{{1,2}}                               # a flag; \X takes quadratic time here
+    | (?={_UNSPACED}) \X                                            # a character of a script without spaces
+    | (?:https?://|www\.) [!-~]* [A-Za-z0-9/]                       # a web address
+    | [A-Za-z0-9._+-]{{1,64}}+ @ [A-Za-z0-9-]++ (?:\.[A-Za-z0-9-]++)++  # a mail address
+    | (?:{_LETTER}{{1,2}}\.) (?:{_LETTER}{{1,2}}\.)++               # z.B.  U.S.  Ph.D.
+    | \p{{Lu}}\p{{M}}?\. (?=[ \u00A0-]{{0,2}}\p{{Lu}})              # J. in J. R. Smith
+    | (?:St|Dr|Mr|Mrs|Ms|Jr|Sr|Prof|Chr|Bros|Inc|Ltd|Corp)\.        # abbreviations that stand in names
+    | {_ELISION} {_APOSTROPHE} (?={_LETTER}) (?!{_CLITIC})          # l'  dell'  qu'
+    | {_CLITIC}                                                     # 's of London's
+    | {_FIRST} {_WORD}*+
+      (?:
+        (?: {_GLUE}++
+          | (?<={_LETTER}) [-‐‑] (?={_WORD})                        # Jean-Claude, Covid-19
+          | (?<=\p{{N}}) [-‐‑] (?={_LETTER})                        # 18-jährig, but 1914 - 1918
+          | (?<={_LETTER}) (?!{_CLITIC}) {_APOSTROPHE} (?={_LETTER})  # O'Brien
+          | (?<={_LETTER}) & (?={_LETTER})                          # AT&T
+          | (?<=\p{{L}}) \. (?=\p{{Ll}})                            # example.com
+          | (?<=\p{{Nd}}) [.,:/٫٬] (?=\p{{Nd}})                     # 3.5  10,000  19:30  24/12
+        ) {_WORD}++
+      )*+ \u200D?                                                   # such a joiner shapes the last letter
+    | ([^{_INVISIBLE}]) \1*+ \p{{M}}*+                              # any other sign; ... is one word
+    """
+)
+_NOT_SPACE = regex.compile(r"(?V1)\S+")
+_VISIBLE = regex.compile(rf"(?V1)[^{_INVISIBLE}]")
+
+
+def split_words(text: str, splitter: str = "unicode") -> WordOffsets:
+    """Start and end of each word, in characters of the text.
+
+    Args:
+        text: Any string, lone surrogates included.
+        splitter: A key of `WORD_SPLITTERS`.
+
+    Raises:
+        ModelError: If there is no such splitter; it is a model folder that names one.
+    """
+    if splitter not in WORD_SPLITTERS:
+        raise ModelError(f"unknown word splitter {splitter!r}; known: {', '.join(sorted(WORD_SPLITTERS))}")
+    return WORD_SPLITTERS[splitter](text)
+
+
+def unicode_words(text: str) -> WordOffsets:
+    """Words as the CoNLL corpora, Universal Dependencies and WikiNEuRal mostly cut them.
+
+    Letters, digits and their marks make words. Hyphens and apostrophes inside them stay, and so do
+    separators between digits and the periods of `z.B.` and `U.S.`. Elided articles (`l'`, `dell'`) and
+    English endings (`'s`) are words of their own. Any other sign is a word, and a run of one sign is a
+    single word. In scripts without spaces each character is a word. A capital and its period are one word
+    where another capital follows (`J. R. Smith`), which is wrong where a sentence ends so.
+    """
+    return [match.span() for match in _UNICODE_WORD.finditer(text)]
+
+
+def whitespace_words(text: str) -> WordOffsets:
+    """Whatever stands between white space, for text that is already split; invisible runs are no words."""
+    return [match.span() for match in _NOT_SPACE.finditer(text) if _VISIBLE.search(match.group())]
+
+
+# A new splitter is one function above and one line here; model folders and recipes name it by its key.
+WORD_SPLITTERS: dict[str, Callable[[str], WordOffsets]] = {
+    "unicode": unicode_words,
+    "whitespace": whitespace_words,
+}

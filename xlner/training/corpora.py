@@ -1,0 +1,96 @@
+"""Whole corpora for training and evaluation, with their names and fingerprints, and what became of their words."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlner.data.alignment import Window, WordEncoder
+from xlner.data.corpus import CorpusFingerprint, read_corpus
+from xlner.errors import CorpusError
+from xlner.labels import spans_of
+from xlner.recipe import choose
+from xlner.schema import CorpusRecipe
+from xlner.splitting import WORD_SPLITTERS
+from xlner.text import Sentence
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A labelled corpus in memory; `name` is its split, `fingerprint` a hash of its content."""
+
+    name: str
+    path: Path
+    words: list[tuple[str, ...]]
+    tags: list[tuple[str, ...]]
+    fingerprint: str
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The entity types that occur, in alphabetical order."""
+        return tuple(sorted({span.label for tags in self.tags for span in spans_of(tags)}))
+
+
+def read_labelled(path: Path, recipe: CorpusRecipe, *, limit: int = 0) -> Corpus:
+    """Read a labelled corpus; only the first `limit` sentences, if above 0.
+
+    Raises:
+        CorpusError: If it cannot be read, or has sentences without labels.
+    """
+    fingerprint = CorpusFingerprint()
+    words, tags = [], []
+    for number, sentence in enumerate(sentence_stream(path, recipe), 1):
+        if sentence.tags is None:
+            raise CorpusError(
+                f"{path}: expected a tag for each word, but sentence {number} has none "
+                f"({' '.join(sentence.words[:6])!r}); give labelled text, or name its columns with corpus.columns"
+            )
+        fingerprint.add(sentence)
+        words.append(sentence.words)
+        tags.append(sentence.tags)
+        if number == limit:
+            break
+    corpus = Corpus(path.stem, path, words, tags, fingerprint.hexdigest())
+    if not corpus.types:
+        raise CorpusError(f"{path}: found no entity in {len(words):,} sentences; are the columns right (corpus.columns)?")
+    return corpus
+
+
+def sentence_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
+    """The sentences of a corpus, read as the recipe says."""
+    split = choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter")
+    return read_corpus(
+        path,
+        format=recipe.format,
+        columns=recipe.columns,
+        scheme=recipe.scheme,
+        encoding=recipe.encoding,
+        split_line=lambda line: [line[start:end] for start, end in split(line)],
+    )
+
+
+def encode_all(encoder: WordEncoder, corpus: Corpus, say: Callable[[str], None]) -> list[Window]:
+    """All windows of a corpus; tells how many words and sentences did not come through whole."""
+    windows = list(encoder.encode(corpus.words))
+    say(f"{corpus.path}: {describe(corpus.words, windows)}; fingerprint {corpus.fingerprint}")
+    return windows
+
+
+def describe(sentences: Sequence[Sequence[str]], windows: Sequence[Window]) -> str:
+    """Counts of sentences and words, and of what was lost or split, for a person."""
+    n_words = sum(map(len, sentences))
+    n_seen = sum(len(window.word_numbers) for window in windows)
+    n_more = len(windows) - len({window.sentence for window in windows})
+    parts = [f"{len(sentences):,} sentences, {n_words:,} words"]
+    if n_words > n_seen:
+        parts.append(f"{n_words - n_seen:,} words are nothing to the tokenizer and are left out")
+    if n_more:
+        parts.append(f"long sentences are seen in parts, {n_more:,} more windows than sentences")
+    return "; ".join(parts)
+
+
+def window_lengths(windows: Sequence[Window]) -> NDArray[np.int64]:
+    """Pieces of each window."""
+    return np.asarray([len(window.piece_ids) for window in windows], dtype=np.int64)

@@ -1,0 +1,184 @@
+"""Soft labels made by running a teacher over a text, once; found again by what they are made of."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from xlner.data.alignment import WordEncoder, load_tokenizer
+from xlner.data.corpus import CorpusFingerprint
+from xlner.data.soft_labels import (
+    BLOCK,
+    COLUMNS,
+    SoftLabelCard,
+    SoftLabels,
+    part_path,
+    read_card,
+    write_card,
+)
+from xlner.data.storage import RowWriter, in_blocks
+from xlner.errors import ModelError, SoftLabelError
+from xlner.models.encoder import labels_of
+from xlner.models.folder import load_joint_model, read_settings
+from xlner.models.joint import JointModel
+from xlner.prediction import word_outputs
+from xlner.schema import CorpusRecipe
+from xlner.text import Sentence
+from xlner.training.corpora import sentence_stream
+
+# The files of a model folder on which its outputs depend.
+_TEACHER_FILES = ("config.json", "model.safetensors", "similarity.safetensors", "tokenizer.json", "xlner.json")
+
+
+def teacher_fingerprint(folder: str) -> str:
+    """A short hash of everything that a teacher's outputs depend on."""
+    if not Path(folder).is_dir():
+        raise ModelError(f"teacher={folder}: no such folder; train one with train_teacher.py, or give teacher=FOLDER")
+    digest = hashlib.sha256()
+    for name in _TEACHER_FILES:
+        path = Path(folder) / name
+        if path.is_file():
+            digest.update(name.encode())
+            with path.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def text_fingerprint(path: Path, recipe: CorpusRecipe) -> tuple[str, bool]:
+    """The fingerprint of a target text without its labels, and whether it has any; reads the text once."""
+    fingerprint, labelled = CorpusFingerprint(), False
+    for sentence in _target_stream(path, recipe):
+        labelled = labelled or sentence.tags is not None
+        fingerprint.add(Sentence(sentence.words))
+    return fingerprint.hexdigest(), labelled
+
+
+def soft_labels_of(
+    teacher: str,
+    text: Path,
+    *,
+    corpus: CorpusRecipe,
+    store: Path | None,
+    root: Path,
+    accelerator: Accelerator,
+    autocast_dtype: torch.dtype | None,
+) -> SoftLabels:
+    """The stored soft labels of a teacher on a text, made now if there are none yet; every process calls it.
+
+    Args:
+        teacher: Model folder.
+        text: Target corpus; labels in it are not looked at.
+        corpus: How to read and cut it.
+        store: A folder for these very soft labels; None for one under `root`, named after the two fingerprints.
+        root: Folder of folders.
+        accelerator: Processes share the work, block by block in turn.
+        autocast_dtype: Number format of the teacher's pass; None for float32.
+
+    Raises:
+        SoftLabelError: If `store` holds soft labels of another teacher or text, or damaged ones.
+    """
+    teacher_hash = teacher_fingerprint(teacher)
+    text_hash, labelled = text_fingerprint(text, corpus)
+    if labelled:
+        accelerator.print(f"{text}: has labels; they are not used, since the target language counts as unlabelled")
+    folder = store or root / f"{teacher_hash}-{text_hash}"
+    card = read_card(folder)
+    if card is not None:
+        if difference := card.belongs_to(teacher_hash, text_hash):
+            raise SoftLabelError(
+                f"{folder}: stale soft labels: {difference}; give another soft_labels= folder, or soft_labels=auto"
+            )
+        accelerator.print(f"soft labels: {folder} ({card.n_sentences:,} sentences, {card.n_words:,} words), as stored")
+    else:
+        _make(folder, teacher, teacher_hash, text, text_hash, corpus, accelerator, autocast_dtype)
+    return SoftLabels(folder)
+
+
+def _make(
+    folder: Path,
+    teacher: str,
+    teacher_hash: str,
+    text: Path,
+    text_hash: str,
+    corpus: CorpusRecipe,
+    accelerator: Accelerator,
+    autocast_dtype: torch.dtype | None,
+) -> None:
+    model = load_joint_model(teacher).to(accelerator.device).eval()
+    settings = read_settings(teacher)
+    encoder = WordEncoder(load_tokenizer(teacher), settings.max_length or None)
+    labels = labels_of(model.recognizer.config)
+    rank, n_processes = accelerator.process_index, accelerator.num_processes
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = np.zeros(3, dtype=np.int64)  # sentences, words, words without a piece
+    bar = tqdm(desc="soft labels", unit=" sentences", disable=not accelerator.is_main_process, dynamic_ncols=True)
+    with RowWriter(part_path(folder, rank), COLUMNS) as writer, bar:
+        for number, block in enumerate(in_blocks(_target_stream(text, corpus), BLOCK)):
+            bar.update(len(block))
+            if number % n_processes == rank:
+                rows = _label([sentence.words for sentence in block], model, encoder, accelerator.device, autocast_dtype)
+                writer.write(rows)
+                counts += _count(rows, len(labels.tags))
+    n_sentences, n_words, n_unseen = np.sum(gather_object([counts]), axis=0).tolist()
+    if accelerator.is_main_process:
+        head = model.similarity
+        scale, offset = (1.0, 0.0) if head is None else head.curve()
+        card = SoftLabelCard(
+            teacher=teacher_hash,
+            corpus=text_hash,
+            tags=labels.tags,
+            projection_size=0 if head is None else head.size,
+            scale=scale,
+            offset=offset,
+            n_sentences=n_sentences,
+            n_words=n_words,
+            n_parts=n_processes,
+        )
+        write_card(folder, card)
+    unseen = f"; {n_unseen:,} words are nothing to the teacher's tokenizer" if n_unseen else ""
+    accelerator.print(f"soft labels: {folder} ({n_sentences:,} sentences, {n_words:,} words{unseen}), made now")
+    accelerator.wait_for_everyone()
+
+
+def _label(
+    sentences: Sequence[Sequence[str]],
+    model: JointModel,
+    encoder: WordEncoder,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None,
+) -> list[dict[str, Any]]:
+    """A row per sentence; words that no window decides keep zeros."""
+    n_tags = len(labels_of(model.recognizer.config).tags)
+    size = 0 if model.similarity is None else model.similarity.size
+    probs = [np.zeros((len(words), n_tags), dtype=np.float16) for words in sentences]
+    projections = [np.zeros((len(words), size), dtype=np.float16) for words in sentences]
+    windows = list(encoder.encode(sentences))
+    for number, output in word_outputs(
+        model, windows, encoder.pad_id, device=device, autocast_dtype=autocast_dtype, with_projections=size > 0
+    ):
+        window = windows[number]
+        probs[window.sentence][window.word_numbers] = output.probs
+        if output.projections is not None:
+            projections[window.sentence][window.word_numbers] = output.projections
+    return [
+        {"words": words, "probs": probs[number].ravel(), "projections": projections[number].ravel()}
+        for number, words in enumerate(sentences)
+    ]
+
+
+def _count(rows: Sequence[Mapping[str, Any]], n_tags: int) -> NDArray[np.int64]:
+    n_words = sum(len(row["words"]) for row in rows)
+    n_seen = sum(int(row["probs"].reshape(-1, n_tags).any(axis=1).sum()) for row in rows)
+    return np.asarray([len(rows), n_words, n_words - n_seen])
+
+
+def _target_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
+    return islice(sentence_stream(path, recipe), recipe.max_sentences or None)

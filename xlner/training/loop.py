@@ -1,0 +1,279 @@
+"""The one training loop, for teachers and students, on one process or many.
+
+A step takes a window of micro-batches on every process. Each loss term is the exact mean over all positions of the
+step: sums are divided by the count of the whole step, added up over micro-batches and processes, so that neither
+gradient accumulation nor the number of processes changes the gradient.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device, set_seed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from xlner.data.batches import TokenBatch
+from xlner.data.pairs import PairPlan, plan_epoch
+from xlner.errors import RunError, StoppedError
+from xlner.models.joint import JointModel
+from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
+from xlner.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from xlner.training.interruption import StopRequest
+from xlner.training.optimization import make_optimizer, make_schedule
+from xlner.training.run_folder import RunFolder
+
+
+class PairBatch(Protocol):
+    """What the loop itself reads of a batch."""
+
+    @property
+    def tokens(self) -> TokenBatch:
+        """The padded windows."""
+
+
+Batch = TypeVar("Batch", bound=PairBatch)
+
+
+@dataclass(frozen=True)
+class Task(Generic[Batch]):
+    """What is trained: batches, loss terms, and how good the result is.
+
+    `counts` and `loss_sums` give one number per term, (T,): over how many positions the term runs in a micro-batch,
+    and the sum of its losses there. `shares` are the terms' weights in the total. `evaluate` gives a score in
+    percent, the higher the better, and what else is worth a line; every process calls it. `keep` takes the model
+    that shall be the result, so far: after each new best evaluation, or, with `keep_best` False, once at the end.
+    """
+
+    lengths: NDArray[np.int64]
+    load: Callable[[PairPlan], Batch]
+    terms: tuple[str, ...]
+    shares: tuple[float, ...]
+    counts: Callable[[Batch], Tensor]
+    loss_sums: Callable[[nn.Module, Batch], Tensor]
+    evaluate: Callable[[JointModel], tuple[float, dict[str, Any]]]
+    keep: Callable[[JointModel], None]
+    score_name: str
+    keep_best: bool = True
+
+
+@dataclass
+class _Meter:
+    """What is summed up between two lines of metrics.jsonl."""
+
+    losses: Tensor
+    n_words: int = 0
+    n_steps: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+
+def fit(
+    accelerator: Accelerator,
+    model: JointModel,
+    task: Task[Batch],
+    run: RunFolder,
+    *,
+    seed: int,
+    optimization: OptimizationRecipe,
+    hardware: HardwareRecipe,
+    checkpoint: CheckpointRecipe,
+    tracker: Callable[[dict[str, float], int], None],
+) -> Progress:
+    """Train until the epochs are done; go on from the newest checkpoint of the run where there is one.
+
+    Raises:
+        RunError: If a loss is not finite.
+        StoppedError: After SIGINT or SIGTERM, once the state has been saved.
+    """
+    n_processes, k = accelerator.num_processes, optimization.accumulation
+    n_batches = len(plan_epoch(task.lengths, optimization.batch_size, seed, 0))
+    n_windows = -(-n_batches // (k * n_processes))
+    optimizer = make_optimizer(model, optimization)
+    schedule = make_schedule(optimizer, optimization, n_windows * optimization.epochs)
+    network, prepared = accelerator.prepare(model, optimizer)
+    set_seed(seed, device_specific=True)  # processes hold one model but drop out different units
+    progress = Progress(n_processes=n_processes)
+    if found := checkpoints(run.checkpoints):
+        progress = load_checkpoint(found[-1], accelerator, model, optimizer, schedule)
+        run.forget_after(progress.step)
+        accelerator.print(f"going on from {found[-1]}")
+    evaluate_at = {-(-n_windows * (i + 1) // optimization.evaluations) for i in range(optimization.evaluations)}
+    bar = tqdm(
+        total=n_windows * optimization.epochs,
+        initial=progress.step,
+        unit="step",
+        disable=not accelerator.is_main_process,
+        dynamic_ncols=True,
+    )
+    device, shares = accelerator.device, torch.tensor(task.shares, device=accelerator.device)
+    meter = _Meter(torch.zeros(len(task.terms), device=device))
+    with StopRequest() as stop, bar:
+        for epoch in range(progress.epoch, optimization.epochs):
+            plans = plan_epoch(task.lengths, optimization.batch_size, seed, epoch)
+            for window in _windows(task, plans, accelerator, k, progress.step_in_epoch, hardware.loader_workers):
+                step_started = time.perf_counter()
+                counts, n_words, stopping = _step_counts(accelerator, task, window, stop.requested)
+                scale = shares * n_processes / counts.clamp_min(1.0)
+                for number, (batch, real) in enumerate(window):
+                    last = number == len(window) - 1
+                    with nullcontext() if last else accelerator.no_sync(network):
+                        sums = task.loss_sums(network, batch) * real
+                        accelerator.backward((sums * scale).sum())
+                    meter.losses += sums.detach() / counts.clamp_min(1.0)
+                _refuse_non_finite(meter.losses, task, progress, _rate(schedule))
+                if optimization.clip_norm:
+                    accelerator.clip_grad_norm_(network.parameters(), optimization.clip_norm)
+                prepared.step()
+                if not accelerator.optimizer_step_was_skipped:
+                    schedule.step()
+                prepared.zero_grad()
+                progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
+                progress.n_words, meter.n_words = progress.n_words + n_words, meter.n_words + n_words
+                meter.n_steps += 1
+                progress.seconds += time.perf_counter() - step_started
+                bar.update()
+                if progress.step % optimization.log_steps == 0:
+                    meter = _log(accelerator, task, run, progress, meter, _rate(schedule), bar, tracker)
+                if progress.step_in_epoch in evaluate_at:
+                    _evaluate(accelerator, model, task, run, progress, epoch, bar, tracker)
+                    meter.started = time.perf_counter()
+                if stopping:
+                    path = save_checkpoint(run.checkpoints, accelerator, model, optimizer, schedule, progress)
+                    raise StoppedError(f"stopped; saved to {path}: the same command goes on from there", stop.exit_status or 143)
+                if checkpoint.steps and progress.step % checkpoint.steps == 0:
+                    save_checkpoint(run.checkpoints, accelerator, model, optimizer, schedule, progress)
+            progress.epoch, progress.step_in_epoch = epoch + 1, 0
+    if not task.keep_best and accelerator.is_main_process:
+        task.keep(model)
+    accelerator.wait_for_everyone()
+    return progress
+
+
+class _Batches(Dataset[Any]):
+    """The micro-batches of one process, made when asked for; a second value tells padding (0.0) from real (1.0)."""
+
+    def __init__(self, load: Callable[[PairPlan], Any], plans: Sequence[tuple[PairPlan, float]]) -> None:
+        self._load, self._plans = load, plans
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __getitem__(self, number: int) -> tuple[Any, float]:
+        plan, real = self._plans[number]
+        return self._load(plan), real
+
+
+def _windows(
+    task: Task[Batch], plans: Sequence[PairPlan], accelerator: Accelerator, k: int, skip: int, n_workers: int
+) -> Iterator[list[tuple[Batch, float]]]:
+    """This process's micro-batches, in lists of `k`: one list a step; the first `skip` steps are left out.
+
+    All processes take equally many steps and micro-batches, as the collectives need; where the plans run out, the
+    first one stands in and counts for nothing.
+    """
+    n, rank = accelerator.num_processes, accelerator.process_index
+    n_windows = -(-len(plans) // (k * n))
+    places = [(window * k + j) * n + rank for window in range(skip, n_windows) for j in range(k)]
+    mine = [(plans[place], 1.0) if place < len(plans) else (plans[0], 0.0) for place in places]
+    # The generator is the loader's own: without one it would draw from the global one, which dropout uses, and a
+    # resumed run would differ from one that was never stopped.
+    loader = DataLoader(
+        _Batches(task.load, mine), batch_size=None, num_workers=n_workers, generator=torch.Generator().manual_seed(0)
+    )
+    window: list[tuple[Batch, float]] = []
+    for item in loader:
+        window.append(send_to_device(item, accelerator.device, non_blocking=True))
+        if len(window) == k:
+            yield window
+            window = []
+
+
+def _step_counts(
+    accelerator: Accelerator, task: Task[Batch], window: Sequence[tuple[Batch, float]], stop_requested: bool
+) -> tuple[Tensor, int, bool]:
+    """Over all micro-batches and processes: positions of each term, words, and whether anyone was asked to stop.
+
+    One reduction carries all three, so that every process stops after the same step.
+    """
+    total = torch.zeros(len(task.terms) + 2, device=accelerator.device)
+    for batch, real in window:
+        total[:-2] += task.counts(batch).to(total) * real
+        total[-2] += batch.tokens.word_mask.sum() * real
+    total[-1] = float(stop_requested)
+    total = accelerator.reduce(total, "sum")
+    return total[:-2], int(total[-2]), bool(total[-1] > 0)
+
+
+def _rate(schedule: LambdaLR) -> float:
+    return float(schedule.get_last_lr()[0])
+
+
+def _refuse_non_finite(losses: Tensor, task: Task[Batch], progress: Progress, rate: float) -> None:
+    if not torch.isfinite(losses).all():
+        bad = [name for name, value in zip(task.terms, losses.tolist(), strict=True) if not np.isfinite(value)]
+        raise RunError(
+            f"step {progress.step + 1} (epoch {progress.epoch + 1}): the loss of {', '.join(bad)} is not finite at a "
+            f"learning rate of {rate:.2g}; nothing was updated. Lower the learning rate, or set hardware.precision=fp32"
+        )
+
+
+def _log(
+    accelerator: Accelerator,
+    task: Task[Batch],
+    run: RunFolder,
+    progress: Progress,
+    meter: _Meter,
+    rate: float,
+    bar: "tqdm[Any]",
+    tracker: Callable[[dict[str, float], int], None],
+) -> _Meter:
+    losses = (accelerator.reduce(meter.losses, "sum") / meter.n_steps).tolist()
+    total = sum(share * loss for share, loss in zip(task.shares, losses, strict=True))
+    seconds = time.perf_counter() - meter.started
+    numbers = {
+        "loss": round(total, 6),
+        **{f"loss_{name}": round(loss, 6) for name, loss in zip(task.terms, losses, strict=True)},
+        "learning_rate": rate,
+        "words_per_second": round(meter.n_words / seconds, 1),
+    }
+    run.log({"step": progress.step, "epoch": progress.epoch + 1, **numbers})
+    tracker(numbers, progress.step)
+    _show(bar, progress, task.score_name, loss=f"{total:.3f}", words=f"{meter.n_words / seconds:.0f}/s")
+    return _Meter(torch.zeros_like(meter.losses))
+
+
+def _evaluate(
+    accelerator: Accelerator,
+    model: JointModel,
+    task: Task[Batch],
+    run: RunFolder,
+    progress: Progress,
+    epoch: int,
+    bar: "tqdm[Any]",
+    tracker: Callable[[dict[str, float], int], None],
+) -> None:
+    model.eval()
+    score, details = task.evaluate(model)
+    model.train()
+    run.log({"step": progress.step, "epoch": epoch + 1, task.score_name: round(score, 3), **details})
+    tracker({task.score_name: score}, progress.step)
+    if score > progress.best_score:
+        progress.best_score, progress.best_step = score, progress.step
+        if task.keep_best and accelerator.is_main_process:
+            task.keep(model)
+    accelerator.wait_for_everyone()
+    _show(bar, progress, task.score_name)
+
+
+
+def _show(bar: "tqdm[Any]", progress: Progress, score_name: str, **numbers: str) -> None:
+    best = {score_name: f"{progress.best_score:.2f}"} if progress.best_step >= 0 else {}
+    bar.set_postfix({**numbers, **best}, refresh=False)

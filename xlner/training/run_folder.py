@@ -1,0 +1,140 @@
+"""The folder of a run: what lies in it, who may write to it, and when it counts as finished.
+
+`recipe.yaml`, `metrics.jsonl`, `checkpoints/step-N/`, `model/`, and last `report.json`, which marks the run as
+finished. One process writes; a lock keeps a second run out.
+"""
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlner.errors import RunError
+from xlner.recipe import Recipe, recipe_text
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run, and how its records are written; only the main process writes."""
+
+    path: Path
+    writes: bool
+
+    @property
+    def model(self) -> Path:
+        """The result."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of `step-N` folders."""
+        return self.path / "checkpoints"
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        if self.writes:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(record) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl beyond a step, which a resumed run will write again."""
+        path = self.path / "metrics.jsonl"
+        if self.writes and path.is_file():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+            _write(path, "".join(f"{line}\n" for line in kept))
+
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """Write report.json, which marks the run as finished."""
+        if self.writes:
+            _write(self.path / "report.json", json.dumps(report, indent=2) + "\n")
+
+
+def run_path(run: str, default: str) -> Path:
+    """Where a run lies: a bare name under `runs/`, a path as it is.
+
+    Raises:
+        RunError: If a bare name is no plain file name.
+    """
+    name = run or default
+    if "/" in name or "\\" in name:
+        return Path(name)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise RunError(f"run name {name!r}; expected letters, digits, dots, dashes and underscores, or a path with a slash")
+    return RUNS / name
+
+
+@contextmanager
+def open_run(path: Path, recipe: Recipe, *, resume: bool, writes: bool) -> Iterator[RunFolder]:
+    """Lock a run folder for as long as the run lasts, and write its recipe.
+
+    Args:
+        path: The folder; it is made where it is missing, and removed again if nothing came into it.
+        recipe: Of this run; a folder with checkpoints must have the same one.
+        resume: Whether checkpoints of an earlier start are welcome.
+        writes: False in all processes but the main one, which alone checks, locks and writes.
+
+    Raises:
+        RunError: If the folder is in use, finished, of another recipe, or not one of xlner's.
+    """
+    run = RunFolder(path, writes)
+    if not writes:
+        yield run
+        return
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: expected a folder for the run, found a file; give another run=")
+    path.mkdir(parents=True, exist_ok=True)
+    lock_path = path / ".lock"
+    try:
+        with lock_path.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(f"{path}: another run is writing here at this moment; give another run=") from None
+            _check_content(run, recipe, resume)
+            yield run
+            lock_path.unlink()
+    except BaseException:
+        if sorted(os.listdir(path)) == [".lock"]:
+            lock_path.unlink()
+            path.rmdir()
+        raise
+
+
+def start_run(run: RunFolder, recipe: Recipe) -> None:
+    """Write the recipe, once everything that it names has been found to exist."""
+    if run.writes:
+        _write(run.path / "recipe.yaml", recipe_text(recipe))
+
+
+def _check_content(run: RunFolder, recipe: Recipe, resume: bool) -> None:
+    path = run.path
+    if (path / "report.json").exists():
+        raise RunError(f"{path}: holds a finished run (report.json); give another run=, or remove the folder")
+    others = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    if others and not (path / "recipe.yaml").is_file():
+        raise RunError(f"{path}: holds files that are no run of xlner ({', '.join(others[:5])}); give another run=")
+    if not run.checkpoints.is_dir() or not any(run.checkpoints.glob("step-*")):
+        return
+    if not resume:
+        raise RunError(f"{path}: holds an unfinished run, and checkpoint.resume is never; give another run=")
+    before, now = (path / "recipe.yaml").read_text(encoding="utf-8"), recipe_text(recipe)
+    if before != now:
+        changed = [line.strip() for line in now.splitlines() if line not in before.splitlines()]
+        raise RunError(
+            f"{path}: holds an unfinished run of another recipe (now different: {', '.join(changed[:5])}); "
+            "give another run=, the old recipe, or remove the folder"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a small file as a whole."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

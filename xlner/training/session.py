@@ -1,0 +1,74 @@
+"""What both jobs need around the loop: the Accelerator, the tracker, the launch from a command line."""
+
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from xlner.errors import RecipeError, StoppedError, XlnerError
+from xlner.recipe import Recipe, explain, load_recipe
+from xlner.training.memory import keep_large_blocks
+from xlner.training.optimization import effective_precision
+from xlner.training.run_folder import RunFolder
+
+
+def launch(kind: str, job: Callable[[Recipe], None], recipes: Path) -> int:
+    """Run a job from the command line; the exit status: 0 done, 2 refused, 130 or 143 stopped.
+
+    Args:
+        kind: `teacher` or `distill`.
+        job: What to do with the recipe.
+        recipes: The folder of recipes.
+    """
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help", "help"} & set(arguments):
+        print(explain(kind))  # noqa: T201
+        return 0
+    try:
+        keep_large_blocks()
+        job(load_recipe(kind, arguments, recipes))
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)  # noqa: T201
+        return stopped.exit_status
+    except XlnerError as problem:
+        print(problem, file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("stopped before the first training step; nothing was lost", file=sys.stderr)  # noqa: T201
+        return 130
+    return 0
+
+
+def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
+    """The Accelerator of a run.
+
+    Raises:
+        RecipeError: If TensorBoard is asked for and not installed.
+    """
+    if recipe.tensorboard and not find_spec("tensorboard"):
+        raise RecipeError("tensorboard=true, but TensorBoard is not installed: pip install 'xlner[tensorboard]'")
+    precision = effective_precision(recipe.hardware.precision, recipe.hardware.cpu)
+    return Accelerator(
+        cpu=recipe.hardware.cpu,
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with="tensorboard" if recipe.tensorboard else None,
+        project_dir=str(path),
+    )
+
+
+def make_tracker(accelerator: Accelerator, recipe: Recipe) -> Callable[[dict[str, float], int], None]:
+    """Where numbers go beside metrics.jsonl: TensorBoard if asked, else nowhere."""
+    if not recipe.tensorboard:
+        return lambda numbers, step: None
+    accelerator.init_trackers("tensorboard")
+    return lambda numbers, step: accelerator.log(numbers, step=step)
+
+
+def announce(accelerator: Accelerator, run: RunFolder) -> None:
+    """One line on where and how the run computes."""
+    accelerator.print(
+        f"run {run.path}: {accelerator.num_processes} process(es) on {accelerator.device.type}, "
+        f"{'fp32' if accelerator.mixed_precision == 'no' else accelerator.mixed_precision}"
+    )

@@ -1,0 +1,141 @@
+"""The teacher: labelled source sentences, a recognizer and a similarity head trained in one forward."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from xlner.data.alignment import WordEncoder, load_tokenizer
+from xlner.data.corpus import corpus_path, find_corpus
+from xlner.data.pair_batches import LabelledBatch, LabelledPairs, PairDraw
+from xlner.labels import LabelSet
+from xlner.losses import masked_sum, similarity_cross_entropy, token_cross_entropy
+from xlner.models.encoder import freeze, new_recognizer
+from xlner.models.folder import ModelSettings, save_model
+from xlner.models.heads import SIMILARITIES
+from xlner.models.joint import JointModel
+from xlner.recipe import choose
+from xlner.schema import TeacherRecipe
+from xlner.training.corpora import Corpus, encode_all, read_labelled, window_lengths
+from xlner.training.loop import Task, fit
+from xlner.training.reporting import Evaluator, finish
+from xlner.training.run_folder import open_run, run_path, start_run
+from xlner.training.session import announce, make_accelerator, make_tracker
+
+
+def train_teacher(recipe: TeacherRecipe) -> Path:
+    """Train a teacher and write its run folder.
+
+    Args:
+        recipe: From `load_recipe("teacher", [...])`, or made in Python.
+
+    Returns:
+        The run folder; `model/` within it opens with `load_tagger` and in transformers.
+
+    Raises:
+        XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
+        StoppedError: If the run was interrupted; the same call goes on from there.
+    """
+    path = run_path(recipe.run, f"teacher-{recipe.language}")
+    accelerator = make_accelerator(recipe, path)
+    resume = recipe.checkpoint.resume == "auto"
+    with open_run(path, recipe, resume=resume, writes=accelerator.is_main_process) as run:
+        announce(accelerator, run)
+        folder = recipe.data, recipe.language
+        train = read_labelled(corpus_path(*folder, "train"), recipe.corpus, limit=recipe.corpus.max_sentences)
+        dev = read_labelled(corpus_path(*folder, "dev"), recipe.corpus)
+        test_path = find_corpus(*folder, "test")
+        test = read_labelled(test_path, recipe.corpus) if test_path else None
+        labels = LabelSet.of_types(train.types)
+        encoder = WordEncoder(load_tokenizer(recipe.encoder), recipe.corpus.max_length)
+        model, settings = _new_model(recipe, labels, encoder)
+        start_run(run, recipe)
+
+        def keep(best: JointModel) -> None:
+            save_model(run.model, best, encoder.tokenizer, settings)
+
+        evaluator = Evaluator(accelerator, encoder, labels)
+        task = _task(recipe, accelerator, encoder, labels, train, dev, evaluator, keep)
+        progress = fit(
+            accelerator,
+            model,
+            task,
+            run,
+            seed=recipe.seed,
+            optimization=recipe.optimization,
+            hardware=recipe.hardware,
+            checkpoint=recipe.checkpoint,
+            tracker=make_tracker(accelerator, recipe),
+        )
+        held_out = [corpus for corpus in (dev, test) if corpus is not None]
+        reports = {corpus.name: evaluator.of_folder(str(run.model), corpus) for corpus in held_out}
+        finish(run, accelerator, {"language": recipe.language, "seed": recipe.seed}, [train, *held_out], reports, progress)
+    return path
+
+
+def _new_model(recipe: TeacherRecipe, labels: LabelSet, encoder: WordEncoder) -> tuple[JointModel, ModelSettings]:
+    head_kind = choose(SIMILARITIES, recipe.similarity.kind, "similarity.kind")
+    with_similarity = recipe.similarity_weight > 0
+    set_seed(recipe.seed)  # the fresh heads are drawn from here, alike in all processes
+    recognizer = new_recognizer(recipe.encoder, labels)
+    freeze(recognizer, recipe.optimization.freeze)
+    size = recipe.similarity.projection_size
+    model = JointModel(recognizer, head_kind(recognizer.config.hidden_size, size) if with_similarity else None)
+    settings = ModelSettings(
+        word_splitter=recipe.corpus.word_splitter,
+        max_length=encoder.max_length,
+        language=recipe.language,
+        similarity=recipe.similarity.kind if with_similarity else "",
+        projection_size=size if with_similarity else 0,
+    )
+    return model, settings
+
+
+def _task(
+    recipe: TeacherRecipe,
+    accelerator: Accelerator,
+    encoder: WordEncoder,
+    labels: LabelSet,
+    train: Corpus,
+    dev: Corpus,
+    evaluator: Evaluator,
+    keep: Callable[[JointModel], None],
+) -> Task[LabelledBatch]:
+    windows = encode_all(encoder, train, accelerator.print)
+    tag_ids = [np.asarray(labels.ids(tags), dtype=np.int64) for tags in train.tags]
+    with_similarity = recipe.similarity_weight > 0
+    draw = PairDraw(recipe.pairs.per_sentence, recipe.pairs.balance) if with_similarity else None
+    pairs = LabelledPairs(windows, tag_ids, encoder.pad_id, draw)
+
+    def evaluate(model: JointModel) -> tuple[float, dict[str, Any]]:
+        report = evaluator.quick_report(model, dev)
+        return report.overall.f1, {"types": {name: round(score.f1, 2) for name, score in report.types.items()}}
+
+    return Task(
+        lengths=window_lengths(windows),
+        load=pairs.batch,
+        terms=("recognizer", "similarity"),
+        shares=(1.0, recipe.similarity_weight),
+        counts=_counts,
+        loss_sums=_loss_sums,
+        evaluate=evaluate,
+        keep=keep,
+        score_name="dev_f1",
+    )
+
+
+def _counts(batch: LabelledBatch) -> Tensor:
+    return torch.stack([batch.tokens.word_mask.sum(), torch.tensor(batch.same_tag.numel(), device=batch.same_tag.device)])
+
+
+def _loss_sums(network: nn.Module, batch: LabelledBatch) -> Tensor:
+    output = network(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
+    recognizer = masked_sum(token_cross_entropy(output.logits, batch.tag_ids), batch.tokens.word_mask)
+    if output.similarity_logits is None:
+        return torch.stack([recognizer, recognizer.new_zeros(())])
+    return torch.stack([recognizer, masked_sum(similarity_cross_entropy(output.similarity_logits, batch.same_tag))])
