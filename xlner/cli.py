@@ -67,9 +67,7 @@ def _xlner(
 def evaluate(
     model: Model,
     corpora: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Labelled corpora.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON, not tables; a list for several corpora.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, not tables; a list for several corpora.")] = False,
     format: Annotated[str, typer.Option(help="conll, dataset, or auto: by the corpus' name.")] = "auto",
     columns: Annotated[
         str, typer.Option(help="Columns of word and tag, from 0 or from the end: 1,2 or 0,-1.")
@@ -91,12 +89,8 @@ def evaluate(
         words = [sentence.words for sentence in sentences]
         tags = [sentence.tags for sentence in sentences if sentence.tags is not None]
         if n_bare := len(words) - len(tags):
-            raise CorpusError(
-                f"{path}: {n_bare:,} of {len(words):,} sentences have no tags; expected labelled ones"
-            )
-        report = evaluate_model(
-            tagger.model, tagger.encoder, tagger.labels, words, tags, device=tagger.device
-        )
+            raise CorpusError(f"{path}: {n_bare:,} of {len(words):,} sentences have no tags; expected labelled ones")
+        report = evaluate_model(tagger.model, tagger.encoder, tagger.labels, words, tags, device=tagger.device)
         mark = fingerprint(sentences)
         for note in report.notes():
             typer.echo(f"{path}: {note}", err=True)
@@ -154,9 +148,7 @@ def _lines(source: BinaryIO, name: str, encoding: str) -> Iterator[str]:
         for number, line in enumerate(TextIOWrapper(source, encoding=codec, errors="surrogateescape"), 1):
             broken = [] if line.isascii() else [char for char in line if "\udc80" <= char <= "\udcff"]
             if broken:
-                raise CorpusError(
-                    f"{name}:{number}: byte 0x{ord(broken[0]) - 0xDC00:x} is not {encoding}; {way_out}"
-                )
+                raise CorpusError(f"{name}:{number}: byte 0x{ord(broken[0]) - 0xDC00:x} is not {encoding}; {way_out}")
             yield line.removesuffix("\n")
     except LookupError:
         raise CorpusError(f"unknown encoding {encoding!r}; expected one such as utf-8 or latin-1") from None

@@ -65,13 +65,9 @@ class Report:
         """What a reader of the numbers must know: the types that only one side has."""
         found = []
         if self.unknown_to_model:
-            found.append(
-                f"the model does not know {', '.join(self.unknown_to_model)}: each such entity is a miss"
-            )
+            found.append(f"the model does not know {', '.join(self.unknown_to_model)}: each such entity is a miss")
         if self.absent_from_corpus:
-            found.append(
-                f"the corpus has no {', '.join(self.absent_from_corpus)}: each such prediction is an error"
-            )
+            found.append(f"the corpus has no {', '.join(self.absent_from_corpus)}: each such prediction is an error")
         return found
 
 
@@ -95,18 +91,14 @@ class EntityCounts:
         right, found, wanted = Counter[str](), Counter[str](), Counter[str]()
         for number, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True), 1):
             if len(gold_tags) != len(predicted_tags):
-                raise ValueError(
-                    f"sentence {number}: {len(gold_tags)} tags, {len(predicted_tags)} predictions"
-                )
+                raise ValueError(f"sentence {number}: {len(gold_tags)} tags, {len(predicted_tags)} predictions")
             gold_spans, predicted_spans = set(spans_of(gold_tags)), set(spans_of(predicted_tags))
             right.update(span.label for span in gold_spans & predicted_spans)
             found.update(span.label for span in predicted_spans)
             wanted.update(span.label for span in gold_spans)
         names = tuple(sorted(set(types)))
         if lost := (found.keys() | wanted.keys()) - set(names):
-            raise LabelError(
-                f"found entities of {', '.join(sorted(lost))}; expected {', '.join(names)} alone"
-            )
+            raise LabelError(f"found entities of {', '.join(sorted(lost))}; expected {', '.join(names)} alone")
         return cls(names, tuple((right[name], found[name], wanted[name]) for name in names))
 
     @classmethod
@@ -160,9 +152,7 @@ def seqeval_report(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[s
         )
         for name, row in found.items()
     }
-    return Report(
-        scores["micro avg"], {name: score for name, score in scores.items() if name not in SEQEVAL_AVERAGES}
-    )
+    return Report(scores["micro avg"], {name: score for name, score in scores.items() if name not in SEQEVAL_AVERAGES})
 
 
 def predict_sentences(
@@ -221,9 +211,7 @@ def evaluate_model(
     return replace(seqeval_report(tags, predicted), unknown_to_model=unknown, absent_from_corpus=absent)
 
 
-def type_differences(
-    labels: LabelSet, tags: Iterable[Sequence[str]]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def type_differences(labels: LabelSet, tags: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Entity types that only the corpus has, and those that only the model has.
 
     Raises:

@@ -70,8 +70,7 @@ class LabelSet:
             tag = str(unknown.args[0])
             near = get_close_matches(tag, self.tags, n=1)
             raise LabelError(
-                f"unknown tag {tag!r}; known: {', '.join(self.tags)}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
+                f"unknown tag {tag!r}; known: {', '.join(self.tags)}" + (f"; did you mean {near[0]!r}?" if near else "")
             ) from None
 
 

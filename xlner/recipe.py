@@ -135,7 +135,9 @@ def _parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
         name, equals, value = argument.partition("=")
         name = name.lstrip("-")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
-            raise RecipeError(f"found {argument!r}; expected key=value, as in optimization.epochs=5 (--help lists the keys)")
+            raise RecipeError(
+                f"found {argument!r}; expected key=value, as in optimization.epochs=5 (--help lists the keys)"
+            )
         *parents, leaf = name.split(".")
         node = tree
         for parent in parents:

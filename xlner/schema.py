@@ -24,7 +24,6 @@ def section(schema: type) -> Any:
     return field(default_factory=schema)
 
 
-
 def check_bounds(recipe: Any, name: str = "") -> None:
     """Hold every key of a section against its bounds.
 
@@ -37,8 +36,10 @@ def check_bounds(recipe: Any, name: str = "") -> None:
         low, high = spec.metadata.get("low", -math.inf), spec.metadata.get("high", math.inf)
         choices = spec.metadata.get("choices", [])
         # `not (low <= value <= high)` also refuses nan.
-        if isinstance(value, int | float) and not isinstance(value, bool) and not (
-            low <= value <= high and math.isfinite(value)
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and not (low <= value <= high and math.isfinite(value))
         ):
             allowed = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
             raise RecipeError(f"{where} is {value:g}; it must be {allowed}")
@@ -51,8 +52,14 @@ class CorpusRecipe:
     """How corpora are read and cut."""
 
     format: str = key("auto", "conll, text, dataset, or auto: by the file's name")
-    columns: str = key("auto", "columns of word and tag, counted from 0 or from the end, as in 1,2 or 0,-1; auto: found out")
-    scheme: str = key("auto", "auto: IOB1, IOB2 and broken sequences are all read; strict: broken ones are refused", choices="auto strict")
+    columns: str = key(
+        "auto", "columns of word and tag, counted from 0 or from the end, as in 1,2 or 0,-1; auto: found out"
+    )
+    scheme: str = key(
+        "auto",
+        "auto: IOB1, IOB2 and broken sequences are all read; strict: broken ones are refused",
+        choices="auto strict",
+    )
     encoding: str = key("utf-8", "character encoding of the files")
     word_splitter: str = key("unicode", "how raw text is split into words; stored with the model")
     max_length: int = key(256, "longest window in pieces; longer sentences become several windows", low=8, high=100_000)
@@ -115,7 +122,9 @@ class OptimizationRecipe:
 class LossRecipe:
     """The losses of the student and their shares."""
 
-    recognizer: str = key("soft_cross_entropy", "soft_cross_entropy or squared_error, against the teacher's probabilities")
+    recognizer: str = key(
+        "soft_cross_entropy", "soft_cross_entropy or squared_error, against the teacher's probabilities"
+    )
     temperature: float = key(1.0, "divides the logits of student and teacher", low=0.01, high=100)
     recognizer_weight: float = key(1.0, "share of the recognizer loss, both towers together", low=0)
     similarity_weight: float = key(1.0, "share of the similarity loss; 0: no similarity task", low=0)
@@ -142,7 +151,9 @@ class WeightsRecipe:
 class HardwareRecipe:
     """Where and how exactly to compute."""
 
-    precision: str = key("auto", "auto: bf16 where the processor multiplies it in hardware, else fp32", choices="auto fp32 bf16 fp16")
+    precision: str = key(
+        "auto", "auto: bf16 where the processor multiplies it in hardware, else fp32", choices="auto fp32 bf16 fp16"
+    )
     cpu: bool = key(False, "stay on the CPU even where there is a GPU")
     loader_workers: int = key(0, "processes that prepare batches; 0: the training process itself", low=0, high=64)
 
@@ -155,7 +166,11 @@ class HardwareRecipe:
 class CheckpointRecipe:
     """When the state of a run is saved, and what a restart does."""
 
-    resume: str = key("auto", "auto: go on from the newest checkpoint of this run; never: start anew, refuse a used folder", choices="auto never")
+    resume: str = key(
+        "auto",
+        "auto: go on from the newest checkpoint of this run; never: start anew, refuse a used folder",
+        choices="auto never",
+    )
     steps: int = key(500, "optimizer steps between two checkpoints; 0: only when stopped", low=0)
 
     def __post_init__(self) -> None:
@@ -173,7 +188,9 @@ class TeacherRecipe:
     encoder: str = key("google-bert/bert-base-multilingual-cased", "encoder folder or hub name")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
-    similarity_weight: float = key(1.0, "share of the similarity loss beside the recognizer loss; 0: no similarity task", low=0)
+    similarity_weight: float = key(
+        1.0, "share of the similarity loss beside the recognizer loss; 0: no similarity task", low=0
+    )
     corpus: CorpusRecipe = section(CorpusRecipe)
     pairs: PairsRecipe = section(PairsRecipe)
     similarity: SimilarityRecipe = section(SimilarityRecipe)
@@ -194,12 +211,20 @@ class DistillRecipe:
     data: str = key("data", "folder with TARGET/train.txt or train.conll, and TARGET/test.conll where there is one")
     run: str = key("", "result folder; a bare name lies under runs/; empty: runs/TARGET")
     teacher: str = key("runs/teacher-en/model", "model folder of the teacher")
-    encoder: str = key("teacher", "what the student starts from: an encoder folder or hub name, or `teacher`: its encoder as trained")
+    encoder: str = key(
+        "teacher", "what the student starts from: an encoder folder or hub name, or `teacher`: its encoder as trained"
+    )
     variant: str = key("calibrated", "named set of losses and weights")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     soft_labels: str = key("auto", "folder of stored soft labels; auto: under runs/soft-labels, found by content")
-    selection: str = key("last", "which student is kept: last, or agreement: the one closest to the teacher on held-out text", choices="last agreement")
-    holdout_ratio: float = key(0.05, "share of the target text that is kept out of training, to measure agreement", low=0, high=0.5)
+    selection: str = key(
+        "last",
+        "which student is kept: last, or agreement: the one closest to the teacher on held-out text",
+        choices="last agreement",
+    )
+    holdout_ratio: float = key(
+        0.05, "share of the target text that is kept out of training, to measure agreement", low=0, high=0.5
+    )
     tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
     corpus: CorpusRecipe = section(CorpusRecipe)
     pairs: PairsRecipe = section(PairsRecipe)

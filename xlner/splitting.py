@@ -54,7 +54,7 @@ _UNICODE_WORD = regex.compile(
     | ([^{_INVISIBLE}]) \1*+ \p{{M}}*+                              # any other sign; ... is one word
     """
 )
-_NOT_SPACE = regex.compile(r"(?V1)\S+")
+_NOT_SPACE = regex.compile(r"[^\s\x1C-\x1F]+")  # what `str.split` takes for white space
 _VISIBLE = regex.compile(rf"(?V1)[^{_INVISIBLE}]")
 
 

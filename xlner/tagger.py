@@ -35,9 +35,7 @@ def load_tagger(
     """
     name = fspath(folder_or_hub_name)
     settings = read_settings(name)
-    split_words(
-        "", settings.word_splitter
-    )  # fails at once where the folder names a splitter that is not there
+    split_words("", settings.word_splitter)  # fails at once where the folder names a splitter that is not there
     recognizer, labels = load_recognizer(name)
     limits = [limit for limit in (settings.max_length, longest_input(recognizer)) if limit]
     encoder = WordEncoder(load_tokenizer(name), min(limits, default=None))
@@ -95,9 +93,7 @@ class Tagger:
         Raises:
             TypeError: If it is one text, or one of the texts is no `str`.
         """
-        texts = _checked_list(
-            texts, "tag_batch takes several texts (an iterable of str)", "for one text call tag"
-        )
+        texts = _checked_list(texts, "tag_batch takes several texts (an iterable of str)", "for one text call tag")
         offsets = [split_words(text, self.word_splitter) for text in texts]
         words = [[text[a:b] for a, b in spans] for text, spans in zip(texts, offsets, strict=True)]
         return [
@@ -135,9 +131,7 @@ class Tagger:
         return [list(decide_tags(probs, self.labels)) for probs in probs_of_sentences]
 
     def _probs(self, sentences: Sequence[Sequence[str]]) -> list[Probs]:
-        return sentence_probs(
-            self.model, self.encoder, sentences, device=self.device, batch_pieces=self.batch_pieces
-        )
+        return sentence_probs(self.model, self.encoder, sentences, device=self.device, batch_pieces=self.batch_pieces)
 
 
 def _checked_list(texts: Iterable[str], expected: str, instead: str) -> list[str]:

@@ -65,7 +65,9 @@ class WordEncoder:
         self.pad_id = int(tokenizer.pad_token_id or 0)
         self.room = self.max_length - len(self.prefix) - len(self.suffix)
         if self.room < 4:
-            raise ModelError(f"max_length is {self.max_length}; it must leave room for 4 pieces beside the special ones")
+            raise ModelError(
+                f"max_length is {self.max_length}; it must leave room for 4 pieces beside the special ones"
+            )
 
     @property
     def fingerprint(self) -> str:

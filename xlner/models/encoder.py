@@ -5,6 +5,7 @@ transformers. No code, pickle or attention kernel of a model folder is ever run.
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def load_recognizer(folder: str) -> tuple[PreTrainedModel, LabelSet]:
     config = _checked_config(folder)
     names = [str(name) for name in (config.id2label or {}).values()]
     if all(name.startswith("LABEL_") for name in names):
-        raise ModelError(f"{folder}: its labels are {', '.join(names)}; this is an encoder or an unnamed head, no tagger")
+        raise ModelError(
+            f"{folder}: its labels are {', '.join(names)}; this is an encoder or an unnamed head, no tagger"
+        )
     return _load(folder, config), labels_of(config)
 
 
@@ -87,7 +90,7 @@ def freeze(model: PreTrainedModel, what: str) -> None:
 
 def _load(name: str, config: PretrainedConfig) -> PreTrainedModel:
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(transformers_logging.ERROR)  # the load report calls a fresh head a problem; here it is the plan
+    transformers_logging.set_verbosity(logging.ERROR)  # the load report would call a fresh head a problem
     try:
         model: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
             name, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
@@ -109,7 +112,9 @@ def _checked_config(name: str) -> PretrainedConfig:
             pickled = "; pickled weights (.bin) are not read" if any(folder.glob("*.bin")) else ""
             raise ModelError(f"{name}: expected weights in model.safetensors, found none{pickled}")
     elif folder.is_absolute() or name.startswith(("./", "../", "runs/")) or name.count("/") > 1:
-        raise ModelError(f"{name}: no such folder; give a model folder, or a hub name such as FacebookAI/xlm-roberta-base")
+        raise ModelError(
+            f"{name}: no such folder; give a model folder, or a hub name such as FacebookAI/xlm-roberta-base"
+        )
     try:
         raw, _ = PretrainedConfig.get_config_dict(name)
     except (OSError, ValueError, json.JSONDecodeError) as problem:
@@ -118,7 +123,9 @@ def _checked_config(name: str) -> PretrainedConfig:
             "check the name and the network, or give a local folder"
         ) from problem
     if not raw:
-        raise ModelError(f"{name}: neither a folder here nor a model on the hub; check the name, or give a local folder")
+        raise ModelError(
+            f"{name}: neither a folder here nor a model on the hub; check the name, or give a local folder"
+        )
     if "auto_map" in raw:
         raise ModelError(f"{name}: config.json asks for code of its own (auto_map); xlner runs no remote code")
     for key in ("attn_implementation", "_attn_implementation"):

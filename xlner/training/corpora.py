@@ -54,7 +54,9 @@ def read_labelled(path: Path, recipe: CorpusRecipe, *, limit: int = 0) -> Corpus
             break
     corpus = Corpus(path.stem, path, words, tags, fingerprint.hexdigest())
     if not corpus.types:
-        raise CorpusError(f"{path}: found no entity in {len(words):,} sentences; are the columns right (corpus.columns)?")
+        raise CorpusError(
+            f"{path}: found no entity in {len(words):,} sentences; are the columns right (corpus.columns)?"
+        )
     return corpus
 
 

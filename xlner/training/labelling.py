@@ -124,7 +124,9 @@ def _make(
         for number, block in enumerate(in_blocks(_target_stream(text, corpus), BLOCK)):
             bar.update(len(block))
             if number % n_processes == rank:
-                rows = _label([sentence.words for sentence in block], model, encoder, accelerator.device, autocast_dtype)
+                rows = _label(
+                    [sentence.words for sentence in block], model, encoder, accelerator.device, autocast_dtype
+                )
                 writer.write(rows)
                 counts += _count(rows, len(labels.tags))
     n_sentences, n_words, n_unseen = np.sum(gather_object([counts]), axis=0).tolist()

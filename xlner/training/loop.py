@@ -147,7 +147,9 @@ def fit(
                     meter.started = time.perf_counter()
                 if stopping:
                     path = save_checkpoint(run.checkpoints, accelerator, model, optimizer, schedule, progress)
-                    raise StoppedError(f"stopped; saved to {path}: the same command goes on from there", stop.exit_status or 143)
+                    raise StoppedError(
+                        f"stopped; saved to {path}: the same command goes on from there", stop.exit_status or 143
+                    )
                 if checkpoint.steps and progress.step % checkpoint.steps == 0:
                     save_checkpoint(run.checkpoints, accelerator, model, optimizer, schedule, progress)
             progress.epoch, progress.step_in_epoch = epoch + 1, 0
@@ -271,7 +273,6 @@ def _evaluate(
             task.keep(model)
     accelerator.wait_for_everyone()
     _show(bar, progress, task.score_name)
-
 
 
 def _show(bar: "tqdm[Any]", progress: Progress, score_name: str, **numbers: str) -> None:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import accelerate
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -48,12 +49,12 @@ class Evaluator:
             model, mine, self._encoder.pad_id, device=self._accelerator.device, autocast_dtype=self._autocast
         ):
             teacher = soft_labels.probs(mine[number].sentence)[mine[number].word_numbers]
-            gold.append(decide_tags(teacher, self._labels))
+            gold.append(decide_tags(teacher.astype(np.float32), self._labels))
             predicted.append(decide_tags(output.probs, self._labels))
         return self._summed(EntityCounts.of(self._labels.types, gold, predicted)).overall.f1
 
     def of_folder(self, folder: str, corpus: Corpus) -> Report | None:
-        """The quoted score of a saved model, in the number format of the run; None in all processes but the main one."""
+        """The quoted score of a saved model, in the run's number format; None in all processes but the main one."""
         if not self._accelerator.is_main_process:
             return None
         model = load_joint_model(folder).to(self._accelerator.device).eval()
@@ -92,7 +93,11 @@ def finish(
         {
             **about,
             "corpora": {
-                corpus.name: {"path": str(corpus.path), "fingerprint": corpus.fingerprint, "sentences": len(corpus.words)}
+                corpus.name: {
+                    "path": str(corpus.path),
+                    "fingerprint": corpus.fingerprint,
+                    "sentences": len(corpus.words),
+                }
                 for corpus in corpora
             },
             "scores": {name: report.to_json() for name, report in reports.items() if report is not None},

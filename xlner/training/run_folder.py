@@ -66,7 +66,9 @@ def run_path(run: str, default: str) -> Path:
     if "/" in name or "\\" in name:
         return Path(name)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise RunError(f"run name {name!r}; expected letters, digits, dots, dashes and underscores, or a path with a slash")
+        raise RunError(
+            f"run name {name!r}; expected letters, digits, dots, dashes and underscores, or a path with a slash"
+        )
     return RUNS / name
 
 

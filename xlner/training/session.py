@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -14,12 +15,12 @@ from xlner.training.optimization import effective_precision
 from xlner.training.run_folder import RunFolder
 
 
-def launch(kind: str, job: Callable[[Recipe], None], recipes: Path) -> int:
+def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
     """Run a job from the command line; the exit status: 0 done, 2 refused, 130 or 143 stopped.
 
     Args:
         kind: `teacher` or `distill`.
-        job: What to do with the recipe.
+        job: `train_teacher` or `distill`.
         recipes: The folder of recipes.
     """
     arguments = sys.argv[1:]

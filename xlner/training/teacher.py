@@ -74,7 +74,9 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
         )
         held_out = [corpus for corpus in (dev, test) if corpus is not None]
         reports = {corpus.name: evaluator.of_folder(str(run.model), corpus) for corpus in held_out}
-        finish(run, accelerator, {"language": recipe.language, "seed": recipe.seed}, [train, *held_out], reports, progress)
+        finish(
+            run, accelerator, {"language": recipe.language, "seed": recipe.seed}, [train, *held_out], reports, progress
+        )
     return path
 
 
@@ -130,7 +132,9 @@ def _task(
 
 
 def _counts(batch: LabelledBatch) -> Tensor:
-    return torch.stack([batch.tokens.word_mask.sum(), torch.tensor(batch.same_tag.numel(), device=batch.same_tag.device)])
+    return torch.stack(
+        [batch.tokens.word_mask.sum(), torch.tensor(batch.same_tag.numel(), device=batch.same_tag.device)]
+    )
 
 
 def _loss_sums(network: nn.Module, batch: LabelledBatch) -> Tensor:
