@@ -19,12 +19,8 @@ Splits = Mapping[str, Sequence[Sentence]]
 def folder_arguments(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that every script takes: where from, where to."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--source", type=Path, required=True, metavar="FOLDER", help="the corpus as downloaded"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="gets a folder for each language"
-    )
+    parser.add_argument("--source", type=Path, required=True, metavar="FOLDER", help="the corpus as downloaded")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each language")
     return parser
 
 

@@ -17,10 +17,12 @@ from transformers import (
     XLMRobertaForTokenClassification,
 )
 
+from xlner.data.corpus import read_corpus
 from xlner.labels import LabelSet
 from xlner.models.folder import ModelSettings, save_model
 from xlner.models.heads import SIMILARITIES
 from xlner.models.joint import JointModel
+from xlner.text import Sentence
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -43,6 +45,17 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real corpora at {folder}; set XLNER_SHARED to their folder")
     return folder
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., list[Sentence]]:
+    """Reads a text, given as str or bytes, as a corpus file; other arguments are those of `read_corpus`."""
+
+    def read_text(content: str | bytes, name: str = "corpus.conll", **options: str) -> list[Sentence]:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return list(read_corpus(tmp_path / name, **options))
+
+    return read_text
 
 
 def word_piece_tokenizer() -> PreTrainedTokenizerBase:

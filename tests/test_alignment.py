@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from conftest import SENTENCES, TOKENIZERS, byte_level_tokenizer, word_piece_tokenizer
@@ -42,9 +44,13 @@ def test_every_visible_word_is_decided_exactly_once(name, lengths, data):
 
     decided = sorted((window.sentence - 5, number) for window in windows for number in window.word_numbers.tolist())
     assert len(decided) == len(set(decided))
-    assert {(row, n) for row, words in enumerate(sentences) for n, word in enumerate(words) if len(word)} - set(
-        decided
-    ) <= {(row, n) for row, words in enumerate(sentences) for n, word in enumerate(words) if word in VANISHING}
+    visible = {
+        (row, number)
+        for row, words in enumerate(sentences)
+        for number, word in enumerate(words)
+        if word not in VANISHING
+    }
+    assert visible <= set(decided)
     for window in windows:
         assert len(window.piece_ids) <= 24
         assert window.piece_ids[: len(encoder.prefix)].tolist() == encoder.prefix
@@ -110,7 +116,7 @@ def test_a_word_at_an_inner_edge_is_decided_where_it_has_context_on_both_sides()
 
     plan = list(plan_windows([1] * 200, room))
 
-    for (shown, decided), (_, following) in zip(plan, plan[1:], strict=False):
+    for (shown, decided), (_, following) in pairwise(plan):
         assert shown.stop - decided.stop == context
         assert following.start == decided.stop
     assert all(decided.start - shown.start == context for shown, decided in plan[1:])

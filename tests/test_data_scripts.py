@@ -35,10 +35,7 @@ def wikineural(tmp_path):
 
 def test_val_is_split_into_train_and_dev_by_the_seed_and_in_order(wikineural, tmp_path):
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert (
-            run("wikineural.py", "--source", wikineural, "--out", tmp_path / out, "--seed", seed).returncode
-            == 0
-        )
+        assert run("wikineural.py", "--source", wikineural, "--out", tmp_path / out, "--seed", seed).returncode == 0
 
     train, dev = numbers(tmp_path / "a/de/train.conll"), numbers(tmp_path / "a/de/dev.conll")
     assert (len(train), len(dev)) == (36, 4)

@@ -9,9 +9,7 @@ from xlner.errors import LabelError
 from xlner.labels import LabelSet, Span, spans_of, split_tag, tags_of, to_iob2
 
 # All neighbourhoods of a tag come up: same and other type, after O, B and I.
-TAG_SEQUENCES = st.lists(
-    st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-A-B", "I-A-B"]), max_size=12
-)
+TAG_SEQUENCES = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-A-B", "I-A-B"]), max_size=12)
 
 
 @given(TAG_SEQUENCES)
@@ -35,9 +33,7 @@ def test_turning_tags_into_iob2_keeps_the_entities_and_changes_nothing_the_secon
 def test_in_iob2_every_inside_tag_continues_its_entity(tags):
     clean = to_iob2(tags)
 
-    assert all(
-        tag[0] != "I" or before[1:] == tag[1:] for before, tag in zip(("O", *clean), clean, strict=False)
-    )
+    assert all(tag[0] != "I" or before[1:] == tag[1:] for before, tag in zip(("O", *clean), clean, strict=False))
 
 
 @given(TAG_SEQUENCES)

@@ -65,10 +65,10 @@ def test_no_visible_character_is_lost(splitter, text):
     )
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    ["a", "a.", "A.", "a'", "l'", "a-", "1,", "a@", "北", "\u0301", "a\u200d", "🇩", "👩‍", ".", "!?", "www.", "\ud83d", "ab.cde."],
-)
+REPEATED = ["a.", "A.", "a'", "l'", "a-", "1,", "a@", "北", "\u0301", "a\u200d", "🇩", "👩\u200d", ".", "!?", "www."]
+
+
+@pytest.mark.parametrize("pattern", [*REPEATED, "a", "\ud83d", "ab.cde."])
 def test_time_grows_with_the_length_of_the_text_and_no_faster(pattern):
     text = pattern * (300_000 // len(pattern))
     start = time.perf_counter()

@@ -44,17 +44,11 @@ def _blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
         if has_tags is None:
             has_tags = tags is not None
             if words and words[0].startswith("\ufeff"):
-                raise CorpusError(
-                    f"{place}: the first word begins with a byte order mark (U+FEFF); remove it"
-                )
+                raise CorpusError(f"{place}: the first word begins with a byte order mark (U+FEFF); remove it")
         if not words or (tags is not None and len(tags) != len(words)):
-            raise CorpusError(
-                f"{place} has {len(words)} words and {len(tags or ())} tags; expected one tag a word"
-            )
+            raise CorpusError(f"{place} has {len(words)} words and {len(tags or ())} tags; expected one tag a word")
         if tags is not None and not has_tags:
-            raise CorpusError(
-                f"{place} has tags, unlike the sentences before; write them to files of their own"
-            )
+            raise CorpusError(f"{place} has tags, unlike the sentences before; write them to files of their own")
         for word in words:
             if reason := _unreadable(word, has_tags):
                 raise CorpusError(f"{place}: the word {word!r} {reason}; it could not be read back")

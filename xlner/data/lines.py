@@ -11,9 +11,7 @@ from pathlib import Path
 from xlner.errors import CorpusError
 
 CHUNK_SIZE = 1 << 18  # characters, or bytes in the search for a broken one
-LONGEST_LINE = (
-    1_000_000  # characters; a longer line is no sentence, and a file without line ends would fill the memory
-)
+LONGEST_LINE = 1_000_000  # characters; a file without line ends would fill the memory
 
 
 def read_lines(path: Path, encoding: str) -> Iterator[list[str]]:
@@ -37,9 +35,7 @@ def read_lines(path: Path, encoding: str) -> Iterator[list[str]]:
     except UnicodeError:
         raise CorpusError(_undecodable(path, encoding)) from None
     except LookupError:
-        raise CorpusError(
-            f"corpus.encoding is {encoding!r}; expected one such as utf-8, latin-1 or cp1252"
-        ) from None
+        raise CorpusError(f"corpus.encoding is {encoding!r}; expected one such as utf-8, latin-1 or cp1252") from None
     except OSError as problem:
         raise CorpusError(f"{path}: cannot be read: {problem.strerror}") from problem
     if rest:

@@ -30,7 +30,11 @@ def load_recognizer(folder: str) -> tuple[PreTrainedModel, LabelSet]:
         raise ModelError(
             f"{folder}: its labels are {', '.join(names)}; this is an encoder or an unnamed head, no tagger"
         )
-    return _load(folder, config), labels_of(config)
+    labels = labels_of(config)
+    model, missing = _load(folder, config)
+    if missing:
+        raise ModelError(f"{folder}: no tagger, its weights lack {', '.join(sorted(missing)[:4])}")
+    return model, labels
 
 
 def labels_of(config: PretrainedConfig) -> LabelSet:
@@ -47,7 +51,7 @@ def new_recognizer(encoder: str, labels: LabelSet) -> PreTrainedModel:
     config = _checked_config(encoder)
     config.id2label = dict(enumerate(labels.tags))
     config.label2id = {tag: index for index, tag in enumerate(labels.tags)}
-    return _load(encoder, config)
+    return _load(encoder, config)[0]
 
 
 def longest_input(model: PreTrainedModel) -> int | None:
@@ -88,18 +92,27 @@ def freeze(model: PreTrainedModel, what: str) -> None:
         module.requires_grad_(False)
 
 
-def _load(name: str, config: PretrainedConfig) -> PreTrainedModel:
-    verbosity = transformers_logging.get_verbosity()
+def _load(name: str, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+    """The network, and the names of the weights that its files lack."""
+    verbosity, shows_progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)  # the load report would call a fresh head a problem
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
-            name, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        model, report = AutoModelForTokenClassification.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"{name}: the weights could not be loaded: {_first_line(problem)}") from problem
     finally:
         transformers_logging.set_verbosity(verbosity)
-    return model
+        if shows_progress:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    return model, set(report["missing_keys"])
 
 
 def _checked_config(name: str) -> PretrainedConfig:
@@ -108,7 +121,7 @@ def _checked_config(name: str) -> PretrainedConfig:
         if not (folder / "config.json").is_file():
             found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
             raise ModelError(f"{name}: expected a model folder with config.json, found {found}")
-        if not any(folder.glob("*.safetensors*")):
+        if not any(folder.glob("model*.safetensors*")):
             pickled = "; pickled weights (.bin) are not read" if any(folder.glob("*.bin")) else ""
             raise ModelError(f"{name}: expected weights in model.safetensors, found none{pickled}")
     elif folder.is_absolute() or name.startswith(("./", "../", "runs/")) or name.count("/") > 1:

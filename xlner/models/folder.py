@@ -58,9 +58,13 @@ def load_joint_model(folder: str) -> JointModel:
     recognizer, _ = load_recognizer(folder)
     if not settings.similarity:
         return JointModel(recognizer, None)
+    if settings.similarity not in SIMILARITIES:
+        known = ", ".join(SIMILARITIES)
+        raise ModelError(f"{folder}: unknown similarity head {settings.similarity!r}; known: {known}")
     head = SIMILARITIES[settings.similarity](recognizer.config.hidden_size, settings.projection_size)
     try:
-        head.load_state_dict(load_file(Path(folder) / SIMILARITY_FILE))
+        if head.state_dict():
+            head.load_state_dict(load_file(Path(folder) / SIMILARITY_FILE))
     except (OSError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"{folder}: the similarity head could not be loaded: {problem}") from problem
     return JointModel(recognizer, head)

@@ -78,14 +78,14 @@ def distill(recipe: DistillRecipe) -> Path:
             )
         labels = LabelSet(soft_labels.card.tags)
         model, encoder, settings = _new_student(recipe, labels, objective.uses_similarity)
-        windows = _stored_windows(soft_labels, encoder, accelerator)
+        windows = student_windows(soft_labels, encoder, accelerator)
         start_run(run, recipe)
 
         def keep(best: JointModel) -> None:
             save_model(run.model, best, encoder.tokenizer, settings)
 
         evaluator = Evaluator(accelerator, encoder, labels)
-        task = _task(recipe, objective, soft_labels, windows, encoder, evaluator, keep)
+        task = distillation_task(recipe, objective, soft_labels, windows, encoder, evaluator, keep)
         progress = fit(
             accelerator,
             model,
@@ -97,10 +97,12 @@ def distill(recipe: DistillRecipe) -> Path:
             checkpoint=recipe.checkpoint,
             tracker=make_tracker(accelerator, recipe),
         )
-        reports = {}
+        scores = {}
         if test is not None:
-            for name, folder in (("teacher", recipe.teacher), ("student", str(run.model))):
-                reports[name] = evaluator.of_folder(folder, test)
+            # The teacher's scores are the same for every student of these soft labels.
+            cache = soft_labels.folder / f"scores-{test.fingerprint}-{accelerator.mixed_precision}.json"
+            scores["teacher"] = evaluator.of_folder(recipe.teacher, test, cache)
+            scores["student"] = evaluator.of_folder(str(run.model), test)
         about = {
             "target": recipe.target,
             "variant": recipe.variant,
@@ -108,7 +110,7 @@ def distill(recipe: DistillRecipe) -> Path:
             "teacher": {"folder": recipe.teacher, "fingerprint": soft_labels.card.teacher},
             "text": {"fingerprint": soft_labels.card.corpus, "sentences": len(soft_labels)},
         }
-        finish(run, accelerator, about, [test] if test else [], reports, progress)
+        finish(run, accelerator, about, [test] if test else [], scores, progress)
     return path
 
 
@@ -199,7 +201,7 @@ def _new_student(
     return model, encoder, settings
 
 
-def _stored_windows(soft_labels: SoftLabels, encoder: WordEncoder, accelerator: Accelerator) -> StoredWindows:
+def student_windows(soft_labels: SoftLabels, encoder: WordEncoder, accelerator: Accelerator) -> StoredWindows:
     """The student's windows of the text, encoded once per tokenizer and length limit."""
     path = soft_labels.folder / f"windows-{encoder.fingerprint}.arrow"
     if accelerator.is_main_process and not path.is_file():
@@ -208,7 +210,7 @@ def _stored_windows(soft_labels: SoftLabels, encoder: WordEncoder, accelerator: 
     return StoredWindows(path)
 
 
-def _task(
+def distillation_task(
     recipe: DistillRecipe,
     objective: Objective,
     soft_labels: SoftLabels,
@@ -217,6 +219,7 @@ def _task(
     evaluator: Evaluator,
     keep: Callable[[JointModel], None],
 ) -> Task[SoftBatch]:
+    """What the loop needs to train a student on stored soft labels."""
     held_out, trained = _split(len(windows), recipe.holdout_ratio)
     draw = PairDraw(recipe.pairs.per_sentence, recipe.pairs.balance) if objective.uses_similarity else None
     pairs = SoftPairs(windows, soft_labels, encoder.pad_id, draw)

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import send_to_device, set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -75,6 +76,22 @@ class _Meter:
     started: float = field(default_factory=time.perf_counter)
 
 
+@dataclass(frozen=True)
+class _Engine(Generic[Batch]):
+    """The parts that turn together: `network` is the model as Accelerate wraps it, `optimizer` likewise."""
+
+    accelerator: Accelerator
+    task: Task[Batch]
+    run: RunFolder
+    model: JointModel
+    network: nn.Module
+    optimizer: AcceleratedOptimizer
+    schedule: LambdaLR
+    clip_norm: float
+    bar: "tqdm[Any]"
+    tracker: Callable[[dict[str, float], int], None]
+
+
 def fit(
     accelerator: Accelerator,
     model: JointModel,
@@ -93,58 +110,39 @@ def fit(
         RunError: If a loss is not finite.
         StoppedError: After SIGINT or SIGTERM, once the state has been saved.
     """
-    n_processes, k = accelerator.num_processes, optimization.accumulation
+    k = optimization.accumulation
     n_batches = len(plan_epoch(task.lengths, optimization.batch_size, seed, 0))
-    n_windows = -(-n_batches // (k * n_processes))
+    n_windows = -(-n_batches // (k * accelerator.num_processes))
+    n_steps = n_windows * optimization.epochs
     optimizer = make_optimizer(model, optimization)
-    schedule = make_schedule(optimizer, optimization, n_windows * optimization.epochs)
+    schedule = make_schedule(optimizer, optimization, n_steps)
     network, prepared = accelerator.prepare(model, optimizer)
     set_seed(seed, device_specific=True)  # processes hold one model but drop out different units
-    progress = Progress(n_processes=n_processes)
+    progress = Progress(n_processes=accelerator.num_processes)
     if found := checkpoints(run.checkpoints):
         progress = load_checkpoint(found[-1], accelerator, model, optimizer, schedule)
         run.forget_after(progress.step)
         accelerator.print(f"going on from {found[-1]}")
+    bar = tqdm(total=n_steps, initial=progress.step, unit="step", disable=not run.writes, dynamic_ncols=True)
+    engine = _Engine(accelerator, task, run, model, network, prepared, schedule, optimization.clip_norm, bar, tracker)
     evaluate_at = {-(-n_windows * (i + 1) // optimization.evaluations) for i in range(optimization.evaluations)}
-    bar = tqdm(
-        total=n_windows * optimization.epochs,
-        initial=progress.step,
-        unit="step",
-        disable=not accelerator.is_main_process,
-        dynamic_ncols=True,
-    )
-    device, shares = accelerator.device, torch.tensor(task.shares, device=accelerator.device)
-    meter = _Meter(torch.zeros(len(task.terms), device=device))
+    meter = _Meter(torch.zeros(len(task.terms), device=accelerator.device))
+    before = time.perf_counter()
+    network.train()  # pretrained models come in evaluation mode
     with StopRequest() as stop, bar:
         for epoch in range(progress.epoch, optimization.epochs):
             plans = plan_epoch(task.lengths, optimization.batch_size, seed, epoch)
             for window in _windows(task, plans, accelerator, k, progress.step_in_epoch, hardware.loader_workers):
-                step_started = time.perf_counter()
-                counts, n_words, stopping = _step_counts(accelerator, task, window, stop.requested)
-                scale = shares * n_processes / counts.clamp_min(1.0)
-                for number, (batch, real) in enumerate(window):
-                    last = number == len(window) - 1
-                    with nullcontext() if last else accelerator.no_sync(network):
-                        sums = task.loss_sums(network, batch) * real
-                        accelerator.backward((sums * scale).sum())
-                    meter.losses += sums.detach() / counts.clamp_min(1.0)
-                _refuse_non_finite(meter.losses, task, progress, _rate(schedule))
-                if optimization.clip_norm:
-                    accelerator.clip_grad_norm_(network.parameters(), optimization.clip_norm)
-                prepared.step()
-                if not accelerator.optimizer_step_was_skipped:
-                    schedule.step()
-                prepared.zero_grad()
+                n_words, stopping = _step(engine, window, stop.requested, meter, progress)
                 progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
-                progress.n_words, meter.n_words = progress.n_words + n_words, meter.n_words + n_words
-                meter.n_steps += 1
-                progress.seconds += time.perf_counter() - step_started
+                progress.n_words += n_words
                 bar.update()
+                before, progress.seconds = time.perf_counter(), progress.seconds + time.perf_counter() - before
                 if progress.step % optimization.log_steps == 0:
-                    meter = _log(accelerator, task, run, progress, meter, _rate(schedule), bar, tracker)
+                    meter = _log(engine, progress, meter)
                 if progress.step_in_epoch in evaluate_at:
-                    _evaluate(accelerator, model, task, run, progress, epoch, bar, tracker)
-                    meter.started = time.perf_counter()
+                    _evaluate(engine, progress)
+                    before = meter.started = time.perf_counter()  # training time alone is counted
                 if stopping:
                     path = save_checkpoint(run.checkpoints, accelerator, model, optimizer, schedule, progress)
                     raise StoppedError(
@@ -157,6 +155,35 @@ def fit(
         task.keep(model)
     accelerator.wait_for_everyone()
     return progress
+
+
+def _step(
+    engine: _Engine[Batch],
+    window: Sequence[tuple[Batch, float]],
+    stop_requested: bool,
+    meter: _Meter,
+    progress: Progress,
+) -> tuple[int, bool]:
+    """One optimizer step; gives the words of all processes, and whether any of them was asked to stop."""
+    accelerator, task = engine.accelerator, engine.task
+    counts, n_words, stopping = _step_counts(accelerator, task, window, stop_requested)
+    shares = torch.tensor(task.shares, device=accelerator.device)
+    scale = shares * accelerator.num_processes / counts.clamp_min(1.0)
+    for number, (batch, real) in enumerate(window):
+        last = number == len(window) - 1
+        with nullcontext() if last else accelerator.no_sync(engine.network):
+            sums = task.loss_sums(engine.network, batch) * real
+            accelerator.backward((sums * scale).sum())
+        meter.losses += sums.detach() / counts.clamp_min(1.0)
+    _refuse_non_finite(engine, meter.losses, progress)
+    if engine.clip_norm:
+        accelerator.clip_grad_norm_(engine.network.parameters(), engine.clip_norm)
+    engine.optimizer.step()
+    if not accelerator.optimizer_step_was_skipped:
+        engine.schedule.step()
+    engine.optimizer.zero_grad()
+    meter.n_words, meter.n_steps = meter.n_words + n_words, meter.n_steps + 1
+    return n_words, stopping
 
 
 class _Batches(Dataset[Any]):
@@ -205,76 +232,58 @@ def _step_counts(
 
     One reduction carries all three, so that every process stops after the same step.
     """
-    total = torch.zeros(len(task.terms) + 2, device=accelerator.device)
+    total = torch.zeros(len(task.terms) + 2, dtype=torch.float64, device=accelerator.device)
     for batch, real in window:
-        total[:-2] += task.counts(batch).to(total) * real
+        total[:-2] += task.counts(batch) * real
         total[-2] += batch.tokens.word_mask.sum() * real
     total[-1] = float(stop_requested)
     total = accelerator.reduce(total, "sum")
-    return total[:-2], int(total[-2]), bool(total[-1] > 0)
+    return total[:-2].float(), int(total[-2]), bool(total[-1] > 0)
 
 
-def _rate(schedule: LambdaLR) -> float:
-    return float(schedule.get_last_lr()[0])
-
-
-def _refuse_non_finite(losses: Tensor, task: Task[Batch], progress: Progress, rate: float) -> None:
+def _refuse_non_finite(engine: _Engine[Batch], losses: Tensor, progress: Progress) -> None:
     if not torch.isfinite(losses).all():
-        bad = [name for name, value in zip(task.terms, losses.tolist(), strict=True) if not np.isfinite(value)]
+        names = [name for name, loss in zip(engine.task.terms, losses.tolist(), strict=True) if not np.isfinite(loss)]
         raise RunError(
-            f"step {progress.step + 1} (epoch {progress.epoch + 1}): the loss of {', '.join(bad)} is not finite at a "
-            f"learning rate of {rate:.2g}; nothing was updated. Lower the learning rate, or set hardware.precision=fp32"
+            f"step {progress.step + 1} (epoch {progress.epoch + 1}): the loss of {', '.join(names)} is not finite at "
+            f"a learning rate of {_rate(engine):.2g}; nothing was updated. Lower optimization.learning_rate, or set "
+            "hardware.precision=fp32"
         )
 
 
-def _log(
-    accelerator: Accelerator,
-    task: Task[Batch],
-    run: RunFolder,
-    progress: Progress,
-    meter: _Meter,
-    rate: float,
-    bar: "tqdm[Any]",
-    tracker: Callable[[dict[str, float], int], None],
-) -> _Meter:
-    losses = (accelerator.reduce(meter.losses, "sum") / meter.n_steps).tolist()
+def _log(engine: _Engine[Batch], progress: Progress, meter: _Meter) -> _Meter:
+    """Write a line of metrics.jsonl, show the same, and begin a new meter."""
+    task = engine.task
+    losses = (engine.accelerator.reduce(meter.losses, "sum") / meter.n_steps).tolist()
     total = sum(share * loss for share, loss in zip(task.shares, losses, strict=True))
-    seconds = time.perf_counter() - meter.started
+    speed = meter.n_words / (time.perf_counter() - meter.started)
     numbers = {
         "loss": round(total, 6),
         **{f"loss_{name}": round(loss, 6) for name, loss in zip(task.terms, losses, strict=True)},
-        "learning_rate": rate,
-        "words_per_second": round(meter.n_words / seconds, 1),
+        "learning_rate": _rate(engine),
+        "words_per_second": round(speed, 1),
     }
-    run.log({"step": progress.step, "epoch": progress.epoch + 1, **numbers})
-    tracker(numbers, progress.step)
-    _show(bar, progress, task.score_name, loss=f"{total:.3f}", words=f"{meter.n_words / seconds:.0f}/s")
+    engine.run.log({"step": progress.step, "epoch": progress.epoch + 1, **numbers})
+    engine.tracker(numbers, progress.step)
+    best = {task.score_name: f"{progress.best_score:.2f}"} if progress.best_step >= 0 else {}
+    engine.bar.set_postfix({"loss": f"{total:.3f}", "words": f"{speed:.0f}/s", **best}, refresh=False)
     return _Meter(torch.zeros_like(meter.losses))
 
 
-def _evaluate(
-    accelerator: Accelerator,
-    model: JointModel,
-    task: Task[Batch],
-    run: RunFolder,
-    progress: Progress,
-    epoch: int,
-    bar: "tqdm[Any]",
-    tracker: Callable[[dict[str, float], int], None],
-) -> None:
-    model.eval()
-    score, details = task.evaluate(model)
-    model.train()
-    run.log({"step": progress.step, "epoch": epoch + 1, task.score_name: round(score, 3), **details})
-    tracker({task.score_name: score}, progress.step)
+def _evaluate(engine: _Engine[Batch], progress: Progress) -> None:
+    task = engine.task
+    engine.network.eval()
+    score, details = task.evaluate(engine.model)
+    engine.network.train()
+    engine.run.log({"step": progress.step, "epoch": progress.epoch + 1, task.score_name: round(score, 3), **details})
+    engine.tracker({task.score_name: score}, progress.step)
     if score > progress.best_score:
         progress.best_score, progress.best_step = score, progress.step
-        if task.keep_best and accelerator.is_main_process:
-            task.keep(model)
-    accelerator.wait_for_everyone()
-    _show(bar, progress, task.score_name)
+        if task.keep_best and engine.accelerator.is_main_process:
+            task.keep(engine.model)
+    engine.accelerator.wait_for_everyone()
+    engine.bar.set_postfix({task.score_name: f"{score:.2f}"}, refresh=False)
 
 
-def _show(bar: "tqdm[Any]", progress: Progress, score_name: str, **numbers: str) -> None:
-    best = {score_name: f"{progress.best_score:.2f}"} if progress.best_step >= 0 else {}
-    bar.set_postfix({**numbers, **best}, refresh=False)
+def _rate(engine: _Engine[Batch]) -> float:
+    return float(engine.schedule.get_last_lr()[0])

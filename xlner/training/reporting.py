@@ -1,8 +1,10 @@
 """Scores during and after training, and the report that ends a run."""
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -21,7 +23,9 @@ from xlner.prediction import decide_tags, word_outputs
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
 from xlner.training.optimization import autocast_dtype
-from xlner.training.run_folder import RunFolder
+from xlner.training.run_folder import RunFolder, write_whole
+
+Scores = dict[str, Any]
 
 
 class Evaluator:
@@ -53,22 +57,38 @@ class Evaluator:
             predicted.append(decide_tags(output.probs, self._labels))
         return self._summed(EntityCounts.of(self._labels.types, gold, predicted)).overall.f1
 
-    def of_folder(self, folder: str, corpus: Corpus) -> Report | None:
-        """The quoted score of a saved model, in the run's number format; None in all processes but the main one."""
+    def of_folder(self, folder: str, corpus: Corpus, cache: Path | None = None) -> Scores:
+        """The quoted scores of a saved model, by seqeval, in the run's number format; the main process alone works.
+
+        Args:
+            folder: Model folder.
+            corpus: What it is scored on.
+            cache: File that holds the scores, or will hold them, for the runs to come.
+
+        Returns:
+            As `Report.to_json`; empty in all processes but the main one.
+        """
         if not self._accelerator.is_main_process:
-            return None
+            return {}
+        if cache is not None and cache.is_file():
+            stored: Scores = json.loads(cache.read_text(encoding="utf-8"))
+            return stored
         model = load_joint_model(folder).to(self._accelerator.device).eval()
         encoder = WordEncoder(load_tokenizer(folder), read_settings(folder).max_length or None)
-        labels = labels_of(model.recognizer.config)
-        return evaluate_model(
+        report = evaluate_model(
             model,
             encoder,
-            labels,
+            labels_of(model.recognizer.config),
             corpus.words,
             corpus.tags,
             device=self._accelerator.device,
             autocast_dtype=self._autocast,
         )
+        for note in report.notes():
+            self._accelerator.print(f"{corpus.path}: {note}")
+        if cache is not None:
+            write_whole(cache, json.dumps(report.to_json()) + "\n")
+        return report.to_json()
 
     def _summed(self, counts: EntityCounts) -> Report:
         tensor = torch.tensor(counts.to_list(), device=self._accelerator.device)
@@ -76,18 +96,33 @@ class Evaluator:
         return EntityCounts.from_list(counts.types, total.tolist()).report()
 
 
+def score_table(scores: Mapping[str, Scores]) -> str:
+    """F1 of several scores side by side, by type; of two on one corpus, also how much the second is above the first."""
+    names = [name for name, found in scores.items() if found]
+    if not names:
+        return "no labelled test set, so there are no scores"
+    types = sorted({name for found in scores.values() for name in found["types"]})
+    compared = len({scores[name]["overall"]["support"] for name in names}) == 1 < len(names)
+    lines = ["F1    " + "".join(f"{name:>10}" for name in names) + ("  difference" if compared else "") + "  entities"]
+    for kind in (*types, "all"):
+        rows = [scores[name]["overall"] if kind == "all" else scores[name]["types"].get(kind) for name in names]
+        cells = "".join(f"{row['f1']:10.2f}" if row else f"{'-':>10}" for row in rows)
+        if compared:
+            cells += f"{rows[-1]['f1'] - rows[0]['f1']:+12.2f}" if rows[0] and rows[-1] else f"{'-':>12}"
+        lines.append(f"{kind:<6}{cells}{next((row['support'] for row in reversed(rows) if row), 0):10d}")
+    return "\n".join(lines)
+
+
 def finish(
     run: RunFolder,
     accelerator: Accelerator,
     about: Mapping[str, Any],
     corpora: Sequence[Corpus],
-    reports: Mapping[str, Report | None],
+    scores: Mapping[str, Scores],
     progress: Progress,
 ) -> None:
     """Print the scores, and write report.json, which ends the run."""
-    for name, report in reports.items():
-        if report is not None:
-            accelerator.print(f"\n{name}\n{report.table()}")
+    accelerator.print(f"\n{score_table(scores)}")
     accelerator.print(f"\nmodel: {run.model} ({progress.seconds:.0f} s of training)")
     run.finish(
         {
@@ -100,7 +135,7 @@ def finish(
                 }
                 for corpus in corpora
             },
-            "scores": {name: report.to_json() for name, report in reports.items() if report is not None},
+            "scores": dict(scores),
             "training": {
                 "steps": progress.step,
                 "seconds": round(progress.seconds, 1),

@@ -48,12 +48,12 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if self.writes and path.is_file():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-            _write(path, "".join(f"{line}\n" for line in kept))
+            write_whole(path, "".join(f"{line}\n" for line in kept))
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write report.json, which marks the run as finished."""
         if self.writes:
-            _write(self.path / "report.json", json.dumps(report, indent=2) + "\n")
+            write_whole(self.path / "report.json", json.dumps(report, indent=2) + "\n")
 
 
 def run_path(run: str, default: str) -> Path:
@@ -103,7 +103,7 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool, writes: bool) -> Itera
             yield run
             lock_path.unlink()
     except BaseException:
-        if sorted(os.listdir(path)) == [".lock"]:
+        if path.is_dir() and os.listdir(path) == [".lock"]:
             lock_path.unlink()
             path.rmdir()
         raise
@@ -112,7 +112,7 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool, writes: bool) -> Itera
 def start_run(run: RunFolder, recipe: Recipe) -> None:
     """Write the recipe, once everything that it names has been found to exist."""
     if run.writes:
-        _write(run.path / "recipe.yaml", recipe_text(recipe))
+        write_whole(run.path / "recipe.yaml", recipe_text(recipe))
 
 
 def _check_content(run: RunFolder, recipe: Recipe, resume: bool) -> None:
@@ -135,8 +135,8 @@ def _check_content(run: RunFolder, recipe: Recipe, resume: bool) -> None:
         )
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a small file as a whole."""
+def write_whole(path: Path, text: str) -> None:
+    """Replace a small file as a whole, or not at all."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

@@ -1,11 +1,13 @@
 """What both jobs need around the loop: the Accelerator, the tracker, the launch from a command line."""
 
+import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from xlner.errors import RecipeError, StoppedError, XlnerError
@@ -28,7 +30,6 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         print(explain(kind))  # noqa: T201
         return 0
     try:
-        keep_large_blocks()
         job(load_recipe(kind, arguments, recipes))
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)  # noqa: T201
@@ -50,6 +51,11 @@ def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
     """
     if recipe.tensorboard and not find_spec("tensorboard"):
         raise RecipeError("tensorboard=true, but TensorBoard is not installed: pip install 'xlner[tensorboard]'")
+    keep_large_blocks()
+    if recipe.hardware.cpu or not torch.cuda.is_available():
+        # `accelerate launch` leaves each process one thread (OMP_NUM_THREADS=1) unless told otherwise.
+        n_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(recipe.hardware.threads or max(1, len(os.sched_getaffinity(0)) // n_local))
     precision = effective_precision(recipe.hardware.precision, recipe.hardware.cpu)
     return Accelerator(
         cpu=recipe.hardware.cpu,
@@ -71,5 +77,5 @@ def announce(accelerator: Accelerator, run: RunFolder) -> None:
     """One line on where and how the run computes."""
     accelerator.print(
         f"run {run.path}: {accelerator.num_processes} process(es) on {accelerator.device.type}, "
-        f"{'fp32' if accelerator.mixed_precision == 'no' else accelerator.mixed_precision}"
+        f"{torch.get_num_threads()} thread(s) each, {'fp32' if accelerator.mixed_precision == 'no' else accelerator.mixed_precision}"
     )

@@ -60,7 +60,7 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
             save_model(run.model, best, encoder.tokenizer, settings)
 
         evaluator = Evaluator(accelerator, encoder, labels)
-        task = _task(recipe, accelerator, encoder, labels, train, dev, evaluator, keep)
+        task = teacher_task(recipe, accelerator, encoder, labels, train, dev, evaluator, keep)
         progress = fit(
             accelerator,
             model,
@@ -73,9 +73,9 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
             tracker=make_tracker(accelerator, recipe),
         )
         held_out = [corpus for corpus in (dev, test) if corpus is not None]
-        reports = {corpus.name: evaluator.of_folder(str(run.model), corpus) for corpus in held_out}
+        scores = {corpus.name: evaluator.of_folder(str(run.model), corpus) for corpus in held_out}
         finish(
-            run, accelerator, {"language": recipe.language, "seed": recipe.seed}, [train, *held_out], reports, progress
+            run, accelerator, {"language": recipe.language, "seed": recipe.seed}, [train, *held_out], scores, progress
         )
     return path
 
@@ -98,7 +98,7 @@ def _new_model(recipe: TeacherRecipe, labels: LabelSet, encoder: WordEncoder) ->
     return model, settings
 
 
-def _task(
+def teacher_task(
     recipe: TeacherRecipe,
     accelerator: Accelerator,
     encoder: WordEncoder,
@@ -108,6 +108,7 @@ def _task(
     evaluator: Evaluator,
     keep: Callable[[JointModel], None],
 ) -> Task[LabelledBatch]:
+    """What the loop needs to train a teacher on labelled text."""
     windows = encode_all(encoder, train, accelerator.print)
     tag_ids = [np.asarray(labels.ids(tags), dtype=np.int64) for tags in train.tags]
     with_similarity = recipe.similarity_weight > 0

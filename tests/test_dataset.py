@@ -1,0 +1,77 @@
+import pytest
+from corpus_samples import KIEL, RAIN
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+
+from xlner.data.corpus import corpus_path, read_corpus
+from xlner.errors import CorpusError
+from xlner.text import Sentence
+
+
+def data_set(words, tags, tag_type):
+    features = Features({"tokens": List(Value("string")), "ner_tags": List(tag_type)})
+    return Dataset.from_dict({"tokens": words, "ner_tags": tags}, features=features)
+
+
+def test_a_saved_data_set_is_read_by_the_names_of_its_tags(tmp_path):
+    named = data_set(
+        [KIEL.words, (), RAIN.words],
+        [[2, 0, 1, 3], [], [1]],
+        ClassLabel(names=["I-PER", "O", "B-PER", "B-LOC"]),
+    )
+    named.save_to_disk(tmp_path / "named")
+    data_set([KIEL.words, RAIN.words], [KIEL.tags, RAIN.tags], Value("string")).save_to_disk(tmp_path / "text")
+
+    assert list(read_corpus(tmp_path / "named")) == [KIEL, RAIN]
+    assert list(read_corpus(tmp_path / "text")) == [KIEL, RAIN]
+
+
+def test_splits_of_a_saved_data_set_are_named_after_a_colon_or_found_as_folders(tmp_path):
+    train = data_set([KIEL.words], [KIEL.tags], Value("string"))
+    test = data_set([RAIN.words], [RAIN.tags], Value("string"))
+    DatasetDict({"train": train, "test": test}).save_to_disk(tmp_path / "de")
+
+    assert list(read_corpus(f"{tmp_path}/de:test")) == [RAIN]
+    assert list(read_corpus(corpus_path(tmp_path, "de", "train"))) == [KIEL]
+    with pytest.raises(CorpusError, match="several splits; name one after a colon: train, test"):
+        read_corpus(tmp_path / "de")
+    with pytest.raises(CorpusError, match="no split 'dev'"):
+        read_corpus(f"{tmp_path}/de:dev")
+
+
+def test_words_without_labels_in_a_data_set_stay_without(tmp_path):
+    data_set([RAIN.words], [[-1]], ClassLabel(names=["O"])).save_to_disk(tmp_path / "unnamed")
+    Dataset.from_dict({"words": [list(KIEL.words)]}).save_to_disk(tmp_path / "untagged")
+
+    assert list(read_corpus(tmp_path / "unnamed")) == [Sentence(RAIN.words)]
+    assert list(read_corpus(tmp_path / "untagged")) == [Sentence(KIEL.words)]
+
+
+@pytest.mark.parametrize(
+    ("words", "tags", "tag_type", "message"),
+    [
+        ([["a"], ["a", "b"]], [["O"], ["O"]], Value("string"), "row 1: 2 words, but 1 tags"),
+        ([["a", ""]], [["O", "O"]], Value("string"), "row 0: expected a list of words, none of them empty"),
+        ([["a", None]], [["O", "O"]], Value("string"), "row 0: expected a list of words"),
+        ([["a"]], [[0]], Value("int64"), "ner_tags holds .*int64.*numbers get their names by"),
+        ([["a"], ["Kiel"]], [["O"], ["LOC"]], Value("string"), "row 1, word 'Kiel': found tag 'LOC'"),
+        ([["Kiel"]], [[0]], ClassLabel(names=["LABEL_0"]), "row 0, word 'Kiel': found tag 'LABEL_0'"),
+    ],
+)
+def test_a_data_set_that_does_not_fit_is_refused_with_the_row(tmp_path, words, tags, tag_type, message):
+    data_set(words, tags, tag_type).save_to_disk(tmp_path / "set")
+
+    with pytest.raises(CorpusError, match=message):
+        list(read_corpus(tmp_path / "set"))
+
+
+def test_folders_that_are_no_data_set_and_names_that_cannot_be_loaded_are_refused(tmp_path, monkeypatch):
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "text")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    with pytest.raises(CorpusError, match="no column tokens or words; columns there: text"):
+        read_corpus(tmp_path / "text")
+    with pytest.raises(CorpusError, match="no data set that `save_to_disk` made"):
+        read_corpus(tmp_path)
+    with pytest.raises(CorpusError, match="hub:nobody/nothing:train: the hub cannot be reached"):
+        read_corpus("hub:nobody/nothing:train")
