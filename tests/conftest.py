@@ -188,3 +188,9 @@ def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     config = XLMRobertaConfig(vocab_size=70, tokenizer_class="XLMRobertaTokenizer", max_position_embeddings=66)
     config.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny networks are many times faster on one thread, above all where others compute beside the tests."""
+    torch.set_num_threads(1)

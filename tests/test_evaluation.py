@@ -84,7 +84,7 @@ def test_no_entity_anywhere_scores_zero_and_does_not_fail():
 
 @pytest.mark.parametrize(("gold", "predicted"), [([["O"]], []), ([["O"]], [["O", "O"]])], ids=["sentences", "words"])
 def test_gold_and_predicted_tags_of_different_number_are_refused(gold, predicted):
-    with pytest.raises(ValueError, match="sentence 1|shorter"):
+    with pytest.raises(ValueError, match=r"sentence 1|shorter"):
         score_tags(gold, predicted)
 
 

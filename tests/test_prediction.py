@@ -27,7 +27,7 @@ def model():
 @pytest.fixture(scope="module")
 def sentences():
     words = [sentence.split() for sentence in SENTENCES]
-    return [*words, [], ["\u200b"], sum(words, []) * 3, ["Kiel"]]
+    return [*words, [], ["\u200b"], [word for sentence in words * 3 for word in sentence], ["Kiel"]]
 
 
 def probs_of(*tags, sure=0.9):

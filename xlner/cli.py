@@ -121,8 +121,8 @@ def tag(
         tagger = load_tagger(model, device=device)
         bar = stack.enter_context(tqdm(unit=" texts", disable=None, dynamic_ncols=True))
         lines = _lines(source, file, encoding)
-        # A person at a terminal waits for each line.
-        while texts := list(islice(lines, 1 if source.isatty() else CHUNK_LINES)):
+        chunk_lines = 1 if source.isatty() else CHUNK_LINES  # a person at a terminal waits for each line
+        while texts := list(islice(lines, chunk_lines)):
             sys.stdout.writelines(render(tagger, texts))
             sys.stdout.flush()
             bar.update(len(texts))

@@ -97,9 +97,10 @@ def soften(probs: Tensor, temperature: float) -> Tensor:
     """
     if temperature == 1.0:
         return probs
-    powered = probs.pow(1.0 / temperature)
-    total = powered.sum(dim=-1, keepdim=True)
-    return torch.where(total > 0, powered / total.clamp_min(1e-30), powered)
+    # Relative to the highest of its row, or the powers of a low temperature would all vanish in float32.
+    highest = probs.amax(dim=-1, keepdim=True)
+    powered = (probs / torch.where(highest > 0, highest, 1.0)).pow(1.0 / temperature)
+    return powered / powered.sum(dim=-1, keepdim=True).clamp_min(1.0)
 
 
 def _same_shape(student_logits: Tensor, teacher_probs: Tensor) -> None:

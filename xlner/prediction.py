@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from xlner.data.alignment import Window, WordEncoder
+from xlner.data.alignment import Window, WordEncoder, load_tokenizer
 from xlner.data.batches import TokenBatch, collate
 from xlner.labels import OUTSIDE, LabelSet, Span, spans_of, split_tag, to_iob2
+from xlner.models.encoder import longest_input
 from xlner.models.joint import JointModel
 
 # Pieces in a batch, padding included: bounds the memory, whatever the lengths. On a CPU larger batches are
 # slower, since they leave the cache.
 BATCH_PIECES = 4096
-# Sentences tokenised in one call; a tokenizer's raw output is many times as large as the windows made of it.
-ENCODED_AT_ONCE = 1024
 
 Probs = NDArray[np.float32]
 
@@ -34,6 +34,18 @@ class WordOutput(NamedTuple):
 
     probs: Probs
     projections: NDArray[np.float32] | None
+
+
+def word_encoder(name: str, recognizer: PreTrainedModel, max_length: int = 0) -> WordEncoder:
+    """The word encoder that goes with a network.
+
+    Args:
+        name: Folder or hub name of the tokenizer.
+        recognizer: Windows never exceed the positions that it has.
+        max_length: Pieces a window may hold; 0 means no limit beyond those of tokenizer and network.
+    """
+    limits = [limit for limit in (max_length, longest_input(recognizer)) if limit]
+    return WordEncoder(load_tokenizer(name), min(limits, default=None))
 
 
 def word_outputs(
@@ -83,11 +95,7 @@ def sentence_probs(
 
     The sentences may have any length and are batched by length; for the other arguments see `word_outputs`.
     """
-    windows = [
-        window
-        for start in range(0, len(sentences), ENCODED_AT_ONCE)
-        for window in encoder.encode(sentences[start : start + ENCODED_AT_ONCE], start)
-    ]
+    windows = list(encoder.encode(sentences))
     n_tags = len(model.recognizer.config.id2label or ())
     found = [np.zeros((len(words), n_tags), dtype=np.float32) for words in sentences]
     outputs = word_outputs(

@@ -116,7 +116,8 @@ def _build(schema: type[TeacherRecipe] | type[DistillRecipe], layers: list[tuple
     config = OmegaConf.structured(schema)
     OmegaConf.set_readonly(config, False)
     for origin, layer in layers:
-        _refuse_interpolation(origin, layer)
+        _refuse_placeholders(origin, layer)
+        _refuse_bare_sections(origin, schema, layer)
         try:
             config = OmegaConf.merge(config, layer)
         except OmegaConfBaseException as problem:
@@ -187,7 +188,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(text, Loader=_TextLoader)
     except (OSError, UnicodeDecodeError) as problem:
         raise RecipeError(f"{path}: cannot be read: {problem}") from problem
-    except yaml.YAMLError as problem:
+    except (yaml.YAMLError, RecursionError) as problem:
         raise RecipeError(f"{path}: no valid YAML: {' '.join(str(problem).split())}") from problem
     if content in (None, ""):
         return {}
@@ -196,9 +197,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_interpolation(origin: str, layer: Mapping[str, Any]) -> None:
+def _refuse_placeholders(origin: str, layer: Mapping[str, Any]) -> None:
+    """Refuse what OmegaConf would not take as text: `${...}` is looked up, and `???` counts as not given."""
     for name, value in layer.items():
         if isinstance(value, Mapping):
-            _refuse_interpolation(origin, value)
-        elif "${" in str(value):
-            raise RecipeError(f"{origin}: {name} holds '${{'; recipes take plain values, no variables or environment")
+            _refuse_placeholders(origin, value)
+        elif "${" in str(value) or value == "???":
+            raise RecipeError(
+                f"{origin}: {name} holds {value!r}; recipes take plain values, no variables or environment"
+            )
+
+
+def _refuse_bare_sections(origin: str, schema: type, layer: Mapping[str, Any]) -> None:
+    for spec in fields(schema):
+        if is_dataclass(spec.type) and not isinstance(layer.get(spec.name, {}), Mapping):
+            example = f"{spec.name}.{fields(spec.type)[0].name}=..."
+            raise RecipeError(f"{origin}: {spec.name} is a section; give its keys, as in {example}")

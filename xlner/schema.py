@@ -155,7 +155,9 @@ class HardwareRecipe:
         "auto", "auto: bf16 where the processor multiplies it in hardware, else fp32", choices="auto fp32 bf16 fp16"
     )
     cpu: bool = key(False, "stay on the CPU even where there is a GPU")
-    threads: int = key(0, "CPU threads per process; 0: all cores, shared among the processes of a machine", low=0, high=4096)
+    threads: int = key(
+        0, "CPU threads per process; 0: all cores, shared among the processes of a machine", low=0, high=4096
+    )
     loader_workers: int = key(0, "processes that prepare batches; 0: the training process itself", low=0, high=64)
 
     def __post_init__(self) -> None:

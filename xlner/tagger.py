@@ -7,13 +7,13 @@ needs what training needs. Long text is seen in overlapping windows; nothing is 
 from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 
-from xlner.data.alignment import WordEncoder, load_tokenizer
+from xlner.data.alignment import WordEncoder
 from xlner.errors import ModelError
 from xlner.labels import LabelSet
-from xlner.models.encoder import load_recognizer, longest_input
+from xlner.models.encoder import load_recognizer
 from xlner.models.folder import read_settings
 from xlner.models.joint import JointModel
-from xlner.prediction import BATCH_PIECES, Probs, decide_tags, scored_spans, sentence_probs
+from xlner.prediction import BATCH_PIECES, Probs, decide_tags, scored_spans, sentence_probs, word_encoder
 from xlner.splitting import split_words
 from xlner.text import Entity
 
@@ -37,8 +37,7 @@ def load_tagger(
     settings = read_settings(name)
     split_words("", settings.word_splitter)  # fails at once where the folder names a splitter that is not there
     recognizer, labels = load_recognizer(name)
-    limits = [limit for limit in (settings.max_length, longest_input(recognizer)) if limit]
-    encoder = WordEncoder(load_tokenizer(name), min(limits, default=None))
+    encoder = word_encoder(name, recognizer, settings.max_length)
     try:
         model = JointModel(recognizer, None).to(device).eval()
     except (RuntimeError, AssertionError) as problem:  # torch without CUDA asserts

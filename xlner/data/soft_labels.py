@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,7 @@ def read_card(folder: Path) -> SoftLabelCard | None:
 
 def write_card(folder: Path, card: SoftLabelCard) -> None:
     """Declare a folder finished; called once all its parts stand."""
-    unfinished = folder / f".{CARD_FILE}.unfinished"
+    unfinished = folder / f".{CARD_FILE}.{uuid4().hex[:8]}.unfinished"
     unfinished.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
     unfinished.replace(folder / CARD_FILE)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,8 @@ class RowWriter:
         """
         self.path = path
         self.columns = dict(columns)
-        self._unfinished = path.with_name(f".{path.name}.unfinished")
+        # A name of its own, since two runs may make the same file at the same time; the one that ends last stays.
+        self._unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}.unfinished")
         features = Features({name: List(Value(kind)) for name, kind in columns.items()})
         self._writer = ArrowWriter(path=str(self._unfinished), features=features)
 
@@ -131,7 +133,8 @@ class _Part:
         return texts
 
     def lengths(self, column: str) -> NDArray[np.int64]:
-        return np.concatenate([np.diff(offsets) for offsets in self._offsets[column]]).astype(np.int64)
+        by_chunk = [np.diff(offsets) for offsets in self._offsets[column]]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *by_chunk])  # a file may have no rows at all
 
     def _range(self, place: int, column: str) -> tuple[int, int, int]:
         chunk = int(np.searchsorted(self._starts, place, side="right")) - 1

@@ -16,7 +16,7 @@ from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xlner.data.alignment import WordEncoder, load_tokenizer
+from xlner.data.alignment import WordEncoder
 from xlner.data.corpus import corpus_path, find_corpus
 from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
@@ -28,6 +28,7 @@ from xlner.models.encoder import freeze, new_recognizer
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
 from xlner.models.heads import SIMILARITIES
 from xlner.models.joint import JointModel
+from xlner.prediction import word_encoder
 from xlner.recipe import choose
 from xlner.schema import DistillRecipe
 from xlner.training.corpora import read_labelled
@@ -77,7 +78,7 @@ def distill(recipe: DistillRecipe) -> Path:
                 "weights.gamma=one (or variant=tsl), or train it with similarity_weight above 0"
             )
         labels = LabelSet(soft_labels.card.tags)
-        model, encoder, settings = _new_student(recipe, labels, objective.uses_similarity)
+        model, encoder, settings = new_student(recipe, labels)
         windows = student_windows(soft_labels, encoder, accelerator)
         start_run(run, recipe)
 
@@ -171,9 +172,7 @@ def make_objective(recipe: DistillRecipe) -> Objective:
     )
 
 
-def _new_student(
-    recipe: DistillRecipe, labels: LabelSet, uses_similarity: bool
-) -> tuple[JointModel, WordEncoder, ModelSettings]:
+def new_student(recipe: DistillRecipe, labels: LabelSet) -> tuple[JointModel, WordEncoder, ModelSettings]:
     """The student before training: the teacher's copy, or another encoder with fresh heads."""
     taught = read_settings(recipe.teacher)
     set_seed(recipe.seed)  # fresh heads are drawn from here, alike in all processes
@@ -190,7 +189,7 @@ def _new_student(
         model = JointModel(recognizer, head(recognizer.config.hidden_size, size) if head else None)
         source = recipe.encoder
     freeze(model.recognizer, recipe.optimization.freeze)
-    encoder = WordEncoder(load_tokenizer(source), recipe.corpus.max_length)
+    encoder = word_encoder(source, model.recognizer, recipe.corpus.max_length)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,
         max_length=encoder.max_length,

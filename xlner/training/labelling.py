@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from xlner.data.alignment import WordEncoder, load_tokenizer
+from xlner.data.alignment import WordEncoder
 from xlner.data.corpus import CorpusFingerprint
 from xlner.data.soft_labels import (
     BLOCK,
@@ -29,7 +29,7 @@ from xlner.errors import ModelError, SoftLabelError
 from xlner.models.encoder import labels_of
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.models.joint import JointModel
-from xlner.prediction import word_outputs
+from xlner.prediction import word_encoder, word_outputs
 from xlner.schema import CorpusRecipe
 from xlner.text import Sentence
 from xlner.training.corpora import sentence_stream
@@ -113,8 +113,7 @@ def _make(
     autocast_dtype: torch.dtype | None,
 ) -> None:
     model = load_joint_model(teacher).to(accelerator.device).eval()
-    settings = read_settings(teacher)
-    encoder = WordEncoder(load_tokenizer(teacher), settings.max_length or None)
+    encoder = word_encoder(teacher, model.recognizer, read_settings(teacher).max_length)
     labels = labels_of(model.recognizer.config)
     rank, n_processes = accelerator.process_index, accelerator.num_processes
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from xlner.data.alignment import Window, WordEncoder, load_tokenizer
+from xlner.data.alignment import Window, WordEncoder
 from xlner.data.soft_labels import SoftLabels
 from xlner.evaluation import EntityCounts, Report, evaluate_model, predict_sentences
 from xlner.labels import LabelSet
 from xlner.models.encoder import labels_of
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.models.joint import JointModel
-from xlner.prediction import decide_tags, word_outputs
+from xlner.prediction import decide_tags, word_encoder, word_outputs
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
 from xlner.training.optimization import autocast_dtype
@@ -74,7 +74,7 @@ class Evaluator:
             stored: Scores = json.loads(cache.read_text(encoding="utf-8"))
             return stored
         model = load_joint_model(folder).to(self._accelerator.device).eval()
-        encoder = WordEncoder(load_tokenizer(folder), read_settings(folder).max_length or None)
+        encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
         report = evaluate_model(
             model,
             encoder,

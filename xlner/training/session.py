@@ -12,7 +12,6 @@ from accelerate import Accelerator
 
 from xlner.errors import RecipeError, StoppedError, XlnerError
 from xlner.recipe import Recipe, explain, load_recipe
-from xlner.training.memory import keep_large_blocks
 from xlner.training.optimization import effective_precision
 from xlner.training.run_folder import RunFolder
 
@@ -51,7 +50,6 @@ def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
     """
     if recipe.tensorboard and not find_spec("tensorboard"):
         raise RecipeError("tensorboard=true, but TensorBoard is not installed: pip install 'xlner[tensorboard]'")
-    keep_large_blocks()
     if recipe.hardware.cpu or not torch.cuda.is_available():
         # `accelerate launch` leaves each process one thread (OMP_NUM_THREADS=1) unless told otherwise.
         n_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -75,7 +73,8 @@ def make_tracker(accelerator: Accelerator, recipe: Recipe) -> Callable[[dict[str
 
 def announce(accelerator: Accelerator, run: RunFolder) -> None:
     """One line on where and how the run computes."""
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
     accelerator.print(
         f"run {run.path}: {accelerator.num_processes} process(es) on {accelerator.device.type}, "
-        f"{torch.get_num_threads()} thread(s) each, {'fp32' if accelerator.mixed_precision == 'no' else accelerator.mixed_precision}"
+        f"{torch.get_num_threads()} thread(s) each, {precision}"
     )

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from xlner.data.alignment import WordEncoder, load_tokenizer
+from xlner.data.alignment import WordEncoder
 from xlner.data.corpus import corpus_path, find_corpus
 from xlner.data.pair_batches import LabelledBatch, LabelledPairs, PairDraw
 from xlner.labels import LabelSet
@@ -19,6 +19,7 @@ from xlner.models.encoder import freeze, new_recognizer
 from xlner.models.folder import ModelSettings, save_model
 from xlner.models.heads import SIMILARITIES
 from xlner.models.joint import JointModel
+from xlner.prediction import word_encoder
 from xlner.recipe import choose
 from xlner.schema import TeacherRecipe
 from xlner.training.corpora import Corpus, encode_all, read_labelled, window_lengths
@@ -52,8 +53,7 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
         test_path = find_corpus(*folder, "test")
         test = read_labelled(test_path, recipe.corpus) if test_path else None
         labels = LabelSet.of_types(train.types)
-        encoder = WordEncoder(load_tokenizer(recipe.encoder), recipe.corpus.max_length)
-        model, settings = _new_model(recipe, labels, encoder)
+        model, encoder, settings = new_teacher(recipe, labels)
         start_run(run, recipe)
 
         def keep(best: JointModel) -> None:
@@ -80,7 +80,8 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
     return path
 
 
-def _new_model(recipe: TeacherRecipe, labels: LabelSet, encoder: WordEncoder) -> tuple[JointModel, ModelSettings]:
+def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, WordEncoder, ModelSettings]:
+    """A teacher before training, its heads drawn from the seed, and what its model folder will say of it."""
     head_kind = choose(SIMILARITIES, recipe.similarity.kind, "similarity.kind")
     with_similarity = recipe.similarity_weight > 0
     set_seed(recipe.seed)  # the fresh heads are drawn from here, alike in all processes
@@ -88,6 +89,7 @@ def _new_model(recipe: TeacherRecipe, labels: LabelSet, encoder: WordEncoder) ->
     freeze(recognizer, recipe.optimization.freeze)
     size = recipe.similarity.projection_size
     model = JointModel(recognizer, head_kind(recognizer.config.hidden_size, size) if with_similarity else None)
+    encoder = word_encoder(recipe.encoder, recognizer, recipe.corpus.max_length)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,
         max_length=encoder.max_length,
@@ -95,7 +97,7 @@ def _new_model(recipe: TeacherRecipe, labels: LabelSet, encoder: WordEncoder) ->
         similarity=recipe.similarity.kind if with_similarity else "",
         projection_size=size if with_similarity else 0,
     )
-    return model, settings
+    return model, encoder, settings
 
 
 def teacher_task(

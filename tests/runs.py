@@ -1,0 +1,125 @@
+"""Whole runs through the launch scripts: a tiny encoder, small corpora, and processes that start at once.
+
+A script needs seconds to import its libraries. `run_script` therefore forks each process off a server that has
+imported them already; what runs in it is the script itself, with its own arguments, streams and exit status.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import runpy
+import sys
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).parent.parent
+TEACHER, DISTILL = "train_teacher.py", "distill.py"
+# No network, and one thread: tiny networks are slower on more, and sums come in one order.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+TINY = (
+    "hardware.cpu=true",
+    "hardware.precision=fp32",
+    "optimization.batch_size=8",
+    "optimization.learning_rate=2e-3",
+    "optimization.head_learning_rate=1e-2",
+    "optimization.epochs=4",
+    "optimization.log_steps=1",
+    "pairs.per_sentence=8",
+)
+PEOPLE = ("Anna", "Boris", "Clara", "Dora", "Emil", "Abel Braun", "Dora Curie", "Emil von Ast")
+PLACES = ("Kiel", "Ulm", "Wien", "Graz", "Nord Kap", "Sankt Polten")
+PATTERNS = (
+    "PER lebt in LOC .",
+    "PER und PER sind heute in LOC .",
+    "der alte mann geht durch LOC",
+    "gestern war PER bei uns , nicht in LOC .",
+    "es regnet .",
+    "in LOC ist es kalt und es regnet wieder , sagt PER .",
+)
+
+
+class Finished(NamedTuple):
+    """What a process left: its exit status and its two streams."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def messages(self) -> list[str]:
+        """The lines of stderr, without progress bars."""
+        lines = re.split(r"[\r\n]+", self.stderr)
+        return [line for line in lines if line.strip() and not re.search(r"\[\d\d:\d\d", line)]
+
+
+def run_script(script: str, *arguments: str, cwd: Path, limit: float = 120) -> Finished:
+    """Run a launch script of the repository in a process of its own and wait for its end."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["xlner.training.teacher", "xlner.training.distillation", "xlner.training.session"])
+    before = dict(os.environ)
+    os.environ.update(ENVIRONMENT)
+    forkserver.ensure_running()
+    os.environ.clear()
+    os.environ.update(before)
+    streams = [cwd / f".{name}.log" for name in ("stdout", "stderr")]
+    process = context.Process(target=_run, args=(str(REPOSITORY / script), arguments, str(cwd), list(map(str, streams))))
+    process.start()
+    process.join(limit)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{script} {' '.join(arguments)}: not done after {limit} s")
+    stdout, stderr = (path.read_text(encoding="utf-8") for path in streams)
+    for path in streams:
+        path.unlink()
+    return Finished(process.exitcode, stdout, stderr)
+
+
+def _run(script: str, arguments: tuple[str, ...], cwd: str, streams: list[str]) -> None:
+    for number, path in enumerate(streams, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    os.chdir(cwd)
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+
+
+def sentences(n: int, seed: int) -> list[list[tuple[str, str]]]:
+    """Sentences of (word, tag) in which the first letter tells people from places, and both from all else."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(n):
+        sentence: list[tuple[str, str]] = []
+        for slot in rng.choice(PATTERNS).split():
+            if slot not in ("PER", "LOC"):
+                sentence.append((slot, "O"))
+                continue
+            names = rng.choice(PEOPLE if slot == "PER" else PLACES).split()
+            sentence += [(name, f"{'BI'[place > 0]}-{slot}") for place, name in enumerate(names)]
+        made.append(sentence)
+    return made
+
+
+def write_conll(path: Path, content: list[list[tuple[str, str]]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join("".join(f"{word}\t{tag}\n" for word, tag in row) for row in content), encoding="utf-8")
+
+
+def write_text(path: Path, content: list[list[tuple[str, str]]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(" ".join(word for word, _ in row) + "\n" for row in content), encoding="utf-8")
+
+
+def write_corpora(data: Path) -> None:
+    """A labelled source `en` and an unlabelled target `de` with a test set, 60 sentences each to train on."""
+    write_conll(data / "en" / "train.conll", sentences(60, seed=1))
+    write_conll(data / "en" / "dev.conll", sentences(20, seed=2))
+    write_conll(data / "en" / "test.conll", sentences(20, seed=3))
+    write_text(data / "de" / "train.txt", sentences(60, seed=4))
+    write_conll(data / "de" / "test.conll", sentences(20, seed=5))
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

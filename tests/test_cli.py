@@ -1,0 +1,232 @@
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import SENTENCES
+
+from xlner import __version__
+from xlner.cli import CHUNK_LINES, main
+from xlner.data.corpus import fingerprint
+from xlner.tagger import load_tagger
+from xlner.text import Sentence
+
+TEXTS = [*SENTENCES, "", "北京 e\u0301 🚀"]
+
+
+@pytest.fixture
+def xlner(monkeypatch, capsys):
+    """Runs the command line in this process; gives its status, stdout and stderr."""
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["xlner", *map(str, arguments)])
+        source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source))
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        return status or 0, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tagger(bert_folder):
+    return load_tagger(bert_folder)
+
+
+@pytest.fixture
+def corpus(tagger, tmp_path):
+    """A corpus that the model tags without a mistake."""
+    sentences = [Sentence(tuple(words), tuple(tagger.tag_words(words))) for words in map(str.split, SENTENCES)]
+    path = tmp_path / "test.conll"
+    path.write_text(as_conll(sentences), encoding="utf-8")
+    return path, sentences
+
+
+def as_conll(sentences):
+    return "".join(
+        "".join(f"{word}\t{tag}\n" for word, tag in zip(*sentence, strict=True)) + "\n" for sentence in sentences
+    )
+
+
+def test_tag_prints_a_json_object_per_line_of_text(xlner, bert_folder, tagger):
+    status, out, err = xlner("tag", bert_folder, stdin="\n".join(TEXTS).encode())
+
+    assert (status, err) == (0, "")
+    for line, text in zip(out.splitlines(), TEXTS, strict=True):
+        found = json.loads(line)
+        assert list(found) == ["text", "entities"]
+        assert found["text"] == text
+        assert [(e["text"], e["label"], e["start"], e["end"]) for e in found["entities"]] == [
+            entity[:4] for entity in tagger.tag(text)
+        ]
+
+
+def test_tag_prints_columns_that_evaluate_reads_back(xlner, bert_folder, tmp_path):
+    status, out, _ = xlner("tag", bert_folder, "--format", "conll", stdin="\n".join(SENTENCES).encode())
+    (tmp_path / "tagged.conll").write_text(out, encoding="utf-8")
+
+    _, scores, _ = xlner("evaluate", bert_folder, tmp_path / "tagged.conll", "--json")
+
+    assert status == 0
+    assert out.count("\n\n") == len(SENTENCES)
+    assert json.loads(scores)["overall"]["f1"] == 100.0
+
+
+def test_tag_reads_a_file_of_any_length_encoding_and_line_end(xlner, bert_folder, tmp_path):
+    lines = ["Köln und Bonn"] * (CHUNK_LINES + 3)
+    (tmp_path / "text").write_bytes("\r\n".join(lines).encode("latin-1"))
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
+
+    found = xlner("tag", bert_folder, tmp_path / "text", "--encoding", "latin-1")
+
+    assert found == xlner("tag", bert_folder, tmp_path / "marked")
+    assert [json.loads(line)["text"] for line in found[1].splitlines()] == lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        (["MODEL"], b"Kiel\nK\xf6ln", "-:2: byte 0xf6 is not utf-8; give its encoding, as in --encoding latin-1"),
+        (["MODEL", "nope.txt"], b"", "nope.txt: cannot be read: No such file or directory"),
+        (["MODEL", "--encoding", "klingon"], b"Kiel", "unknown encoding 'klingon'"),
+        (["MODEL", "--format", "xml"], b"Kiel", "unknown --format 'xml'; known: json, conll"),
+        (["runs/nope"], b"Kiel", "runs/nope: no such folder"),
+        (["MODEL", "--device", "warp"], b"Kiel", "device 'warp' cannot be used"),
+    ],
+)
+def test_a_mistake_ends_with_its_message_alone_and_status_2(xlner, bert_folder, arguments, stdin, message):
+    status, _, err = xlner("tag", *[bert_folder if part == "MODEL" else part for part in arguments], stdin=stdin)
+
+    assert status == 2
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_evaluate_prints_a_table_per_corpus(xlner, bert_folder, corpus):
+    path, sentences = corpus
+
+    status, out, _ = xlner("evaluate", bert_folder, path, path)
+
+    first, second = out.strip().split("\n\n")
+    heading, columns, *_, overall = first.splitlines()
+    assert (status, first) == (0, second)
+    assert heading == f"{path} (5 sentences, fingerprint {fingerprint(sentences)})"
+    assert columns.split() == ["type", "precision", "recall", "F1", "entities"]
+    assert overall.split()[:4] == ["all", "100.00", "100.00", "100.00"]
+
+
+def test_evaluate_prints_json_with_percent_and_fingerprint(xlner, bert_folder, corpus):
+    path, sentences = corpus
+
+    _, one, _ = xlner("evaluate", bert_folder, path, "--json")
+    _, two, _ = xlner("evaluate", bert_folder, path, path, "--json")
+
+    report = json.loads(one)
+    assert list(report) == ["overall", "types", "corpus"]
+    assert report["overall"]["f1"] == 100.0
+    assert report["corpus"] == fingerprint(sentences)
+    assert json.loads(two) == [report, report]
+
+
+def test_evaluate_takes_the_columns_encoding_and_format_of_a_corpus(xlner, bert_folder, corpus, tmp_path):
+    path, sentences = corpus
+    rows = [[(tag, "x", word) for word, tag in zip(*sentence, strict=True)] for sentence in sentences]
+    other = tmp_path / "corpus.data"
+    other.write_bytes("\n".join("".join("\t".join(row) + "\n" for row in part) for part in rows).encode("latin-1"))
+
+    options = ["--columns", "2,0", "--encoding", "latin-1", "--format", "conll", "--json"]
+    status, out, _ = xlner("evaluate", bert_folder, other, *options)
+
+    assert status == 0
+    assert out == xlner("evaluate", bert_folder, path, "--json")[1]
+
+
+def test_evaluate_names_types_that_only_one_side_has_on_stderr(xlner, bert_folder, tmp_path):
+    path = tmp_path / "test.conll"
+    path.write_text("Kiel\tB-MISC\nund\tO\nBonn\tB-LOC\n")
+
+    status, out, err = xlner("evaluate", bert_folder, path, "--json")
+
+    assert json.loads(out)["types"]["MISC"]["recall"] == 0
+    assert (status, err.splitlines()) == (
+        0,
+        [
+            f"{path}: the model does not know MISC: each such entity is a miss",
+            f"{path}: the corpus has no ORG, PER: each such prediction is an error",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("Kiel\nist\n", "1 of 1 sentences have no tags"), ("p53\tB-GENE\n", "no type in common"), ("", "no sentence")],
+)
+def test_evaluate_refuses_corpora_that_cannot_be_scored(xlner, bert_folder, tmp_path, content, message):
+    (tmp_path / "test.conll").write_text(content)
+
+    status, out, err = xlner("evaluate", bert_folder, tmp_path / "test.conll")
+
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_a_corpus_that_is_not_there_is_told_before_the_model_is_looked_at(xlner, tmp_path):
+    status, _, err = xlner("evaluate", tmp_path / "no-model", tmp_path / "no-corpus.conll")
+
+    assert status == 2
+    assert "no-corpus.conll" in err
+
+
+def test_ctrl_c_ends_with_status_130(xlner, bert_folder):
+    class Interrupted(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            raise KeyboardInterrupt
+
+    status, _, err = xlner("tag", bert_folder, stdin=io.BufferedReader(Interrupted()))
+
+    assert (status, err) == (130, "")
+
+
+def test_a_reader_that_goes_away_ends_it_without_a_traceback(bert_folder, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "argv", ["xlner", "tag", bert_folder])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Kiel\n")))
+    gone = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", gone)
+
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert end.value.code == 1
+    with contextlib.suppress(BrokenPipeError):
+        gone.close()
+
+
+def test_the_version_is_that_of_the_package(xlner):
+    assert xlner("--version") == (0, f"xlner {__version__}\n", "")
+
+
+def test_help_is_given_without_loading_torch():
+    script = (
+        "import sys; sys.argv = ['xlner', '--help']\n"
+        "from xlner.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: sys.exit(end.code or int('torch' in sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0
+    assert "evaluate" in done.stdout
+    assert "tag" in done.stdout

@@ -1,0 +1,165 @@
+"""Which sentences meet, and which of their words are compared."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xlner.data.pairs import plan_epoch, sample_word_pairs
+
+O, B = 0, 1
+MANY = 20_000
+
+
+def lengths_of(n_windows):
+    return np.random.default_rng(0).integers(3, 60, size=n_windows)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def as_arrays(rows):
+    return [np.asarray(row, dtype=np.int64) for row in rows]
+
+
+def flat(plans):
+    return [(plan.first.tolist(), plan.second.tolist(), plan.seed) for plan in plans]
+
+
+def sentence_pairs(plans):
+    """Who met whom."""
+    return {frozenset(pair) for plan in plans for pair in zip(plan.first.tolist(), plan.second.tolist(), strict=False)}
+
+
+@settings(max_examples=80, deadline=None)
+@given(n_windows=st.integers(0, 300), batch_size=st.integers(2, 17), seed=st.integers(0, 99), epoch=st.integers(0, 5))
+def test_every_window_comes_exactly_once_in_an_epoch(n_windows, batch_size, seed, epoch):
+    plans = plan_epoch(lengths_of(n_windows), batch_size, seed, epoch)
+
+    seen = [number for plan in plans for number in (*plan.first, *plan.second)]
+    assert sorted(seen) == list(range(n_windows))
+
+
+@settings(max_examples=80, deadline=None)
+@given(n_windows=st.integers(1, 300), batch_size=st.integers(2, 17))
+def test_the_towers_are_equal_or_the_first_has_one_more(n_windows, batch_size):
+    plans = plan_epoch(lengths_of(n_windows), batch_size, 0, 0)
+
+    for plan in plans:
+        assert 0 <= len(plan.first) - len(plan.second) <= 1
+        assert len(plan.first) + len(plan.second) <= batch_size
+
+
+def test_an_epoch_has_as_few_batches_as_possible():
+    # One bucket of 32 batches is full, and 9 windows go over: 2 batches more.
+    plans = plan_epoch(lengths_of(8 * 32 + 9), batch_size=8, seed=0, epoch=0)
+
+    assert len(plans) == 34
+
+
+def test_each_epoch_brings_new_pairs():
+    first, second = (plan_epoch(lengths_of(64), 8, seed=0, epoch=epoch) for epoch in (0, 1))
+
+    met_again = sentence_pairs(first) & sentence_pairs(second)
+
+    assert len(sentence_pairs(first)) == 32
+    assert len(met_again) < 16
+
+
+def test_the_same_seed_and_epoch_give_the_same_plan():
+    assert flat(plan_epoch(lengths_of(50), 8, 3, 2)) == flat(plan_epoch(lengths_of(50), 8, 3, 2))
+
+
+def test_another_seed_gives_another_plan():
+    assert flat(plan_epoch(lengths_of(50), 8, 3, 2)) != flat(plan_epoch(lengths_of(50), 8, 4, 2))
+
+
+def test_each_batch_has_a_seed_of_its_own():
+    seeds = [plan.seed for epoch in (0, 1) for plan in plan_epoch(lengths_of(50), 8, 3, epoch)]
+
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_windows_of_like_length_meet():
+    lengths = np.asarray([5, 50] * 40)
+
+    plans = plan_epoch(lengths, batch_size=8, seed=0, epoch=0)
+
+    assert all(len({*lengths[plan.first], *lengths[plan.second]}) == 1 for plan in plans)
+
+
+TAG_ROWS = st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    first=TAG_ROWS, second=TAG_ROWS, per_sentence=st.integers(2, 20), balance=st.floats(0, 1), seed=st.integers(0, 9)
+)
+def test_half_of_the_pairs_have_equal_tags_and_half_different_ones(first, second, per_sentence, balance, seed):
+    first_tags, second_tags = sum(first, []), sum(second, [])
+
+    one, other = sample_word_pairs(as_arrays(first), as_arrays(second), per_sentence, balance, rng(seed))
+
+    # Every place is that of a word: an index below 0 or beyond the end would fail or be found here.
+    assert all(0 <= place < len(first_tags) for place in one)
+    assert all(0 <= place < len(second_tags) for place in other)
+    equal = [first_tags[a] == second_tags[b] for a, b in zip(one, other, strict=True)]
+    in_common, apart = set(first_tags) & set(second_tags), len({*first_tags, *second_tags}) > 1
+    if in_common and apart:
+        n_half = max(1, per_sentence * len(first) // 2)
+        assert (equal.count(True), equal.count(False)) == (n_half, n_half)
+    else:
+        assert equal == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [([[]], [[]]), ([[O, B]], [[]]), ([[]], [[O, B]]), ([[O, B]], []), ([[O, O]], [[O]]), ([[O]], [[B]])],
+)
+def test_there_are_no_pairs_where_they_cannot_be_balanced(first, second):
+    one, other = sample_word_pairs(as_arrays(first), as_arrays(second), 8, 0.5, rng())
+
+    assert (one.tolist(), other.tolist()) == ([], [])
+
+
+# Nine words of ten are O: drawn in proportion to f ** balance, O makes up 1/2, 3/(3+1) or 9/(9+1) of the equal pairs.
+@pytest.mark.parametrize(("balance", "share_of_o"), [(0.0, 0.5), (0.5, 0.75), (1.0, 0.9)])
+def test_the_balance_says_how_far_o_outnumbers_entity_words(balance, share_of_o):
+    tags = np.asarray([O] * 9 + [B])
+
+    one, other = sample_word_pairs([tags], [tags], MANY, balance, rng())
+
+    equal = tags[one] == tags[other]
+    assert abs(np.mean(tags[one][equal] == O) - share_of_o) < 0.02
+
+
+# Of three tags with shares 0.8, 0.1, 0.1, a different pair without O has mass 2 * 0.1 * 0.1 of 0.34 at balance 1, and
+# 2 of 6 ordered combinations at balance 0.
+@pytest.mark.parametrize(("balance", "share"), [(1.0, 0.02 / 0.34), (0.0, 1 / 3)])
+def test_pairs_of_two_different_entity_tags_are_drawn_by_the_same_rule(balance, share):
+    tags = np.asarray([O] * 8 + [1, 2])
+
+    one, other = sample_word_pairs([tags], [tags], MANY, balance, rng())
+
+    different = tags[one] != tags[other]
+    without_o = (tags[one] != O) & (tags[other] != O)
+    assert abs(np.mean(without_o[different]) - share) < 0.02
+
+
+def test_every_word_of_a_tag_is_drawn_equally_often():
+    tags = np.asarray([O, B, O, O, B])
+
+    one, _ = sample_word_pairs([tags], [tags], MANY, 0.0, rng())
+
+    drawn = np.bincount(one, minlength=5) / len(one)
+    np.testing.assert_allclose(drawn, [1 / 6, 1 / 4, 1 / 6, 1 / 6, 1 / 4], atol=0.02)
+
+
+def test_the_generator_alone_decides_the_draw():
+    tags = [np.asarray([O] * 9 + [B])]
+
+    draws = [sample_word_pairs(tags, tags, 32, 0.5, rng(seed)) for seed in (1, 1, 2)]
+
+    texts = [str(draw) for draw in draws]
+    assert texts[0] == texts[1] != texts[2]

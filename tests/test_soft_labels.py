@@ -1,0 +1,456 @@
+"""Soft labels: stored rows, whose they are, and how they meet the words of a student."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import LABELS, SENTENCES, TOKENIZERS, tiny_model, unigram_tokenizer, word_piece_tokenizer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xlner.data.alignment import WordEncoder
+from xlner.data.pair_batches import PairDraw, SoftPairs
+from xlner.data.pairs import PairPlan, plan_epoch
+from xlner.data.soft_labels import (
+    BLOCK,
+    CARD_FILE,
+    SoftLabels,
+    StoredWindows,
+    part_path,
+    read_card,
+    store_windows,
+    write_card,
+)
+from xlner.data.storage import RowWriter, StoredRows, in_blocks
+from xlner.errors import CorpusError, SoftLabelError
+from xlner.models.folder import ModelSettings, load_joint_model, save_model
+from xlner.prediction import sentence_probs
+from xlner.schema import CorpusRecipe
+from xlner.training.labelling import soft_labels_of, teacher_fingerprint, text_fingerprint
+
+UNSEEN = "\u200b"  # a WordPiece tokenizer makes nothing of it
+WORDS = [*(sentence.split() for sentence in SENTENCES), [UNSEEN], ["Kiel", UNSEEN, "Köln"], ["Ja"]]
+CPU = torch.device("cpu")
+FP16_STEP = 2**-10  # what fp16 loses of a number near 1, twice over
+COLUMNS = {"words": "string", "probs": "float16", "places": "int64"}
+
+
+@pytest.fixture(scope="module")
+def accelerator():
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "train.conll"
+    path.write_text("\n\n".join("\n".join(words) for words in WORDS) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def label(accelerator):
+    """Stores the soft labels of a teacher on a text."""
+
+    def make(teacher, path, store, recipe=CorpusRecipe()):
+        return soft_labels_of(
+            str(teacher),
+            Path(path),
+            corpus=recipe,
+            store=store,
+            root=store,
+            accelerator=accelerator,
+            autocast_dtype=None,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def stored(label, bert_folder, text, tmp_path_factory):
+    """The soft labels of the BERT teacher; not to be changed."""
+    return label(bert_folder, text, tmp_path_factory.mktemp("stored") / "labels")
+
+
+@pytest.fixture
+def copied(stored, tmp_path):
+    """A copy of them that may be damaged."""
+    return Path(shutil.copytree(stored.folder, tmp_path / "copy"))
+
+
+def row_of(words):
+    return {
+        "words": words,
+        "probs": np.asarray([len(word) / 8 for word in words], dtype=np.float16),
+        "places": np.arange(len(words)),
+    }
+
+
+def write_rows(path, rows, per_call=2):
+    with RowWriter(path, COLUMNS) as writer:
+        for block in in_blocks(rows, per_call):
+            writer.write(block)
+
+
+def read_rows(rows):
+    return [
+        {"words": rows.words(number, "words"), **{name: rows.row(number, name) for name in ("probs", "places")}}
+        for number in range(len(rows))
+    ]
+
+
+def same_rows(found, expected):
+    return len(found) == len(expected) and all(
+        one["words"] == other["words"] and all(np.array_equal(one[name], other[name]) for name in ("probs", "places"))
+        for one, other in zip(found, expected, strict=True)
+    )
+
+
+WORD_ROWS = st.lists(st.lists(st.text(max_size=6), max_size=5), max_size=25)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(sentences=WORD_ROWS, per_call=st.integers(1, 5))
+def test_rows_come_back_as_they_were_written(tmp_path, sentences, per_call):
+    rows = [row_of(words) for words in sentences]
+
+    write_rows(tmp_path / "rows.arrow", rows, per_call)
+    stored_rows = StoredRows([tmp_path / "rows.arrow"])
+
+    assert same_rows(read_rows(stored_rows), rows)
+    assert stored_rows.lengths("probs").tolist() == [len(words) for words in sentences]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(sentences=WORD_ROWS, n_parts=st.integers(1, 4), block=st.integers(1, 4))
+def test_parts_written_side_by_side_read_as_one(tmp_path, sentences, n_parts, block):
+    rows = [row_of(words) for words in sentences]
+    paths = [tmp_path / f"part-{part}.arrow" for part in range(n_parts)]
+
+    for part, path in enumerate(paths):
+        blocks = list(in_blocks(rows, block))[part::n_parts]
+        write_rows(path, [row for rows_of_block in blocks for row in rows_of_block])
+    stored_rows = StoredRows(paths, block)
+
+    assert same_rows(read_rows(stored_rows), rows)
+    assert stored_rows.lengths("words").tolist() == [len(words) for words in sentences]
+
+
+def test_rows_are_views_of_the_file_and_not_copies(tmp_path):
+    write_rows(tmp_path / "rows.arrow", [row_of(["Kiel"] * 1000)] * 50)
+    before = pa.total_allocated_bytes()
+
+    stored_rows = StoredRows([tmp_path / "rows.arrow"])
+    views = [stored_rows.row(number, "places") for number in range(50)]
+
+    assert not any(view.flags.owndata for view in views)
+    assert pa.total_allocated_bytes() - before < views[0].nbytes
+
+
+def test_an_interrupted_writer_leaves_nothing(tmp_path):
+    def write_and_stop():
+        with RowWriter(tmp_path / "rows.arrow", COLUMNS) as writer:
+            writer.write([row_of(["Kiel"])])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_stop()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    path, rows = tmp_path / "rows.arrow", [row_of(["Kiel", "und"]), row_of(["Köln"])]
+
+    with RowWriter(path, COLUMNS) as first, RowWriter(path, COLUMNS) as second:
+        first.write(rows)
+        second.write(rows)
+
+    assert same_rows(read_rows(StoredRows([path])), rows)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("n_words", [1, 3])
+def test_soft_labels_are_the_teachers_probabilities(bert_folder, stored, n_words):
+    model, encoder = load_joint_model(bert_folder).eval(), WordEncoder(word_piece_tokenizer())
+    number = next(number for number, words in enumerate(WORDS) if len(words) == n_words)
+
+    (expected,) = sentence_probs(model, encoder, [WORDS[number]], device=CPU)
+
+    assert stored.words(number) == WORDS[number]
+    np.testing.assert_allclose(stored.probs(number), expected, atol=FP16_STEP)
+
+
+def test_the_card_tells_what_lies_in_the_folder(stored, bert_folder, text):
+    card = stored.card
+
+    head = load_joint_model(bert_folder).similarity
+    assert (card.teacher, card.corpus) == (teacher_fingerprint(bert_folder), text_fingerprint(text, CorpusRecipe())[0])
+    assert (card.tags, card.projection_size) == (LABELS.tags, 8)
+    assert (card.scale, card.offset) == head.curve()
+    assert (card.n_sentences, card.n_words, card.n_parts) == (len(WORDS), sum(map(len, WORDS)), 1)
+
+
+def test_projections_give_the_teachers_similarity(stored, bert_folder):
+    model, encoder = load_joint_model(bert_folder).eval(), WordEncoder(word_piece_tokenizer())
+    (window,) = encoder.encode([WORDS[0]])
+    pieces, positions = torch.tensor(window.piece_ids)[None].long(), torch.tensor(window.word_positions).long()
+
+    projections = stored.projections(0).astype(np.float32)
+    similarities = stored.similarities(projections[[0, 0]], projections[[0, 2]])
+
+    output = model(pieces, torch.ones_like(pieces, dtype=torch.bool), positions[torch.tensor([[0, 0], [0, 2]])])
+    expected = output.similarity_logits.sigmoid().detach().numpy()
+    np.testing.assert_allclose(similarities, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "similarity.safetensors", "tokenizer.json"])
+def test_a_teacher_with_one_changed_file_is_another_teacher(bert_folder, tmp_path, name):
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "copy"))
+    unchanged = teacher_fingerprint(str(folder))
+
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+
+    assert unchanged == teacher_fingerprint(bert_folder)
+    assert teacher_fingerprint(str(folder)) != unchanged
+
+
+def test_a_text_is_known_by_its_words_whatever_its_format_and_labels(tmp_path):
+    (tmp_path / "a.conll").write_text("Kiel\tB-LOC\n.\tO\n")
+    (tmp_path / "a.txt").write_text("Kiel .\n")
+
+    by_file = {text_fingerprint(tmp_path / name, CorpusRecipe()) for name in ("a.conll", "a.txt")}
+
+    assert len({fingerprint for fingerprint, _ in by_file}) == 1
+    assert {labelled for _, labelled in by_file} == {True, False}
+
+
+def test_a_text_cut_short_is_another_text(text):
+    whole, part = (text_fingerprint(text, CorpusRecipe(max_sentences=n)) for n in (0, 3))
+
+    assert whole != part
+
+
+def test_stored_soft_labels_are_used_again_and_not_made_anew(label, bert_folder, text, stored):
+    before = {path.name: path.stat().st_mtime_ns for path in stored.folder.iterdir()}
+
+    again = label(bert_folder, text, stored.folder)
+
+    assert again.card == stored.card
+    assert {path.name: path.stat().st_mtime_ns for path in stored.folder.iterdir()} == before
+
+
+def test_soft_labels_of_another_teacher_are_refused(label, xlmr_folder, text, stored):
+    teacher = teacher_fingerprint(xlmr_folder)
+
+    with pytest.raises(SoftLabelError, match=f"stale.*of teacher {stored.card.teacher}, this one is {teacher};"):
+        label(xlmr_folder, text, stored.folder)
+
+
+def test_soft_labels_of_another_text_are_refused(label, bert_folder, stored, tmp_path):
+    (tmp_path / "other.txt").write_text("Ein anderer Satz .\n")
+
+    with pytest.raises(SoftLabelError, match=f"stale.*of text {stored.card.corpus}, this one is"):
+        label(bert_folder, tmp_path / "other.txt", stored.folder)
+
+
+def remove_card(folder):
+    (folder / CARD_FILE).unlink()
+
+
+def halve_card(folder):
+    path = folder / CARD_FILE
+    path.write_text(path.read_text()[:40])
+
+
+def add_unknown_key(folder):
+    path = folder / CARD_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"unknown": 1}))
+
+
+def remove_part(folder):
+    part_path(folder, 0).unlink()
+
+
+def empty_part(folder):
+    part_path(folder, 0).write_bytes(b"")
+
+
+def halve_part(folder):
+    content = part_path(folder, 0).read_bytes()
+    part_path(folder, 0).write_bytes(content[: len(content) // 2])
+
+
+def promise_one_sentence_more(folder):
+    card = read_card(folder)
+    write_card(folder, replace(card, n_sentences=card.n_sentences + 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove_card, "no finished soft labels here"),
+        (halve_card, "no card of soft labels.*remove the folder"),
+        (add_unknown_key, "no card of soft labels.*remove the folder"),
+        (remove_part, "damaged soft labels.*remove the folder"),
+        (empty_part, "damaged soft labels.*remove the folder"),
+        (halve_part, "damaged soft labels.*remove the folder"),
+        (promise_one_sentence_more, "expected 9 sentences, found 8; remove the folder"),
+    ],
+)
+def test_a_damaged_folder_is_refused(copied, damage, message):
+    damage(copied)
+
+    with pytest.raises(SoftLabelError, match=message):
+        SoftLabels(copied)
+
+
+def test_labelling_that_broke_off_leaves_no_finished_folder_and_can_be_done_again(label, bert_folder, tmp_path):
+    # The mistake stands in the second block, so that the first one has been labelled by then.
+    good = "Kiel\tO\n\n" * BLOCK
+    path = tmp_path / "text.conll"
+    path.write_text(f"{good}Köln\tO\tO\n")
+
+    with pytest.raises(CorpusError, match="expected 2 columns"):
+        label(bert_folder, path, tmp_path / "labels")
+    path.write_text(good)
+    soft_labels = label(bert_folder, path, tmp_path / "labels")
+
+    assert len(soft_labels) == BLOCK
+
+
+def test_a_word_that_the_teacher_could_not_see_has_zeros(stored):
+    number = WORDS.index(["Kiel", UNSEEN, "Köln"])
+
+    sums = stored.probs(number).sum(axis=1)
+    lengths = np.linalg.norm(stored.projections(number), axis=1)
+
+    np.testing.assert_allclose(sums, [1, 0, 1], atol=0.01)
+    np.testing.assert_allclose(lengths, [1, 0, 1], atol=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_stored_windows_are_those_of_the_encoder(stored, tmp_path, name):
+    encoder = WordEncoder(TOKENIZERS[name](), max_length=24)
+
+    store_windows(tmp_path / "windows.arrow", stored, encoder)
+    windows = StoredWindows(tmp_path / "windows.arrow")
+
+    expected = list(encoder.encode(WORDS))
+    assert len(windows) == len(expected) > len(WORDS)  # some sentences are cut
+    assert windows.lengths.tolist() == [len(window.piece_ids) for window in expected]
+    for found, window in zip(windows, expected, strict=True):
+        assert found.sentence == window.sentence
+        for column in ("piece_ids", "word_positions", "word_numbers"):
+            assert np.array_equal(getattr(found, column), getattr(window, column))
+
+
+# The student's tokenizer sees a word in what is nothing to the teacher's, and gives other pieces to all others.
+@pytest.fixture
+def student():
+    return WordEncoder(unigram_tokenizer(), max_length=64)
+
+
+@pytest.fixture
+def windows(student):
+    return list(student.encode(WORDS))
+
+
+def words_of_batch(plan, windows, soft_labels):
+    """What the words of a batch must carry, row by row: (sentence, word number)."""
+    known = {
+        (number, place)
+        for number in range(len(soft_labels))
+        for place, probs in enumerate(soft_labels.probs(number))
+        if probs.any()
+    }
+    rows = [windows[number] for number in (*plan.first, *plan.second)]
+    return [[(row.sentence, int(word)) for word in row.word_numbers if (row.sentence, int(word)) in known] for row in rows]
+
+
+def test_a_student_with_another_tokenizer_gets_the_soft_labels_of_its_words(stored, student, windows):
+    (plan,) = plan_epoch(np.full(len(windows), 9), batch_size=len(windows), seed=0, epoch=0)
+
+    batch = SoftPairs(windows, stored, student.pad_id, None).batch(plan)
+
+    expected = words_of_batch(plan, windows, stored)
+    for row, words in enumerate(expected):
+        places = batch.tokens.word_mask[row].nonzero().flatten()
+        assert len(places) == len(words)
+        for place, (sentence, number) in zip(places, words, strict=True):
+            first_piece = student.tokenizer(WORDS[sentence][number], add_special_tokens=False)["input_ids"][0]
+            assert batch.tokens.input_ids[row, place] == first_piece
+            assert batch.teacher_probs[row, place].tolist() == stored.probs(sentence)[number].tolist()
+
+
+def test_words_that_the_teacher_could_not_see_are_masked(stored, student, windows):
+    places = [number for number, window in enumerate(windows) if UNSEEN in WORDS[window.sentence]]
+    plan = PairPlan(np.asarray(places[:1]), np.asarray(places[1:]), (0,))
+
+    batch = SoftPairs(windows, stored, student.pad_id, None).batch(plan)
+
+    assert [len(window.word_numbers) for window in (windows[place] for place in places)] == [1, 3]
+    assert batch.tokens.word_mask.sum(dim=1).tolist() == [0, 2]
+    assert not batch.teacher_probs[~batch.tokens.word_mask].any()
+
+
+def test_word_pairs_join_known_words_of_the_two_towers(stored, student, windows):
+    plan = PairPlan(np.asarray([0, 5, 1]), np.asarray([2, 6]), (0,))
+
+    batch = SoftPairs(windows, stored, student.pad_id, PairDraw(per_sentence=8, balance=0.0)).batch(plan)
+
+    width = batch.tokens.input_ids.shape[1]
+    assert batch.in_first_tower.tolist() == [True, True, True, False, False]
+    assert batch.word_pairs.shape == (2, 24)
+    assert batch.tokens.word_mask.view(-1)[batch.word_pairs].all()
+    assert (batch.word_pairs[0] < 3 * width).all()
+    assert (batch.word_pairs[1] >= 3 * width).all()
+
+
+def test_a_pair_carries_the_teachers_similarity_of_its_two_words(stored, student, windows):
+    plan = PairPlan(np.asarray([0, 1]), np.asarray([2, 3]), (0,))
+
+    batch = SoftPairs(windows, stored, student.pad_id, PairDraw(per_sentence=8, balance=0.0)).batch(plan)
+
+    width = batch.tokens.input_ids.shape[1]
+    words = dict(zip(batch.tokens.word_mask.view(-1).nonzero().flatten().tolist(), sum(words_of_batch(plan, windows, stored), []), strict=True))
+    for first, second, similarity in zip(*batch.word_pairs.tolist(), batch.teacher_similarity.tolist(), strict=True):
+        one, other = (stored.projections(words[place][0])[words[place][1]].astype(float) for place in (first, second))
+        logit = stored.card.scale * (one @ other) + stored.card.offset
+        assert first // width in (0, 1)
+        assert abs(similarity - 1 / (1 + np.exp(-logit))) < 1e-4
+
+
+def test_half_of_the_pairs_have_one_likeliest_tag(stored, student, windows):
+    plan = PairPlan(np.asarray([0, 1]), np.asarray([2, 3]), (0,))
+
+    batch = SoftPairs(windows, stored, student.pad_id, PairDraw(per_sentence=8, balance=0.0)).batch(plan)
+
+    first, second = batch.teacher_probs.flatten(0, 1)[batch.word_pairs].argmax(dim=-1)
+    assert (first == second).sum() == 8 == len(first) / 2
+
+
+def test_a_batch_of_one_window_has_no_pairs(stored, student, windows):
+    plan = PairPlan(np.asarray([0]), np.zeros(0, dtype=np.int64), (0,))
+
+    batch = SoftPairs(windows, stored, student.pad_id, PairDraw(8, 0.5)).batch(plan)
+
+    assert batch.word_pairs.shape == (2, 0)
+    assert batch.teacher_similarity.shape == (0,)
+
+
+def test_a_teacher_without_a_similarity_head_gives_probabilities_alone(label, text, tmp_path):
+    tokenizer = word_piece_tokenizer()
+    save_model(tmp_path / "teacher", tiny_model(tokenizer), tokenizer, ModelSettings())
+
+    soft_labels = label(tmp_path / "teacher", text, tmp_path / "labels")
+
+    assert soft_labels.card.projection_size == 0
+    assert soft_labels.probs(0).shape == (5, 7)

@@ -1,0 +1,217 @@
+import ast
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from conftest import LABELS, REPOSITORY, SENTENCES
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xlner.errors import ModelError
+from xlner.labels import spans_of
+from xlner.tagger import load_tagger
+
+ODD = [
+    "\u200b",
+    "\ufeff",
+    "\u0301",
+    "e\u0301",
+    "👩🏽\u200d🚀",
+    "🇩🇪",
+    "\ud83d",
+    "שלום",
+    "می\u200cخواهم",
+    "北京",
+    "\u2028",
+    "\x00",
+    "[SEP]",
+]
+TEXT = st.lists(
+    st.text(max_size=5) | st.sampled_from([*ODD, " ", "Angela Merkel ", "Kiel. ", "x" * 300]), max_size=12
+).map("".join)
+# The tagger is made once; hypothesis asks about fixtures that live longer than an example.
+lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def tagger(bert_folder):
+    return load_tagger(bert_folder)
+
+
+@pytest.fixture(scope="module", params=["bert_folder", "xlmr_folder"])
+def any_tagger(request):
+    return load_tagger(request.getfixturevalue(request.param))
+
+
+def without_scores(entities):
+    return [entity[:4] for entity in entities]
+
+
+@lasting
+@given(text=TEXT)
+def test_an_entity_is_a_slice_of_its_text_whatever_the_text(any_tagger, text):
+    entities = any_tagger.tag(text)
+
+    assert all(text[entity.start : entity.end] == entity.text for entity in entities)
+    assert all(entity.text.strip() == entity.text != "" for entity in entities)
+    assert all(before.end <= after.start for before, after in pairwise(entities))
+    assert all(entity.label in ("LOC", "ORG", "PER") and 0 <= entity.score <= 1 for entity in entities)
+
+
+@lasting
+@given(texts=st.lists(TEXT, max_size=5), data=st.data())
+def test_a_text_has_the_same_entities_alone_in_a_batch_and_in_batches_of_any_size(any_tagger, bert_folder, texts, data):
+    alone = [any_tagger.tag(text) for text in texts]
+    any_tagger.batch_pieces = data.draw(st.sampled_from([1, 70, 500, 4096]))
+
+    together = any_tagger.tag_batch(iter(texts))
+
+    assert list(map(without_scores, together)) == list(map(without_scores, alone))
+    assert [entity.score for found in together for entity in found] == pytest.approx(
+        [entity.score for found in alone for entity in found], abs=1e-4
+    )
+
+
+@lasting
+@given(words=st.lists(st.text(max_size=5) | st.sampled_from([*ODD, "Angela", "Merkel", ""]), max_size=100))
+def test_each_word_has_one_tag(any_tagger, words):
+    tags = any_tagger.tag_words(words)
+
+    assert len(tags) == len(words)
+    assert set(tags) <= set(LABELS.tags)
+
+
+def test_words_and_text_give_the_same_entities(any_tagger):
+    text = " ".join(SENTENCES)
+
+    spans = spans_of(any_tagger.tag_words(any_tagger.words(text)))
+
+    words = any_tagger.words(text)
+    found = [(entity.text.replace(" ", ""), entity.label) for entity in any_tagger.tag(text)]
+    assert found == [("".join(words[span.start : span.end]), span.label) for span in spans]
+    assert len(found) > 3
+
+
+def test_an_entity_is_made_of_plain_python_values(tagger):
+    entities = tagger.tag(SENTENCES[0])
+
+    assert entities
+    for entity in entities:
+        assert [type(value) for value in entity] == [str, str, int, int, float]
+        assert json.loads(json.dumps(entity._asdict())) == entity._asdict()
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t\u200b", "\ufeff"])
+def test_text_without_words_has_no_entities(tagger, text):
+    assert tagger.tag(text) == []
+    assert tagger.tag_words([]) == []
+
+
+def test_no_texts_give_no_results(tagger):
+    assert tagger.tag_batch([]) == []
+    assert tagger.tag_sentences([]) == []
+
+
+def test_a_long_text_is_tagged_to_its_end(any_tagger):
+    text = " ".join(SENTENCES * 40)
+
+    entities = any_tagger.tag(text)
+
+    # Far from the edges a repeated sentence is repeated in its windows too, so what is found is found all along.
+    assert entities[-1].end > len(text) - 150
+    gaps = [after.start - before.end for before, after in pairwise(entities)]
+    assert max(gaps) < 300
+
+
+@pytest.mark.parametrize("text", ["x" * 300_000, "北" * 3000, "a." * 100_000, "\ue000 " * 3000])
+def test_a_huge_text_is_tagged(any_tagger, text):
+    assert all(text[entity.start : entity.end] == entity.text for entity in any_tagger.tag(text))
+
+
+@pytest.mark.parametrize("wrong", [None, b"Kiel", ["Kiel"], 3])
+def test_what_is_no_text_is_refused_with_the_right_method(tagger, wrong):
+    with pytest.raises(TypeError, match="for several texts call tag_batch, for a list of words tag_words"):
+        tagger.tag(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["Kiel", b"Kiel", None, ["Kiel", None], [["Kiel"]]])
+def test_what_are_no_texts_or_words_is_refused(tagger, wrong):
+    with pytest.raises(TypeError, match="tag_batch takes several texts"):
+        tagger.tag_batch(wrong)
+    with pytest.raises(TypeError, match="tag_words takes the words of one sentence"):
+        tagger.tag_words(wrong)
+
+
+def test_a_tagger_names_its_labels_and_types(any_tagger):
+    assert any_tagger.labels == LABELS
+    assert any_tagger.types == ("LOC", "ORG", "PER")
+
+
+def test_windows_are_as_long_as_the_network_takes_where_the_tokenizer_states_no_limit(xlmr_folder):
+    tagger = load_tagger(xlmr_folder)
+
+    assert tagger.encoder.max_length == 64
+
+
+def test_the_folder_says_how_text_is_split_and_cut(bert_folder, tmp_path):
+    folder = tmp_path / "model"
+    folder.symlink_to(bert_folder)
+    copy = copied(folder, tmp_path / "copy", {"word_splitter": "whitespace", "max_length": 32})
+
+    tagger = load_tagger(copy)
+
+    assert tagger.words("Kiel, ja.") == ["Kiel,", "ja."]
+    assert tagger.encoder.max_length == 32
+
+
+def test_an_unknown_splitter_in_the_folder_is_refused(bert_folder, tmp_path):
+    with pytest.raises(ModelError, match="unknown word splitter 'spacy'"):
+        load_tagger(copied(Path(bert_folder), tmp_path / "copy", {"word_splitter": "spacy"}))
+
+
+def test_a_device_that_is_not_there_is_refused(bert_folder):
+    with pytest.raises(ModelError, match="device 'cuda:99' cannot be used"):
+        load_tagger(bert_folder, device="cuda:99")
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="no such folder"):
+        load_tagger(tmp_path / "nope")
+
+
+def test_tagging_needs_neither_accelerate_nor_datasets(bert_folder):
+    # None in sys.modules makes an import fail as if nothing were installed.
+    script = (
+        "import sys; sys.modules.update(dict.fromkeys(('accelerate', 'datasets', 'omegaconf', 'seqeval', 'pyarrow')));"
+        "from xlner import load_tagger;"
+        f"print(load_tagger({bert_folder!r}).types)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+
+    assert done.stdout == "('LOC', 'ORG', 'PER')\n", done.stderr
+
+
+def test_the_tagger_imports_nothing_of_training_or_of_corpora():
+    seen, waiting = set(), ["xlner.tagger"]
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        path = REPOSITORY.joinpath(*name.split("."))
+        source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xlner."):
+                waiting += {node.module} - seen
+
+    assert not [name for name in seen if name.startswith(("xlner.training", "xlner.data.corpus", "xlner.recipe"))]
+
+
+def copied(folder, place, settings):
+    place.mkdir()
+    for path in folder.iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    (place / "xlner.json").write_text(json.dumps(settings))
+    return place
