@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import torch
+from runs import write_corpora
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForTokenClassification,
+    BertModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     XLMRobertaConfig,
@@ -194,3 +196,43 @@ def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def one_thread() -> None:
     """Tiny networks are many times faster on one thread, above all where others compute beside the tests."""
     torch.set_num_threads(1)
+
+
+def save_tiny_encoder(folder: Path, *, dropout: float) -> str:
+    """A BERT encoder that has learnt nothing, small enough to be trained in a second."""
+    tokenizer = word_piece_tokenizer()
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of an encoder with dropout, as real ones have it."""
+    return save_tiny_encoder(tmp_path_factory.mktemp("tiny-encoder"), dropout=0.1)
+
+
+@pytest.fixture(scope="session")
+def still_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of an encoder without dropout, for runs that must not depend on how work is shared out."""
+    return save_tiny_encoder(tmp_path_factory.mktemp("still-encoder"), dropout=0.0)
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small corpora: the labelled source `en`, the unlabelled target `de`."""
+    folder = tmp_path_factory.mktemp("small") / "data"
+    write_corpora(folder)
+    return folder

@@ -11,6 +11,7 @@ import random
 import re
 import runpy
 import sys
+from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +20,15 @@ REPOSITORY = Path(__file__).parent.parent
 TEACHER, DISTILL = "train_teacher.py", "distill.py"
 # No network, and one thread: tiny networks are slower on more, and sums come in one order.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+# What a tiny network needs to learn something in a second.
 TINY = (
     "hardware.cpu=true",
     "hardware.precision=fp32",
-    "optimization.batch_size=8",
-    "optimization.learning_rate=2e-3",
+    "hardware.threads=1",
+    "optimization.batch_size=4",
+    "optimization.learning_rate=5e-3",
     "optimization.head_learning_rate=1e-2",
-    "optimization.epochs=4",
+    "optimization.clip_norm=5",
     "optimization.log_steps=1",
     "pairs.per_sentence=8",
 )
@@ -55,8 +58,18 @@ class Finished(NamedTuple):
         return [line for line in lines if line.strip() and not re.search(r"\[\d\d:\d\d", line)]
 
 
-def run_script(script: str, *arguments: str, cwd: Path, limit: float = 120) -> Finished:
-    """Run a launch script of the repository in a process of its own and wait for its end."""
+def run_script(
+    script: str, *arguments: str, cwd: Path, limit: float = 120, meanwhile: Callable[[int], None] | None = None
+) -> Finished:
+    """Run a launch script of the repository in a process of its own and wait for its end.
+
+    Args:
+        script: `TEACHER` or `DISTILL`.
+        arguments: Of the command line.
+        cwd: Working directory.
+        limit: Seconds after which the process is killed.
+        meanwhile: Called with the process id once it has started.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["xlner.training.teacher", "xlner.training.distillation", "xlner.training.session"])
     before = dict(os.environ)
@@ -67,6 +80,8 @@ def run_script(script: str, *arguments: str, cwd: Path, limit: float = 120) -> F
     streams = [cwd / f".{name}.log" for name in ("stdout", "stderr")]
     process = context.Process(target=_run, args=(str(REPOSITORY / script), arguments, str(cwd), list(map(str, streams))))
     process.start()
+    if meanwhile is not None:
+        meanwhile(process.pid)
     process.join(limit)
     if process.exitcode is None:
         process.kill()

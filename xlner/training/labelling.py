@@ -1,7 +1,9 @@
 """Soft labels made by running a teacher over a text, once; found again by what they are made of."""
 
+import fcntl
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -90,16 +92,38 @@ def soft_labels_of(
     if labelled:
         accelerator.print(f"{text}: has labels; they are not used, since the target language counts as unlabelled")
     folder = store or root / f"{teacher_hash}-{text_hash}"
-    card = read_card(folder)
-    if card is not None:
-        if difference := card.belongs_to(teacher_hash, text_hash):
+    with _locked(folder, accelerator):
+        card = read_card(folder)
+        if card is None:
+            _make(folder, teacher, teacher_hash, text, text_hash, corpus, accelerator, autocast_dtype)
+        elif difference := card.belongs_to(teacher_hash, text_hash):
             raise SoftLabelError(
                 f"{folder}: stale soft labels: {difference}; give another soft_labels= folder, or soft_labels=auto"
             )
-        accelerator.print(f"soft labels: {folder} ({card.n_sentences:,} sentences, {card.n_words:,} words), as stored")
-    else:
-        _make(folder, teacher, teacher_hash, text, text_hash, corpus, accelerator, autocast_dtype)
+        else:
+            accelerator.print(
+                f"soft labels: {folder} ({card.n_sentences:,} sentences, {card.n_words:,} words), as stored"
+            )
+        accelerator.wait_for_everyone()
     return SoftLabels(folder)
+
+
+@contextmanager
+def _locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold a folder against other runs, which may want to make the same soft labels; they wait their turn."""
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            accelerator.print(f"{folder}: another run is making these soft labels; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        accelerator.wait_for_everyone()
+        yield
 
 
 def _make(
@@ -116,7 +140,6 @@ def _make(
     encoder = word_encoder(teacher, model.recognizer, read_settings(teacher).max_length)
     labels = labels_of(model.recognizer.config)
     rank, n_processes = accelerator.process_index, accelerator.num_processes
-    folder.mkdir(parents=True, exist_ok=True)
     counts = np.zeros(3, dtype=np.int64)  # sentences, words, words without a piece
     bar = tqdm(desc="soft labels", unit=" sentences", disable=not accelerator.is_main_process, dynamic_ncols=True)
     with RowWriter(part_path(folder, rank), COLUMNS) as writer, bar:
@@ -146,7 +169,6 @@ def _make(
         write_card(folder, card)
     unseen = f"; {n_unseen:,} words are nothing to the teacher's tokenizer" if n_unseen else ""
     accelerator.print(f"soft labels: {folder} ({n_sentences:,} sentences, {n_words:,} words{unseen}), made now")
-    accelerator.wait_for_everyone()
 
 
 def _label(

@@ -1,0 +1,378 @@
+"""Whole runs through the launch scripts, with a tiny encoder and 60 sentences."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import save_tiny_encoder
+from runs import DISTILL, TEACHER, TINY, metrics, run_script, sentences, write_conll
+from safetensors.torch import load_file, save_file
+
+from xlner import load_tagger
+from xlner.recipe import load_recipe
+
+EPOCHS, STEPS_PER_EPOCH = 8, 15  # of 60 sentences in batches of 4
+BRIEF = "optimization.epochs=1"
+
+
+@pytest.fixture(scope="module")
+def teaching(tiny_encoder, small_data):
+    """The arguments of a teacher's run, but its name."""
+    return (f"encoder={tiny_encoder}", f"data={small_data}", *TINY, f"optimization.epochs={EPOCHS}")
+
+
+@pytest.fixture(scope="module")
+def teacher(teaching, tmp_path_factory):
+    """The folder of a finished teacher; not to be changed."""
+    place = tmp_path_factory.mktemp("teacher")
+    finished = run_script(TEACHER, *teaching, "run=first", cwd=place)
+    assert (finished.status, finished.messages) == (0, [])
+    return place / "runs" / "first"
+
+
+@pytest.fixture(scope="module")
+def learning(teacher, small_data):
+    """The arguments of a student's run, but its name."""
+    return ("target=de", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY, f"optimization.epochs={EPOCHS}")
+
+
+@pytest.fixture(scope="module")
+def student(learning, tiny_encoder, tmp_path_factory):
+    """The folder of a finished student that started from the raw encoder; not to be changed."""
+    place = tmp_path_factory.mktemp("student")
+    finished = run_script(DISTILL, *learning, f"encoder={tiny_encoder}", "run=first", cwd=place)
+    assert (finished.status, finished.messages) == (0, [])
+    return place / "runs" / "first"
+
+
+def stop_at(step, run, number):
+    """For `run_script`: sends a signal as soon as metrics.jsonl tells of a step."""
+
+    def wait_and_stop(process_id):
+        path = run / "metrics.jsonl"
+        while not (path.is_file() and f'{{"step": {step},' in path.read_text()):
+            time.sleep(0.005)
+        os.kill(process_id, number)
+
+    return wait_and_stop
+
+
+@pytest.fixture(scope="module")
+def stopped(teaching, tmp_path_factory):
+    """A teacher's run, stopped by Ctrl-C in its second epoch; not to be changed."""
+    place = tmp_path_factory.mktemp("stopped")
+    stop = stop_at(STEPS_PER_EPOCH + 3, place / "runs" / "first", signal.SIGINT)
+    finished = run_script(TEACHER, *teaching, "run=first", cwd=place, meanwhile=stop)
+    return place, finished
+
+
+@pytest.fixture
+def stopped_copy(stopped, tmp_path):
+    """A copy of its working directory that may be changed."""
+    return Path(shutil.copytree(stopped[0], tmp_path / "copy"))
+
+
+def weights_of(run):
+    model = run / "model"
+    return {**load_file(model / "model.safetensors"), **load_file(model / "similarity.safetensors")}
+
+
+def are_equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def lines_with(run, key):
+    return [line for line in metrics(run) if key in line]
+
+
+def report_of(run):
+    return json.loads((run / "report.json").read_text())
+
+
+def test_a_finished_teacher_leaves_a_recipe_metrics_a_model_and_a_report(teacher):
+    assert sorted(path.name for path in teacher.iterdir()) == ["metrics.jsonl", "model", "recipe.yaml", "report.json"]
+
+
+def test_a_finished_student_leaves_a_recipe_metrics_a_model_and_a_report(student):
+    assert sorted(path.name for path in student.iterdir()) == ["metrics.jsonl", "model", "recipe.yaml", "report.json"]
+
+
+def test_the_recipe_beside_a_result_is_that_of_the_run(teacher, teaching):
+    recipe = load_recipe("teacher", [f"recipe={teacher / 'recipe.yaml'}"])
+
+    assert recipe == load_recipe("teacher", [*teaching, "run=first"])
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_the_loss_falls(request, kind):
+    losses = [line["loss"] for line in lines_with(request.getfixturevalue(kind), "loss")]
+
+    assert len(losses) >= 100
+    assert sum(losses[-STEPS_PER_EPOCH:]) < 0.7 * sum(losses[:STEPS_PER_EPOCH])
+
+
+@pytest.mark.parametrize(
+    ("kind", "shares"),
+    [
+        ("teacher", {"recognizer": 1.0, "similarity": 1.0}),
+        ("student", {"similarity": 1.0, "recognizer_first": 0.5, "recognizer_second": 0.5}),
+    ],
+)
+def test_the_loss_is_the_sum_of_its_terms_with_their_shares(request, kind, shares):
+    for line in lines_with(request.getfixturevalue(kind), "loss"):
+        assert line["loss"] == pytest.approx(sum(share * line[f"loss_{name}"] for name, share in shares.items()), abs=1e-5)
+
+
+def test_a_teacher_learns_what_there_is_to_learn(teacher):
+    tagger = load_tagger(teacher / "model")
+
+    tags = tagger.tag_words(["gestern", "war", "Anna", "in", "Kiel", "."])
+
+    assert report_of(teacher)["scores"]["test"]["overall"]["f1"] > 60
+    assert tags == ["O", "O", "B-PER", "O", "B-LOC", "O"]
+
+
+def test_a_student_learns_from_soft_labels_alone(student):
+    scores = report_of(student)["scores"]
+
+    assert scores["student"]["overall"]["f1"] > 60
+    assert scores["teacher"]["overall"]["f1"] > 60
+
+
+def swapped(rows):
+    other = {"O": "O", "B-PER": "B-LOC", "I-PER": "I-LOC", "B-LOC": "B-PER", "I-LOC": "I-PER"}
+    return [[(word, other[tag]) for word, tag in row] for row in rows]
+
+
+# On the second dev set what has been learnt is wrong, so that its score does not rise after the first epoch.
+@pytest.mark.parametrize(("change", "best_epoch"), [(list, 4), (swapped, 1)], ids=["rising", "falling"])
+def test_the_score_on_dev_chooses_the_checkpoint(teaching, small_data, tmp_path, change, best_epoch):
+    data = Path(shutil.copytree(small_data, tmp_path / "data"))
+    write_conll(data / "en" / "dev.conll", change(sentences(20, seed=2)))
+    arguments = [f"data={data}", "run=first", "optimization.epochs=4", "checkpoint.steps=15"]
+
+    run_script(TEACHER, *(a for a in teaching if not a.startswith(("data=", "optimization.epochs"))), *arguments, cwd=tmp_path)
+
+    run = tmp_path / "runs" / "first"
+    scores = [line["dev_f1"] for line in lines_with(run, "dev_f1")]
+    assert scores.index(max(scores)) + 1 == best_epoch
+    report = report_of(run)
+    assert report["training"]["best_step"] == best_epoch * STEPS_PER_EPOCH
+    assert report["scores"]["dev"]["overall"]["f1"] == pytest.approx(max(scores), abs=1e-3)
+
+
+def test_the_same_seed_gives_the_same_weights_bit_by_bit(teacher, teaching, tmp_path):
+    run_script(TEACHER, *teaching, "run=again", cwd=tmp_path)
+
+    assert are_equal(weights_of(tmp_path / "runs" / "again"), weights_of(teacher))
+
+
+def test_another_seed_gives_other_weights(teacher, teaching, tmp_path):
+    run_script(TEACHER, *teaching, "run=other", "seed=1", cwd=tmp_path)
+
+    assert not are_equal(weights_of(tmp_path / "runs" / "other"), weights_of(teacher))
+
+
+def test_dropout_is_at_work_from_the_first_step_on(tmp_path, small_data):
+    first_losses = []
+    for name, dropout in (("none", 0.0), ("much", 0.5)):
+        encoder = save_tiny_encoder(tmp_path / name, dropout=dropout)
+        run_script(TEACHER, f"encoder={encoder}", f"data={small_data}", *TINY, BRIEF, f"run={name}", cwd=tmp_path)
+        first_losses.append(metrics(tmp_path / "runs" / name)[0]["loss"])
+
+    assert first_losses[0] != first_losses[1]
+
+
+def test_frozen_layers_stay_as_they_were_and_the_others_do_not(teaching, tiny_encoder, tmp_path):
+    run_script(TEACHER, *teaching[:-1], BRIEF, "optimization.freeze=embeddings+1", "run=frozen", cwd=tmp_path)
+
+    before = load_file(Path(tiny_encoder) / "model.safetensors")
+    after = weights_of(tmp_path / "runs" / "frozen")
+    kept = {name for name, tensor in before.items() if torch.equal(tensor, after[f"bert.{name}"])}
+    assert kept == {name for name in before if name.startswith(("embeddings.", "encoder.layer.0."))}
+
+
+def test_ctrl_c_ends_with_status_130_one_message_and_a_checkpoint(stopped):
+    place, finished = stopped
+
+    (checkpoint,) = (place / "runs" / "first" / "checkpoints").iterdir()
+    assert finished.status == 130
+    assert finished.messages == [
+        f"stopped; saved to {checkpoint.relative_to(place)}: the same command goes on from there"
+    ]
+    assert not (place / "runs" / "first" / "report.json").exists()
+
+
+def test_a_stopped_teacher_goes_on_as_if_it_had_never_been_stopped(stopped_copy, teacher, teaching):
+    finished = run_script(TEACHER, *teaching, "run=first", cwd=stopped_copy)
+
+    run = stopped_copy / "runs" / "first"
+    assert finished.status == 0
+    assert "going on from runs/first/checkpoints/step-" in finished.stdout
+    assert are_equal(weights_of(run), weights_of(teacher))
+    assert [line["step"] for line in metrics(run)] == [line["step"] for line in metrics(teacher)]
+    assert [line["dev_f1"] for line in lines_with(run, "dev_f1")] == [
+        line["dev_f1"] for line in lines_with(teacher, "dev_f1")
+    ]
+
+
+def test_a_terminated_student_goes_on_as_if_it_had_never_been_stopped(student, learning, tiny_encoder, tmp_path):
+    arguments = (*learning, f"encoder={tiny_encoder}", "run=first")
+    run = tmp_path / "runs" / "first"
+
+    first = run_script(DISTILL, *arguments, cwd=tmp_path, meanwhile=stop_at(20, run, signal.SIGTERM))
+    second = run_script(DISTILL, *arguments, cwd=tmp_path)
+
+    assert (first.status, len(first.messages), second.status) == (143, 1, 0)
+    assert are_equal(weights_of(run), weights_of(student))
+
+
+def test_a_run_whose_process_was_killed_goes_on_from_its_last_checkpoint(teacher, teaching, tmp_path):
+    # The name of the run is the same, so that only the interval of checkpoints tells this recipe from the teacher's.
+    arguments = (*teaching, "run=first", "checkpoint.steps=7")
+    run = tmp_path / "runs" / "first"
+
+    run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(20, run, signal.SIGKILL))
+    run_script(TEACHER, *arguments, cwd=tmp_path)
+
+    assert are_equal(weights_of(run), weights_of(teacher))
+    assert [line["step"] for line in metrics(run)] == [line["step"] for line in metrics(teacher)]
+
+
+def test_the_newest_two_checkpoints_are_kept(teaching, tmp_path):
+    run_script(TEACHER, *teaching[:-1], BRIEF, "checkpoint.steps=4", "run=first", cwd=tmp_path)
+
+    kept = {path.name for path in (tmp_path / "runs" / "first" / "checkpoints").iterdir()}
+    assert kept == {"step-8", "step-12"}
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew_without_old_lines(teaching, tmp_path):
+    run = tmp_path / "runs" / "first"
+    arguments = (*teaching[:-1], BRIEF, "run=first")
+    run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(3, run, signal.SIGKILL))
+
+    finished = run_script(TEACHER, *arguments, cwd=tmp_path)
+
+    assert finished.status == 0
+    assert [line["step"] for line in metrics(run)] == [*range(1, STEPS_PER_EPOCH + 1), STEPS_PER_EPOCH]
+
+
+def test_a_finished_run_is_not_done_again(teacher, teaching):
+    before = (teacher / "report.json").read_text()
+
+    finished = run_script(TEACHER, *teaching, "run=first", cwd=teacher.parent.parent)
+
+    assert finished.status == 2
+    assert finished.messages == [
+        "runs/first: holds a finished run (report.json); give another run=, or remove the folder"
+    ]
+    assert (teacher / "report.json").read_text() == before
+
+
+def test_an_unfinished_run_does_not_go_on_with_another_recipe(stopped_copy, teaching):
+    finished = run_script(TEACHER, *teaching, "run=first", "seed=9", cwd=stopped_copy)
+
+    (message,) = finished.messages
+    assert finished.status == 2
+    assert "holds an unfinished run of another recipe (now different: seed: 9)" in message
+
+
+def test_an_unfinished_run_does_not_go_on_where_that_is_not_wanted(stopped_copy, teaching):
+    finished = run_script(TEACHER, *teaching, "run=first", "checkpoint.resume=never", cwd=stopped_copy)
+
+    (message,) = finished.messages
+    assert finished.status == 2
+    assert "runs/first: holds an unfinished run" in message
+
+
+def test_a_folder_in_which_another_run_is_writing_is_left_alone(teaching, tmp_path):
+    lock_path = tmp_path / "runs" / "first" / ".lock"
+    lock_path.parent.mkdir(parents=True)
+
+    with lock_path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        finished = run_script(TEACHER, *teaching, "run=first", cwd=tmp_path)
+
+    assert finished.status == 2
+    assert finished.messages == ["runs/first: another run is writing here at this moment; give another run="]
+    assert lock_path.exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(teaching, tmp_path):
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "thesis.tex").write_text("years of work")
+
+    finished = run_script(TEACHER, *teaching, "run=first", cwd=tmp_path)
+
+    assert finished.status == 2
+    assert finished.messages == ["runs/first: holds files that are no run of xlner (thesis.tex); give another run="]
+    assert (tmp_path / "runs" / "first" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./taken", "taken: expected a folder for the run, found a file; give another run="),
+        ("taken/below", "taken/below: cannot be made: Not a directory; give another run="),
+        ("..", "run name '..'; expected letters, digits, dots, dashes and underscores, or a path with a slash"),
+    ],
+)
+def test_a_run_cannot_lie_where_no_folder_can_be(teaching, tmp_path, name, message):
+    (tmp_path / "taken").write_text("a file")
+
+    finished = run_script(TEACHER, *teaching, f"run={name}", cwd=tmp_path)
+
+    assert (finished.status, finished.messages) == (2, [message])
+
+
+def test_a_refused_run_leaves_no_folder_behind(tmp_path):
+    finished = run_script(TEACHER, "data=nowhere", "run=first", cwd=tmp_path)
+
+    assert finished.status == 2
+    assert not (tmp_path / "runs" / "first").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(teaching, tiny_encoder, tmp_path):
+    broken = Path(shutil.copytree(tiny_encoder, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    weights["encoder.layer.0.output.dense.bias"][0] = float("nan")
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+
+    finished = run_script(TEACHER, *teaching[1:], f"encoder={broken}", "run=first", cwd=tmp_path)
+
+    (message,) = finished.messages
+    assert finished.status == 2
+    assert message.startswith("step 1 (epoch 1): the loss of recognizer, similarity is not finite")
+
+
+# A student must learn from its teacher's soft labels alone, whatever else stands in the target's file.
+def test_labels_of_the_target_change_nothing(learning, small_data, tmp_path):
+    labelled = Path(shutil.copytree(small_data, tmp_path / "data"))
+    (labelled / "de" / "train.txt").unlink()
+    write_conll(labelled / "de" / "train.conll", sentences(60, seed=4))
+    others = (argument for argument in learning if not argument.startswith(("data=", "optimization.epochs")))
+    arguments = (*others, BRIEF)
+
+    run_script(DISTILL, *arguments, f"data={small_data}", "run=raw", cwd=tmp_path)
+    finished = run_script(DISTILL, *arguments, f"data={labelled}", "run=labelled", cwd=tmp_path)
+
+    assert "has labels; they are not used" in finished.stdout
+    assert "as stored" in finished.stdout
+    assert are_equal(weights_of(tmp_path / "runs" / "raw"), weights_of(tmp_path / "runs" / "labelled"))
+
+
+def test_a_student_kept_by_agreement_is_the_one_closest_to_its_teacher(learning, tiny_encoder, tmp_path):
+    arguments = (*learning, f"encoder={tiny_encoder}", "selection=agreement", "holdout_ratio=0.2", "run=first")
+
+    run_script(DISTILL, *arguments, cwd=tmp_path)
+
+    run = tmp_path / "runs" / "first"
+    scores = {line["step"]: line["agreement_f1"] for line in lines_with(run, "agreement_f1")}
+    best_step = report_of(run)["training"]["best_step"]
+    assert scores[best_step] == max(scores.values()) > 60
