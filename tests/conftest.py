@@ -209,7 +209,7 @@ def save_tiny_encoder(folder: Path, *, dropout: float) -> str:
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
-        initializer_range=0.2,
+        initializer_range=0.1,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )

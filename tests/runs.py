@@ -10,28 +10,40 @@ import os
 import random
 import re
 import runpy
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 REPOSITORY = Path(__file__).parent.parent
 TEACHER, DISTILL = "train_teacher.py", "distill.py"
 # No network, and one thread: tiny networks are slower on more, and sums come in one order.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+LONGEST_RUN = 180.0  # seconds, after which a process is killed
+PRELOADED = [
+    "xlner.training.teacher",
+    "xlner.training.distillation",
+    "xlner.training.session",
+    "transformers.models.bert.modeling_bert",
+]
 # What a tiny network needs to learn something in a second.
 TINY = (
     "hardware.cpu=true",
     "hardware.precision=fp32",
     "hardware.threads=1",
-    "optimization.batch_size=4",
-    "optimization.learning_rate=5e-3",
+    "optimization.batch_size=8",
+    "optimization.learning_rate=1e-2",
     "optimization.head_learning_rate=1e-2",
+    "optimization.epochs=5",
     "optimization.clip_norm=5",
     "optimization.log_steps=1",
     "pairs.per_sentence=8",
 )
+STEPS_PER_EPOCH = 8  # 60 sentences in batches of 8
 PEOPLE = ("Anna", "Boris", "Clara", "Dora", "Emil", "Abel Braun", "Dora Curie", "Emil von Ast")
 PLACES = ("Kiel", "Ulm", "Wien", "Graz", "Nord Kap", "Sankt Polten")
 PATTERNS = (
@@ -59,7 +71,7 @@ class Finished(NamedTuple):
 
 
 def run_script(
-    script: str, *arguments: str, cwd: Path, limit: float = 120, meanwhile: Callable[[int], None] | None = None
+    script: str, *arguments: str, cwd: Path, meanwhile: Callable[[BaseProcess], None] | None = None
 ) -> Finished:
     """Run a launch script of the repository in a process of its own and wait for its end.
 
@@ -67,35 +79,68 @@ def run_script(
         script: `TEACHER` or `DISTILL`.
         arguments: Of the command line.
         cwd: Working directory.
-        limit: Seconds after which the process is killed.
-        meanwhile: Called with the process id once it has started.
+        meanwhile: Called with the process once it has started.
     """
+    return run_ranks([{}], script, *arguments, cwd=cwd, meanwhile=meanwhile)[0]
+
+
+def run_on_two(
+    script: str, *arguments: str, cwd: Path, meanwhile: Callable[[BaseProcess], None] | None = None
+) -> list[Finished]:
+    """As `run_script`, on two processes that know of each other by the variables that torchrun sets.
+
+    `meanwhile` gets the first of them. The results stand in the order of the ranks.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    return run_ranks(ranks, script, *arguments, cwd=cwd, meanwhile=meanwhile)
+
+
+def run_ranks(
+    environments: Sequence[Mapping[str, str]],
+    script: str,
+    *arguments: str,
+    cwd: Path,
+    meanwhile: Callable[[BaseProcess], None] | None,
+) -> list[Finished]:
+    """Run a script once with each set of environment variables, all at the same time."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["xlner.training.teacher", "xlner.training.distillation", "xlner.training.session"])
-    before = dict(os.environ)
-    os.environ.update(ENVIRONMENT)
-    forkserver.ensure_running()
-    os.environ.clear()
-    os.environ.update(before)
-    streams = [cwd / f".{name}.log" for name in ("stdout", "stderr")]
-    process = context.Process(target=_run, args=(str(REPOSITORY / script), arguments, str(cwd), list(map(str, streams))))
-    process.start()
+    context.set_forkserver_preload(PRELOADED)
+    with patch.dict(os.environ, ENVIRONMENT):
+        forkserver.ensure_running()
+    started = []
+    for rank, environment in enumerate(environments):
+        streams = [cwd / f".{name}-{rank}.log" for name in ("stdout", "stderr")]
+        job = (str(REPOSITORY / script), arguments, str(cwd), [str(path) for path in streams], environment)
+        process = context.Process(target=_run, args=job)
+        process.start()
+        started.append((process, streams))
     if meanwhile is not None:
-        meanwhile(process.pid)
-    process.join(limit)
+        meanwhile(started[0][0])
+    return [_finished(process, streams) for process, streams in started]
+
+
+def _finished(process: BaseProcess, streams: Sequence[Path]) -> Finished:
+    process.join(LONGEST_RUN)
     if process.exitcode is None:
         process.kill()
-        raise TimeoutError(f"{script} {' '.join(arguments)}: not done after {limit} s")
+        process.join()
     stdout, stderr = (path.read_text(encoding="utf-8") for path in streams)
     for path in streams:
         path.unlink()
     return Finished(process.exitcode, stdout, stderr)
 
 
-def _run(script: str, arguments: tuple[str, ...], cwd: str, streams: list[str]) -> None:
+def _run(
+    script: str, arguments: Sequence[str], cwd: str, streams: Sequence[str], environment: Mapping[str, str]
+) -> None:
+    """What the new process does."""
     for number, path in enumerate(streams, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     os.chdir(cwd)
+    os.environ.update(environment)
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
 
@@ -138,3 +183,16 @@ def write_corpora(data: Path) -> None:
 def metrics(run: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def stop_at(step: int, run: Path, number: int) -> Callable[[BaseProcess], None]:
+    """For `meanwhile`: sends a signal as soon as metrics.jsonl tells of a step."""
+
+    def wait_and_stop(process: BaseProcess) -> None:
+        path = run / "metrics.jsonl"
+        while not (path.is_file() and f'{{"step": {step},' in path.read_text(encoding="utf-8")):
+            assert process.is_alive(), f"ended before step {step}"
+            process.join(0.005)
+        os.kill(process.pid, number)
+
+    return wait_and_stop

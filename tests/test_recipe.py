@@ -12,7 +12,23 @@ from xlner.recipe import KINDS, VARIANTS, choose, explain, load_recipe, recipe_t
 from xlner.schema import CheckpointRecipe, DistillRecipe, OptimizationRecipe, TeacherRecipe, WeightsRecipe
 
 # What YAML, OmegaConf or Python would take for something else than text.
-TREACHEROUS = ["no", "NO", "on", "off", "yes", "true", "null", "None", "~", "007", "1e3", "0x1F", "1_000", "12:30", ".5"]
+TREACHEROUS = [
+    "no",
+    "NO",
+    "on",
+    "off",
+    "yes",
+    "true",
+    "null",
+    "None",
+    "~",
+    "007",
+    "1e3",
+    "0x1F",
+    "1_000",
+    "12:30",
+    ".5",
+]
 NUMBERS = [
     (section, spec.name, spec.metadata[bound], beyond)
     for section in ("pairs", "similarity", "optimization", "loss", "corpus", "checkpoint", "hardware")
@@ -137,7 +153,9 @@ def test_an_unknown_recipe_name_lists_the_known_ones(recipes):
 def test_a_choice_outside_its_table_is_refused_with_the_table():
     table = {"soft_cross_entropy": 1, "squared_error": 2}
 
-    with pytest.raises(RecipeError, match=r"unknown loss 'square_error'; known: soft.*; did you mean 'squared_error'\?"):
+    with pytest.raises(
+        RecipeError, match=r"unknown loss 'square_error'; known: soft.*; did you mean 'squared_error'\?"
+    ):
         choose(table, "square_error", "loss")
 
 

@@ -372,7 +372,9 @@ def words_of_batch(plan, windows, soft_labels):
         if probs.any()
     }
     rows = [windows[number] for number in (*plan.first, *plan.second)]
-    return [[(row.sentence, int(word)) for word in row.word_numbers if (row.sentence, int(word)) in known] for row in rows]
+    return [
+        [(row.sentence, int(word)) for word in row.word_numbers if (row.sentence, int(word)) in known] for row in rows
+    ]
 
 
 def test_a_student_with_another_tokenizer_gets_the_soft_labels_of_its_words(stored, student, windows):
@@ -420,7 +422,13 @@ def test_a_pair_carries_the_teachers_similarity_of_its_two_words(stored, student
     batch = SoftPairs(windows, stored, student.pad_id, PairDraw(per_sentence=8, balance=0.0)).batch(plan)
 
     width = batch.tokens.input_ids.shape[1]
-    words = dict(zip(batch.tokens.word_mask.view(-1).nonzero().flatten().tolist(), sum(words_of_batch(plan, windows, stored), []), strict=True))
+    words = dict(
+        zip(
+            batch.tokens.word_mask.view(-1).nonzero().flatten().tolist(),
+            sum(words_of_batch(plan, windows, stored), []),
+            strict=True,
+        )
+    )
     for first, second, similarity in zip(*batch.word_pairs.tolist(), batch.teacher_similarity.tolist(), strict=True):
         one, other = (stored.projections(words[place][0])[words[place][1]].astype(float) for place in (first, second))
         logit = stored.card.scale * (one @ other) + stored.card.offset

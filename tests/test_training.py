@@ -2,65 +2,57 @@
 
 import fcntl
 import json
-import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import save_tiny_encoder
-from runs import DISTILL, TEACHER, TINY, metrics, run_script, sentences, write_conll
+from runs import DISTILL, STEPS_PER_EPOCH, TEACHER, TINY, metrics, run_script, sentences, stop_at, write_conll
 from safetensors.torch import load_file, save_file
 
 from xlner import load_tagger
 from xlner.recipe import load_recipe
 
-EPOCHS, STEPS_PER_EPOCH = 8, 15  # of 60 sentences in batches of 4
-BRIEF = "optimization.epochs=1"
+
+def brief(arguments, epochs=1):
+    """The same run with fewer epochs."""
+    return (*(argument for argument in arguments if "epochs" not in argument), f"optimization.epochs={epochs}")
 
 
 @pytest.fixture(scope="module")
 def teaching(tiny_encoder, small_data):
     """The arguments of a teacher's run, but its name."""
-    return (f"encoder={tiny_encoder}", f"data={small_data}", *TINY, f"optimization.epochs={EPOCHS}")
+    return (f"encoder={tiny_encoder}", f"data={small_data}", *TINY)
 
 
 @pytest.fixture(scope="module")
 def teacher(teaching, tmp_path_factory):
     """The folder of a finished teacher; not to be changed."""
     place = tmp_path_factory.mktemp("teacher")
-    finished = run_script(TEACHER, *teaching, "run=first", cwd=place)
-    assert (finished.status, finished.messages) == (0, [])
+    run_well(TEACHER, *teaching, "run=first", cwd=place)
     return place / "runs" / "first"
 
 
 @pytest.fixture(scope="module")
 def learning(teacher, small_data):
-    """The arguments of a student's run, but its name."""
-    return ("target=de", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY, f"optimization.epochs={EPOCHS}")
+    """The arguments of a student's run, but its name and encoder: it starts as a copy of its teacher."""
+    return ("target=de", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY)
 
 
 @pytest.fixture(scope="module")
 def student(learning, tiny_encoder, tmp_path_factory):
     """The folder of a finished student that started from the raw encoder; not to be changed."""
     place = tmp_path_factory.mktemp("student")
-    finished = run_script(DISTILL, *learning, f"encoder={tiny_encoder}", "run=first", cwd=place)
-    assert (finished.status, finished.messages) == (0, [])
+    run_well(DISTILL, *learning, f"encoder={tiny_encoder}", "run=first", cwd=place)
     return place / "runs" / "first"
 
 
-def stop_at(step, run, number):
-    """For `run_script`: sends a signal as soon as metrics.jsonl tells of a step."""
-
-    def wait_and_stop(process_id):
-        path = run / "metrics.jsonl"
-        while not (path.is_file() and f'{{"step": {step},' in path.read_text()):
-            time.sleep(0.005)
-        os.kill(process_id, number)
-
-    return wait_and_stop
+def run_well(script, *arguments, cwd):
+    """Run a script that shall do its work without a word of complaint."""
+    finished = run_script(script, *arguments, cwd=cwd)
+    assert (finished.status, finished.messages) == (0, [])
+    return finished
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +105,7 @@ def test_the_recipe_beside_a_result_is_that_of_the_run(teacher, teaching):
 def test_the_loss_falls(request, kind):
     losses = [line["loss"] for line in lines_with(request.getfixturevalue(kind), "loss")]
 
-    assert len(losses) >= 100
+    assert len(losses) == 5 * STEPS_PER_EPOCH
     assert sum(losses[-STEPS_PER_EPOCH:]) < 0.7 * sum(losses[:STEPS_PER_EPOCH])
 
 
@@ -126,7 +118,9 @@ def test_the_loss_falls(request, kind):
 )
 def test_the_loss_is_the_sum_of_its_terms_with_their_shares(request, kind, shares):
     for line in lines_with(request.getfixturevalue(kind), "loss"):
-        assert line["loss"] == pytest.approx(sum(share * line[f"loss_{name}"] for name, share in shares.items()), abs=1e-5)
+        assert line["loss"] == pytest.approx(
+            sum(share * line[f"loss_{name}"] for name, share in shares.items()), abs=1e-5
+        )
 
 
 def test_a_teacher_learns_what_there_is_to_learn(teacher):
@@ -141,56 +135,58 @@ def test_a_teacher_learns_what_there_is_to_learn(teacher):
 def test_a_student_learns_from_soft_labels_alone(student):
     scores = report_of(student)["scores"]
 
-    assert scores["student"]["overall"]["f1"] > 60
     assert scores["teacher"]["overall"]["f1"] > 60
+    assert scores["student"]["overall"]["f1"] > 40
 
 
-def swapped(rows):
-    other = {"O": "O", "B-PER": "B-LOC", "I-PER": "I-LOC", "B-LOC": "B-PER", "I-LOC": "I-PER"}
-    return [[(word, other[tag]) for word, tag in row] for row in rows]
+def test_the_model_is_the_one_with_the_best_score_on_dev(teacher):
+    scores = {line["step"]: line["dev_f1"] for line in lines_with(teacher, "dev_f1")}
+
+    report = report_of(teacher)
+
+    assert list(scores) == [STEPS_PER_EPOCH * epoch for epoch in (1, 2, 3, 4, 5)]
+    assert scores[report["training"]["best_step"]] == max(scores.values())
+    assert report["scores"]["dev"]["overall"]["f1"] == pytest.approx(max(scores.values()), abs=1e-3)
 
 
-# On the second dev set what has been learnt is wrong, so that its score does not rise after the first epoch.
-@pytest.mark.parametrize(("change", "best_epoch"), [(list, 4), (swapped, 1)], ids=["rising", "falling"])
-def test_the_score_on_dev_chooses_the_checkpoint(teaching, small_data, tmp_path, change, best_epoch):
+# The dev set calls entities what the training calls none: all scores are 0, and so the first one stays the best.
+def test_a_later_model_that_is_no_better_on_dev_is_not_taken(teaching, small_data, tmp_path):
     data = Path(shutil.copytree(small_data, tmp_path / "data"))
-    write_conll(data / "en" / "dev.conll", change(sentences(20, seed=2)))
-    arguments = [f"data={data}", "run=first", "optimization.epochs=4", "checkpoint.steps=15"]
-
-    run_script(TEACHER, *(a for a in teaching if not a.startswith(("data=", "optimization.epochs"))), *arguments, cwd=tmp_path)
-
+    write_conll(data / "en" / "dev.conll", [[("es", "B-PER"), ("regnet", "B-LOC"), (".", "O")]])
     run = tmp_path / "runs" / "first"
-    scores = [line["dev_f1"] for line in lines_with(run, "dev_f1")]
-    assert scores.index(max(scores)) + 1 == best_epoch
-    report = report_of(run)
-    assert report["training"]["best_step"] == best_epoch * STEPS_PER_EPOCH
-    assert report["scores"]["dev"]["overall"]["f1"] == pytest.approx(max(scores), abs=1e-3)
+
+    arguments = (*(argument for argument in teaching if not argument.startswith("data=")), f"data={data}", "run=first")
+    run_well(TEACHER, *brief(arguments, 2), "checkpoint.steps=8", cwd=tmp_path)
+
+    first, last = (load_file(run / "checkpoints" / f"step-{step}" / "model.safetensors") for step in (8, 16))
+    kept = load_file(run / "model" / "model.safetensors")
+    assert [line["dev_f1"] for line in lines_with(run, "dev_f1")] == [0.0, 0.0]
+    assert all(torch.equal(tensor, first[f"recognizer.{name}"]) for name, tensor in kept.items())
+    assert not all(torch.equal(tensor, last[f"recognizer.{name}"]) for name, tensor in kept.items())
 
 
 def test_the_same_seed_gives_the_same_weights_bit_by_bit(teacher, teaching, tmp_path):
-    run_script(TEACHER, *teaching, "run=again", cwd=tmp_path)
+    run_well(TEACHER, *teaching, "run=again", cwd=tmp_path)
 
     assert are_equal(weights_of(tmp_path / "runs" / "again"), weights_of(teacher))
 
 
-def test_another_seed_gives_other_weights(teacher, teaching, tmp_path):
-    run_script(TEACHER, *teaching, "run=other", "seed=1", cwd=tmp_path)
+def test_another_seed_gives_another_run(teacher, teaching, tmp_path):
+    run_well(TEACHER, *brief(teaching), "run=other", "seed=1", cwd=tmp_path)
 
-    assert not are_equal(weights_of(tmp_path / "runs" / "other"), weights_of(teacher))
+    losses = [line["loss"] for line in lines_with(tmp_path / "runs" / "other", "loss")]
+    assert losses[0] != lines_with(teacher, "loss")[0]["loss"]
 
 
-def test_dropout_is_at_work_from_the_first_step_on(tmp_path, small_data):
-    first_losses = []
-    for name, dropout in (("none", 0.0), ("much", 0.5)):
-        encoder = save_tiny_encoder(tmp_path / name, dropout=dropout)
-        run_script(TEACHER, f"encoder={encoder}", f"data={small_data}", *TINY, BRIEF, f"run={name}", cwd=tmp_path)
-        first_losses.append(metrics(tmp_path / "runs" / name)[0]["loss"])
+def test_dropout_is_at_work_from_the_first_step_on(teacher, teaching, still_encoder, tmp_path):
+    run_well(TEACHER, *brief(teaching[1:]), f"encoder={still_encoder}", "run=still", cwd=tmp_path)
 
-    assert first_losses[0] != first_losses[1]
+    # The two encoders differ in nothing but their dropout.
+    assert metrics(tmp_path / "runs" / "still")[0]["loss"] != metrics(teacher)[0]["loss"]
 
 
 def test_frozen_layers_stay_as_they_were_and_the_others_do_not(teaching, tiny_encoder, tmp_path):
-    run_script(TEACHER, *teaching[:-1], BRIEF, "optimization.freeze=embeddings+1", "run=frozen", cwd=tmp_path)
+    run_well(TEACHER, *brief(teaching), "optimization.freeze=embeddings+1", "run=frozen", cwd=tmp_path)
 
     before = load_file(Path(tiny_encoder) / "model.safetensors")
     after = weights_of(tmp_path / "runs" / "frozen")
@@ -238,23 +234,23 @@ def test_a_run_whose_process_was_killed_goes_on_from_its_last_checkpoint(teacher
     arguments = (*teaching, "run=first", "checkpoint.steps=7")
     run = tmp_path / "runs" / "first"
 
-    run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(20, run, signal.SIGKILL))
-    run_script(TEACHER, *arguments, cwd=tmp_path)
+    run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(30, run, signal.SIGKILL))
+    run_well(TEACHER, *arguments, cwd=tmp_path)
 
     assert are_equal(weights_of(run), weights_of(teacher))
     assert [line["step"] for line in metrics(run)] == [line["step"] for line in metrics(teacher)]
 
 
 def test_the_newest_two_checkpoints_are_kept(teaching, tmp_path):
-    run_script(TEACHER, *teaching[:-1], BRIEF, "checkpoint.steps=4", "run=first", cwd=tmp_path)
+    run_well(TEACHER, *brief(teaching), "checkpoint.steps=2", "run=first", cwd=tmp_path)
 
     kept = {path.name for path in (tmp_path / "runs" / "first" / "checkpoints").iterdir()}
-    assert kept == {"step-8", "step-12"}
+    assert kept == {"step-6", "step-8"}
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew_without_old_lines(teaching, tmp_path):
     run = tmp_path / "runs" / "first"
-    arguments = (*teaching[:-1], BRIEF, "run=first")
+    arguments = (*brief(teaching), "run=first")
     run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(3, run, signal.SIGKILL))
 
     finished = run_script(TEACHER, *arguments, cwd=tmp_path)
@@ -356,10 +352,9 @@ def test_labels_of_the_target_change_nothing(learning, small_data, tmp_path):
     labelled = Path(shutil.copytree(small_data, tmp_path / "data"))
     (labelled / "de" / "train.txt").unlink()
     write_conll(labelled / "de" / "train.conll", sentences(60, seed=4))
-    others = (argument for argument in learning if not argument.startswith(("data=", "optimization.epochs")))
-    arguments = (*others, BRIEF)
+    arguments = brief(argument for argument in learning if not argument.startswith("data="))
 
-    run_script(DISTILL, *arguments, f"data={small_data}", "run=raw", cwd=tmp_path)
+    run_well(DISTILL, *arguments, f"data={small_data}", "run=raw", cwd=tmp_path)
     finished = run_script(DISTILL, *arguments, f"data={labelled}", "run=labelled", cwd=tmp_path)
 
     assert "has labels; they are not used" in finished.stdout
@@ -369,10 +364,18 @@ def test_labels_of_the_target_change_nothing(learning, small_data, tmp_path):
 
 def test_a_student_kept_by_agreement_is_the_one_closest_to_its_teacher(learning, tiny_encoder, tmp_path):
     arguments = (*learning, f"encoder={tiny_encoder}", "selection=agreement", "holdout_ratio=0.2", "run=first")
-
-    run_script(DISTILL, *arguments, cwd=tmp_path)
-
     run = tmp_path / "runs" / "first"
+
+    run_well(DISTILL, *brief(arguments, 4), cwd=tmp_path)
+
     scores = {line["step"]: line["agreement_f1"] for line in lines_with(run, "agreement_f1")}
     best_step = report_of(run)["training"]["best_step"]
-    assert scores[best_step] == max(scores.values()) > 60
+    assert scores[best_step] == max(scores.values()) > 40
+
+
+def test_a_student_cannot_be_kept_by_agreement_on_nothing(learning, tmp_path):
+    finished = run_script(DISTILL, *learning, "selection=agreement", "holdout_ratio=0", "run=first", cwd=tmp_path)
+
+    (message,) = finished.messages
+    assert finished.status == 2
+    assert message.startswith("selection=agreement needs text that is held out")

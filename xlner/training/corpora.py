@@ -1,6 +1,6 @@
 """Whole corpora for training and evaluation, with their names and fingerprints, and what became of their words."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.corpus import CorpusFingerprint, read_corpus
-from xlner.errors import CorpusError
-from xlner.labels import spans_of
+from xlner.errors import CorpusError, LabelError
+from xlner.labels import LabelSet, spans_of
 from xlner.recipe import choose
 from xlner.schema import CorpusRecipe
 from xlner.splitting import WORD_SPLITTERS
@@ -58,6 +58,20 @@ def read_labelled(path: Path, recipe: CorpusRecipe, *, limit: int = 0) -> Corpus
             f"{path}: found no entity in {len(words):,} sentences; are the columns right (corpus.columns)?"
         )
     return corpus
+
+
+def check_types(labels: LabelSet, corpora: Iterable[Corpus]) -> None:
+    """Refuse corpora on which a model of these labels could only score 0, before hours are spent on training it.
+
+    Raises:
+        LabelError: If a corpus has no entity type in common with the labels.
+    """
+    for corpus in corpora:
+        if not set(corpus.types) & set(labels.types):
+            raise LabelError(
+                f"{corpus.path}: has entities of {', '.join(corpus.types)}, the model knows "
+                f"{', '.join(labels.types) or 'none'}: no type in common; rename the types of one of them"
+            )
 
 
 def sentence_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:

@@ -31,7 +31,7 @@ from xlner.models.joint import JointModel
 from xlner.prediction import word_encoder
 from xlner.recipe import choose
 from xlner.schema import DistillRecipe
-from xlner.training.corpora import read_labelled
+from xlner.training.corpora import check_types, read_labelled
 from xlner.training.labelling import soft_labels_of
 from xlner.training.loop import Task, fit
 from xlner.training.optimization import autocast_dtype
@@ -63,6 +63,7 @@ def distill(recipe: DistillRecipe) -> Path:
         announce(accelerator, run)
         test_path = find_corpus(recipe.data, recipe.target, "test")
         test = read_labelled(test_path, recipe.corpus) if test_path else None
+        _check_similarity(recipe, objective)
         soft_labels = soft_labels_of(
             recipe.teacher,
             corpus_path(recipe.data, recipe.target, "train"),
@@ -72,12 +73,8 @@ def distill(recipe: DistillRecipe) -> Path:
             accelerator=accelerator,
             autocast_dtype=autocast_dtype(accelerator.mixed_precision),
         )
-        if objective.uses_similarity and not soft_labels.card.projection_size:
-            raise RecipeError(
-                f"{recipe.teacher}: this teacher has no similarity head; set loss.similarity_weight=0 and "
-                "weights.gamma=one (or variant=tsl), or train it with similarity_weight above 0"
-            )
         labels = LabelSet(soft_labels.card.tags)
+        check_types(labels, [test] if test else [])
         model, encoder, settings = new_student(recipe, labels)
         windows = student_windows(soft_labels, encoder, accelerator)
         start_run(run, recipe)
@@ -172,6 +169,16 @@ def make_objective(recipe: DistillRecipe) -> Objective:
     )
 
 
+def _check_similarity(recipe: DistillRecipe, objective: Objective) -> None:
+    """Refuse a teacher without the head that the loss needs, before it labels a whole text."""
+    missing = Path(recipe.teacher).is_dir() and not read_settings(recipe.teacher).similarity
+    if objective.uses_similarity and missing:
+        raise RecipeError(
+            f"{recipe.teacher}: this teacher has no similarity head; set loss.similarity_weight=0 and "
+            "weights.gamma=one (or variant=tsl), or train it with similarity_weight above 0"
+        )
+
+
 def new_student(recipe: DistillRecipe, labels: LabelSet) -> tuple[JointModel, WordEncoder, ModelSettings]:
     """The student before training: the teacher's copy, or another encoder with fresh heads."""
     taught = read_settings(recipe.teacher)
@@ -220,6 +227,11 @@ def distillation_task(
 ) -> Task[SoftBatch]:
     """What the loop needs to train a student on stored soft labels."""
     held_out, trained = _split(len(windows), recipe.holdout_ratio)
+    if recipe.selection == "agreement" and not len(held_out):
+        raise RecipeError(
+            f"selection=agreement needs text that is held out, but holdout_ratio={recipe.holdout_ratio:g} of "
+            f"{len(windows):,} windows is none; raise holdout_ratio, or set selection=last"
+        )
     draw = PairDraw(recipe.pairs.per_sentence, recipe.pairs.balance) if objective.uses_similarity else None
     pairs = SoftPairs(windows, soft_labels, encoder.pad_id, draw)
 

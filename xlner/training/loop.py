@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from xlner.data.batches import TokenBatch
 from xlner.data.pairs import PairPlan, plan_epoch
-from xlner.errors import RunError, StoppedError
+from xlner.errors import CorpusError, RunError, StoppedError
 from xlner.models.joint import JointModel
 from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
@@ -107,9 +107,12 @@ def fit(
     """Train until the epochs are done; go on from the newest checkpoint of the run where there is one.
 
     Raises:
+        CorpusError: If there is nothing to train on.
         RunError: If a loss is not finite.
         StoppedError: After SIGINT or SIGTERM, once the state has been saved.
     """
+    if not len(task.lengths):
+        raise CorpusError("nothing to train on: the tokenizer makes nothing of any word of the text")
     k = optimization.accumulation
     n_batches = len(plan_epoch(task.lengths, optimization.batch_size, seed, 0))
     n_windows = -(-n_batches // (k * accelerator.num_processes))
@@ -121,8 +124,8 @@ def fit(
     progress = Progress(n_processes=accelerator.num_processes)
     if found := checkpoints(run.checkpoints):
         progress = load_checkpoint(found[-1], accelerator, model, optimizer, schedule)
-        run.forget_after(progress.step)
         accelerator.print(f"going on from {found[-1]}")
+    run.forget_after(progress.step)
     bar = tqdm(total=n_steps, initial=progress.step, unit="step", disable=not run.writes, dynamic_ncols=True)
     engine = _Engine(accelerator, task, run, model, network, prepared, schedule, optimization.clip_norm, bar, tracker)
     evaluate_at = {-(-n_windows * (i + 1) // optimization.evaluations) for i in range(optimization.evaluations)}

@@ -7,6 +7,7 @@ import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from xlner.errors import RecipeError
 from xlner.models.joint import JointModel
 from xlner.schema import OptimizationRecipe
 
@@ -43,10 +44,17 @@ def make_schedule(optimizer: AdamW, recipe: OptimizationRecipe, n_steps: int) ->
 
 
 def effective_precision(precision: str, cpu: bool) -> str:
-    """`auto` made definite: bf16 on GPUs that have it and on CPUs with matrix tiles (AMX), else fp32."""
+    """`auto` made definite: bf16 on GPUs that have it and on CPUs with matrix tiles (AMX), else fp32.
+
+    Raises:
+        RecipeError: For fp16 without a GPU, which has no gradient scaling to offer.
+    """
+    on_gpu = torch.cuda.is_available() and not cpu
+    if precision == "fp16" and not on_gpu:
+        raise RecipeError("hardware.precision is fp16, which needs a GPU; on a CPU set bf16, fp32 or auto")
     if precision != "auto":
         return precision
-    if torch.cuda.is_available() and not cpu:
+    if on_gpu:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16" if torch.cpu.get_capabilities().get("amx_tile", False) else "fp32"
 

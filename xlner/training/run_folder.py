@@ -91,22 +91,24 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool, writes: bool) -> Itera
         return
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: expected a folder for the run, found a file; give another run=")
-    path.mkdir(parents=True, exist_ok=True)
     lock_path = path / ".lock"
     try:
-        with lock_path.open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunError(f"{path}: another run is writing here at this moment; give another run=") from None
+        path.mkdir(parents=True, exist_ok=True)
+        lock = lock_path.open("a")
+    except OSError as problem:
+        raise RunError(f"{path}: cannot be made: {problem.strerror}; give another run=") from problem
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{path}: another run is writing here at this moment; give another run=") from None
+        try:
             _check_content(run, recipe, resume)
             yield run
-            lock_path.unlink()
-    except BaseException:
-        if path.is_dir() and os.listdir(path) == [".lock"]:
-            lock_path.unlink()
-            path.rmdir()
-        raise
+        finally:
+            lock_path.unlink(missing_ok=True)
+            if path.is_dir() and not os.listdir(path):
+                path.rmdir()
 
 
 def start_run(run: RunFolder, recipe: Recipe) -> None:

@@ -22,7 +22,7 @@ from xlner.models.joint import JointModel
 from xlner.prediction import word_encoder
 from xlner.recipe import choose
 from xlner.schema import TeacherRecipe
-from xlner.training.corpora import Corpus, encode_all, read_labelled, window_lengths
+from xlner.training.corpora import Corpus, check_types, encode_all, read_labelled, window_lengths
 from xlner.training.loop import Task, fit
 from xlner.training.reporting import Evaluator, finish
 from xlner.training.run_folder import open_run, run_path, start_run
@@ -52,7 +52,9 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
         dev = read_labelled(corpus_path(*folder, "dev"), recipe.corpus)
         test_path = find_corpus(*folder, "test")
         test = read_labelled(test_path, recipe.corpus) if test_path else None
+        held_out = [corpus for corpus in (dev, test) if corpus is not None]
         labels = LabelSet.of_types(train.types)
+        check_types(labels, held_out)
         model, encoder, settings = new_teacher(recipe, labels)
         start_run(run, recipe)
 
@@ -72,7 +74,6 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
             checkpoint=recipe.checkpoint,
             tracker=make_tracker(accelerator, recipe),
         )
-        held_out = [corpus for corpus in (dev, test) if corpus is not None]
         scores = {corpus.name: evaluator.of_folder(str(run.model), corpus) for corpus in held_out}
         finish(
             run, accelerator, {"language": recipe.language, "seed": recipe.seed}, [train, *held_out], scores, progress

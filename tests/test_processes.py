@@ -1,0 +1,139 @@
+"""Two processes do what one process does: same global batch, same gradients, same weights."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from runs import (
+    DISTILL,
+    ENVIRONMENT,
+    REPOSITORY,
+    TEACHER,
+    TINY,
+    metrics,
+    run_on_two,
+    run_script,
+    sentences,
+    stop_at,
+    write_conll,
+)
+from safetensors.torch import load_file
+
+# 54 sentences, of which a student holds out 3, in batches of 8 make 7 batches, the last one smaller: in the last of 4
+# steps one of two processes has nothing to do. A checkpoint after each of the 2 epochs.
+SMALL = (*(argument for argument in TINY if "epochs" not in argument), "optimization.epochs=2", "run=first")
+UNEVEN = ("corpus.max_sentences=54", "checkpoint.steps=4")
+ONE, TWO = "optimization.accumulation=2", "optimization.accumulation=1"
+
+
+@pytest.fixture(scope="module")
+def data(small_data, tmp_path_factory):
+    """Corpora with a dev set of one sentence: fewer than there are processes."""
+    folder = Path(shutil.copytree(small_data, tmp_path_factory.mktemp("data") / "data"))
+    write_conll(folder / "en" / "dev.conll", [next(row for row in sentences(20, seed=2) if len(row) > 6)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teachers(still_encoder, data, tmp_path_factory):
+    """The run folders of one teacher, trained by one process and by two that torchrun starts."""
+    arguments = (f"encoder={still_encoder}", f"data={data}", *SMALL, *UNEVEN)
+    places = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+    assert run_script(TEACHER, *arguments, ONE, cwd=places[0]).status == 0
+    finished = subprocess.run(
+        [*torchrun, str(REPOSITORY / TEACHER), *arguments, TWO],
+        cwd=places[1],
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return [place / "runs" / "first" for place in places]
+
+
+@pytest.fixture(scope="module")
+def students(teachers, still_encoder, data, tmp_path_factory):
+    """The run folders of one student, trained by one process and by two; each makes its own soft labels."""
+    teacher = teachers[0] / "model"
+    arguments = (f"encoder={still_encoder}", f"data={data}", f"teacher={teacher}", "target=de", *SMALL, *UNEVEN)
+    places = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    assert run_script(DISTILL, *arguments, ONE, cwd=places[0]).status == 0
+    assert [finished.status for finished in run_on_two(DISTILL, *arguments, TWO, cwd=places[1])] == [0, 0]
+    return [place / "runs" / "first" for place in places]
+
+
+def weights_at(run, step):
+    return load_file(run / "checkpoints" / f"step-{step}" / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["teachers", "students"])
+def test_the_runs_that_are_compared_had_one_and_two_processes(request, kind):
+    reports = [json.loads((run / "report.json").read_text()) for run in request.getfixturevalue(kind)]
+
+    assert [report["training"]["processes"] for report in reports] == [1, 2]
+
+
+@pytest.mark.parametrize("step", [4, 8])
+@pytest.mark.parametrize("kind", ["teachers", "students"])
+def test_two_processes_make_the_weights_of_one(request, kind, step):
+    one, two = (weights_at(run, step) for run in request.getfixturevalue(kind))
+
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(
+            two[name], tensor, atol=1e-6, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("kind", ["teachers", "students"])
+def test_two_processes_report_the_losses_and_scores_of_one(request, kind):
+    one, two = (metrics(run) for run in request.getfixturevalue(kind))
+
+    assert [line.keys() for line in one] == [line.keys() for line in two]
+    for mine, theirs in zip(one, two, strict=True):
+        for name in mine.keys() - {"words_per_second", "types"}:
+            assert theirs[name] == pytest.approx(mine[name], rel=1e-5, abs=1e-5)
+
+
+def test_two_processes_write_soft_labels_in_two_parts(students):
+    one, two = (next((run.parent / "soft-labels").iterdir()) for run in students)
+
+    assert one.name == two.name
+    assert [len(list(folder.glob("part-*.arrow"))) for folder in (one, two)] == [1, 2]
+
+
+# With dropout, so that the random state of each process has to come back too.
+def test_two_stopped_processes_go_on_as_if_they_had_never_been_stopped(tiny_encoder, small_data, tmp_path):
+    arguments = (f"encoder={tiny_encoder}", f"data={small_data}", *SMALL, "checkpoint.steps=8")
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    whole.mkdir()
+    parted.mkdir()
+    # Only the first process gets the signal, yet both must stop after the same step.
+    stop = stop_at(2, parted / "runs" / "first", signal.SIGTERM)
+
+    run_on_two(TEACHER, *arguments, cwd=whole)
+    stopped = run_on_two(TEACHER, *arguments, cwd=parted, meanwhile=stop)
+    run_on_two(TEACHER, *arguments, cwd=parted)
+
+    assert [finished.status for finished in stopped] == [143, 143]
+    one, two = (weights_at(place / "runs" / "first", 8) for place in (whole, parted))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
+def test_a_run_of_one_process_does_not_go_on_with_two(tiny_encoder, small_data, tmp_path):
+    arguments = (f"encoder={tiny_encoder}", f"data={small_data}", *SMALL)
+    run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(2, tmp_path / "runs" / "first", signal.SIGTERM))
+
+    finished = run_on_two(TEACHER, *arguments, cwd=tmp_path)
+
+    assert [one.status for one in finished] == [2, 2]
+    assert "made by 1 processes, now there are 2; resume with as many as before" in finished[0].messages[-1]
