@@ -1,13 +1,18 @@
 """Which sentences meet, and which of their words are compared."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
+from conftest import SENTENCES, word_piece_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlner.data.pairs import plan_epoch, sample_word_pairs
+from xlner.data.alignment import WordEncoder
+from xlner.data.pair_batches import LabelledPairs, PairDraw
+from xlner.data.pairs import PairPlan, plan_epoch, sample_word_pairs
 
-O, B = 0, 1
+OUT, PER = 0, 1
 MANY = 20_000
 
 
@@ -97,7 +102,7 @@ TAG_ROWS = st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_si
     first=TAG_ROWS, second=TAG_ROWS, per_sentence=st.integers(2, 20), balance=st.floats(0, 1), seed=st.integers(0, 9)
 )
 def test_half_of_the_pairs_have_equal_tags_and_half_different_ones(first, second, per_sentence, balance, seed):
-    first_tags, second_tags = sum(first, []), sum(second, [])
+    first_tags, second_tags = list(chain.from_iterable(first)), list(chain.from_iterable(second))
 
     one, other = sample_word_pairs(as_arrays(first), as_arrays(second), per_sentence, balance, rng(seed))
 
@@ -115,7 +120,14 @@ def test_half_of_the_pairs_have_equal_tags_and_half_different_ones(first, second
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [([[]], [[]]), ([[O, B]], [[]]), ([[]], [[O, B]]), ([[O, B]], []), ([[O, O]], [[O]]), ([[O]], [[B]])],
+    [
+        ([[]], [[]]),
+        ([[OUT, PER]], [[]]),
+        ([[]], [[OUT, PER]]),
+        ([[OUT, PER]], []),
+        ([[OUT, OUT]], [[OUT]]),
+        ([[OUT]], [[PER]]),
+    ],
 )
 def test_there_are_no_pairs_where_they_cannot_be_balanced(first, second):
     one, other = sample_word_pairs(as_arrays(first), as_arrays(second), 8, 0.5, rng())
@@ -126,29 +138,29 @@ def test_there_are_no_pairs_where_they_cannot_be_balanced(first, second):
 # Nine words of ten are O: drawn in proportion to f ** balance, O makes up 1/2, 3/(3+1) or 9/(9+1) of the equal pairs.
 @pytest.mark.parametrize(("balance", "share_of_o"), [(0.0, 0.5), (0.5, 0.75), (1.0, 0.9)])
 def test_the_balance_says_how_far_o_outnumbers_entity_words(balance, share_of_o):
-    tags = np.asarray([O] * 9 + [B])
+    tags = np.asarray([OUT] * 9 + [PER])
 
     one, other = sample_word_pairs([tags], [tags], MANY, balance, rng())
 
     equal = tags[one] == tags[other]
-    assert abs(np.mean(tags[one][equal] == O) - share_of_o) < 0.02
+    assert abs(np.mean(tags[one][equal] == OUT) - share_of_o) < 0.02
 
 
 # Of three tags with shares 0.8, 0.1, 0.1, a different pair without O has mass 2 * 0.1 * 0.1 of 0.34 at balance 1, and
 # 2 of 6 ordered combinations at balance 0.
 @pytest.mark.parametrize(("balance", "share"), [(1.0, 0.02 / 0.34), (0.0, 1 / 3)])
 def test_pairs_of_two_different_entity_tags_are_drawn_by_the_same_rule(balance, share):
-    tags = np.asarray([O] * 8 + [1, 2])
+    tags = np.asarray([OUT] * 8 + [1, 2])
 
     one, other = sample_word_pairs([tags], [tags], MANY, balance, rng())
 
     different = tags[one] != tags[other]
-    without_o = (tags[one] != O) & (tags[other] != O)
+    without_o = (tags[one] != OUT) & (tags[other] != OUT)
     assert abs(np.mean(without_o[different]) - share) < 0.02
 
 
 def test_every_word_of_a_tag_is_drawn_equally_often():
-    tags = np.asarray([O, B, O, O, B])
+    tags = np.asarray([OUT, PER, OUT, OUT, PER])
 
     one, _ = sample_word_pairs([tags], [tags], MANY, 0.0, rng())
 
@@ -157,9 +169,62 @@ def test_every_word_of_a_tag_is_drawn_equally_often():
 
 
 def test_the_generator_alone_decides_the_draw():
-    tags = [np.asarray([O] * 9 + [B])]
+    tags = [np.asarray([OUT] * 9 + [PER])]
 
     draws = [sample_word_pairs(tags, tags, 32, 0.5, rng(seed)) for seed in (1, 1, 2)]
 
     texts = [str(draw) for draw in draws]
     assert texts[0] == texts[1] != texts[2]
+
+
+# Sentences of which the longer ones are cut into windows; a word's tag is told by its first letter.
+ENCODER = WordEncoder(word_piece_tokenizer(), max_length=16)
+WORDS = [sentence.split() for sentence in SENTENCES]
+WINDOWS = list(ENCODER.encode(WORDS))
+TAGS = [np.asarray([1 + ord(word[0]) % 3 for word in words]) for words in WORDS]
+
+
+def labelled_batch(n_first, numbers, draw):
+    places = np.asarray(numbers, dtype=np.int64)
+    pairs = LabelledPairs(WINDOWS, TAGS, ENCODER.pad_id, draw)
+    return pairs.batch(PairPlan(places[:n_first], places[n_first:], (0, 0, 0)))
+
+
+def test_the_first_piece_of_each_word_carries_its_tag_in_every_window():
+    numbers = range(len(WINDOWS))
+
+    batch = labelled_batch(3, numbers, None)
+
+    assert len(WINDOWS) > len(WORDS)
+    for row, window in enumerate(WINDOWS):
+        tagged = batch.tag_ids[row][batch.tokens.word_mask[row]].tolist()
+        assert tagged == TAGS[window.sentence][window.word_numbers].tolist()
+    assert not batch.tag_ids[~batch.tokens.word_mask].any()
+
+
+def test_a_labelled_pair_joins_a_word_of_each_tower_and_knows_whether_their_tags_are_equal():
+    batch = labelled_batch(3, [4, 0, 2, 5, 1], PairDraw(per_sentence=8, balance=0.5))
+
+    width = batch.tokens.input_ids.shape[1]
+    first, second = batch.word_pairs
+    assert len(batch.same_tag) == 24
+    assert batch.tokens.word_mask.view(-1)[batch.word_pairs].all()
+    assert (first < 3 * width).all()
+    assert (second >= 3 * width).all()
+    tags = batch.tag_ids.view(-1)
+    assert batch.same_tag.tolist() == (tags[first] == tags[second]).tolist()
+    assert batch.same_tag.sum() == 12
+
+
+def test_without_a_similarity_task_there_are_no_pairs():
+    batch = labelled_batch(2, [0, 1, 2, 3], None)
+
+    assert batch.word_pairs.shape == (2, 0)
+    assert batch.same_tag.shape == (0,)
+
+
+def test_the_batch_of_a_plan_is_always_the_same():
+    one, other = (labelled_batch(2, [3, 1, 0, 2], PairDraw(8, 0.5)) for _ in range(2))
+
+    assert (one.word_pairs == other.word_pairs).all()
+    assert (one.tokens.input_ids == other.tokens.input_ids).all()

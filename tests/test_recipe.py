@@ -1,6 +1,7 @@
 """Recipes: text from YAML files and `key=value`, given its type by the schema and nothing else."""
 
 from dataclasses import fields, is_dataclass, replace
+from itertools import takewhile
 
 import pytest
 from conftest import REPOSITORY
@@ -188,7 +189,7 @@ def test_a_number_beyond_its_bound_is_refused_and_the_bound_itself_is_not(sectio
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_what_is_no_finite_number_is_refused(recipes, value):
-    with pytest.raises(RecipeError, match="loss.similarity_weight is"):
+    with pytest.raises(RecipeError, match=r"loss\.similarity_weight is"):
         load_recipe("distill", ["target=de", f"loss.similarity_weight={value}"], recipes)
 
 
@@ -226,7 +227,7 @@ def test_variables_and_placeholders_are_refused_in_a_file(written, text):
         ("target: [de\n", "no valid YAML"),
         ("target: de\n---\ntarget: nl\n", "no valid YAML"),
         ("target: [de, nl]\n", r"\(key: target\)"),
-        ("target: " + "[" * 2000, "no valid YAML"),
+        ("target: " + "[" * 500, "no valid YAML"),
         (b"target: \xff\n", "cannot be read"),
         ("target: de\noptimization:\n", "optimization is a section"),
         ("target: de\noptimization: 3\n", "optimization is a section"),
@@ -246,7 +247,7 @@ def test_a_tag_of_python_in_a_file_makes_no_object(written):
 
 @pytest.mark.parametrize("argument", ["seed", "", "=4", "1seed=4", "see d=4", "-", "--help=", "seed:4"])
 def test_an_argument_that_is_no_key_and_value_is_refused(recipes, argument):
-    with pytest.raises(RecipeError, match="command line|expected key=value"):
+    with pytest.raises(RecipeError, match=r"command line|expected key=value"):
         load_recipe("distill", ["target=de", argument], recipes)
 
 
@@ -305,7 +306,7 @@ def test_the_command_line_overrides_the_file(recipes):
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(
     run=st.text(st.characters()).filter(lambda text: "${" not in text and text != "???"),
     data=st.sampled_from([*TREACHEROUS, "", " ", "a: b", "- a", "&a", "*a", "!!str", "#", "'", '"', "\\", "%", "a\nb"]),
@@ -346,6 +347,7 @@ def test_every_recipe_of_the_repository_loads_and_says_how_to_launch_it(path):
     selector = KINDS[kind][1]
 
     recipe = load_recipe(kind, [f"{selector}={path.stem}"], REPOSITORY / "recipes")
+    header = list(takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()))
 
     assert isinstance(recipe, KINDS[kind][0])
-    assert f"{selector}={path.stem}" in path.read_text(encoding="utf-8").splitlines()[0]
+    assert f"{selector}={path.stem}" in " ".join(header)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +58,11 @@ def text(tmp_path_factory):
 def label(accelerator):
     """Stores the soft labels of a teacher on a text."""
 
-    def make(teacher, path, store, recipe=CorpusRecipe()):
+    def make(teacher, path, store):
         return soft_labels_of(
             str(teacher),
             Path(path),
-            corpus=recipe,
+            corpus=CorpusRecipe(),
             store=store,
             root=store,
             accelerator=accelerator,
@@ -425,7 +426,7 @@ def test_a_pair_carries_the_teachers_similarity_of_its_two_words(stored, student
     words = dict(
         zip(
             batch.tokens.word_mask.view(-1).nonzero().flatten().tolist(),
-            sum(words_of_batch(plan, windows, stored), []),
+            chain.from_iterable(words_of_batch(plan, windows, stored)),
             strict=True,
         )
     )

@@ -1,0 +1,33 @@
+# On a fresh machine: `make demo` or `make test`; each installs what it needs into VENV first.
+PYTHON ?= python3
+VENV ?= .venv
+SENTENCE ?=
+export SENTENCE
+
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+
+.PHONY: demo test lint install clean
+
+demo: install  ## encoder, teacher, students, scores; make demo SENTENCE="..." tags yours
+	$(BIN)/python recipes/demo/run.py --sentence "$$SENTENCE"
+
+test: lint  ## style, types, tests, wheel
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+install: $(INSTALLED)
+
+# torch by itself first, so that the version asked for is the one that everything else finds.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install torch==2.13.0
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:  ## what the demo made; environments and other runs stay
+	rm -rf runs/demo
