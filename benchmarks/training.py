@@ -1,6 +1,6 @@
 """Training speed, side by side in one process, as ratios.
 
-    python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 2000] [--rounds 3]
+    python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 2000] [--rounds 3] [--precision auto]
 
 DIR holds en/train.conll and de/train.conll, as `data_scripts/wikineural.py` writes them. Two comparisons, each in
 turns (A B A B ...), so that a machine that slows down slows both:
@@ -55,19 +55,26 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--sentences", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         corpus = CorpusRecipe(max_sentences=arguments.sentences)
+        hardware = HardwareRecipe(precision=arguments.precision)
         teacher = TeacherRecipe(
-            encoder=arguments.encoder, data=arguments.data, corpus=corpus, optimization=OPTIMIZATION
+            encoder=arguments.encoder, data=arguments.data, corpus=corpus, optimization=OPTIMIZATION, hardware=hardware
         )
         accelerator = make_accelerator(teacher, place)
         print(f"{torch.get_num_threads()} threads, {accelerator.mixed_precision}, {arguments.sentences} sentences")
         joint, plain = teacher_epochs(accelerator, teacher, place)
         compare("joint teacher epoch", joint, "plain fine-tuning epoch", plain, arguments.rounds)
         student = DistillRecipe(
-            target="de", data=arguments.data, teacher=str(place / "teacher"), corpus=corpus, optimization=OPTIMIZATION
+            target="de",
+            data=arguments.data,
+            teacher=str(place / "teacher"),
+            corpus=corpus,
+            optimization=OPTIMIZATION,
+            hardware=hardware,
         )
         in_loop, stored = distillation_epochs(accelerator, student, place)
         compare("teacher in the loop", in_loop, "stored soft labels", stored, arguments.rounds)
@@ -134,7 +141,7 @@ def teacher_epochs(
 
     def plain() -> None:
         model = new_recognizer(recipe.encoder, labels)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=OPTIMIZATION.learning_rate)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=OPTIMIZATION.learning_rate, fused=True)
         loader = DataLoader(rows, batch_size=OPTIMIZATION.batch_size, shuffle=True, collate_fn=batch)  # type: ignore[arg-type]
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, len(loader))
         dtype = autocast_dtype(accelerator.mixed_precision)

@@ -1,11 +1,10 @@
 import json
 import runpy
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPOSITORY
 from runs import DISTILL, TEACHER, metrics, run_script
 
@@ -139,10 +138,24 @@ def test_a_demo_removes_only_what_a_demo_made(tmp_path):
     assert (foreign / "recipe.yaml").exists()
 
 
-def test_the_encoder_of_the_demo_is_the_same_each_time(tmp_path):
+def test_the_encoder_of_the_demo_is_the_same_each_time(tmp_path, monkeypatch):
+    demo = runpy.run_path(str(DEMO / "make_encoder.py"))
+    monkeypatch.setitem(demo["make_encoder"].__globals__, "TEXTS", ("en/raw.txt",))
+
     for name in ("first", "second"):
-        command = [sys.executable, str(DEMO / "make_encoder.py"), "--out", str(tmp_path / name), "--epochs", "1"]
-        subprocess.run(command, check=True, capture_output=True, env={"OMP_NUM_THREADS": "1"}, timeout=120)
+        demo["make_encoder"](tmp_path / name, seed=3, epochs=1)
 
     for file in ("tokenizer.json", "model.safetensors"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+def test_the_encoder_guesses_text_only_and_sees_most_of_it_masked():
+    demo = runpy.run_path(str(DEMO / "make_encoder.py"))
+    pieces = torch.tensor([[2, *range(5, 2005), 3, 0, 0]])
+
+    shown, chosen = demo["mask"](pieces, 3000, torch.Generator().manual_seed(0))
+
+    assert not chosen[pieces < demo["FIRST_PIECE"]].any()
+    assert torch.equal(shown[~chosen], pieces[~chosen])
+    assert chosen.float().mean() == pytest.approx(demo["MASK_RATIO"], abs=0.03)
+    assert (shown[chosen] == demo["MASK"]).float().mean() == pytest.approx(0.8, abs=0.06)

@@ -29,6 +29,7 @@ from safetensors.torch import load_file
 # steps one of two processes has nothing to do. A checkpoint after each of the 2 epochs.
 SMALL = (*(argument for argument in TINY if "epochs" not in argument), "optimization.epochs=2", "run=first")
 UNEVEN = ("corpus.max_sentences=54", "checkpoint.steps=4")
+# What makes one global batch of 16 on one process and on two.
 ONE, TWO = "optimization.accumulation=2", "optimization.accumulation=1"
 
 
@@ -102,6 +103,25 @@ def test_two_processes_report_the_losses_and_scores_of_one(request, kind):
     for mine, theirs in zip(one, two, strict=True):
         for name in mine.keys() - {"words_per_second", "types"}:
             assert theirs[name] == pytest.approx(mine[name], rel=1e-5, abs=1e-5)
+
+
+# Nothing is learnt, so that the loss of a step tells which batches it was made of: of 7, the last one comes alone.
+def test_a_batch_that_stands_in_where_there_is_none_counts_for_nothing(still_encoder, small_data, tmp_path):
+    rates = ("optimization.learning_rate=0", "optimization.head_learning_rate=0", "optimization.epochs=1")
+    shared = [argument for argument in SMALL if not any(name in argument for name in ("rate=", "epochs=", "run="))]
+    arguments = (f"encoder={still_encoder}", f"data={small_data}", *shared, *rates, UNEVEN[0])
+
+    losses = []
+    for accumulation in (1, 2):
+        run_script(
+            TEACHER, *arguments, f"optimization.accumulation={accumulation}", f"run=by-{accumulation}", cwd=tmp_path
+        )
+        losses.append([line["loss"] for line in metrics(tmp_path / "runs" / f"by-{accumulation}") if "loss" in line])
+
+    single, double = losses
+    assert (len(single), len(double)) == (7, 4)
+    assert double[-1] == pytest.approx(single[-1], abs=1e-5)
+    assert min(single[:2]) < double[0] < max(single[:2])
 
 
 def test_two_processes_write_soft_labels_in_two_parts(students):

@@ -52,7 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make the demo's encoder.")
     parser.add_argument("--out", type=Path, default=Path("runs/demo/encoder"), help="model folder to write")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice")
-    parser.add_argument("--epochs", type=int, default=40, help="passes over the text")
+    parser.add_argument("--epochs", type=int, default=25, help="passes over the text")
     arguments = parser.parse_args()
     try:
         make_encoder(arguments.out, seed=arguments.seed, epochs=arguments.epochs)
@@ -96,14 +96,20 @@ def make_encoder(out: Path, *, seed: int, epochs: int) -> None:
 
 def learn_pieces(sentences: Sequence[Sequence[str]]) -> PreTrainedTokenizerBase:
     """A cased WordPiece tokenizer; accents stay, as they tell languages and names apart."""
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
+    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # The trainer numbers the letters within words in an order that changes from run to run, and by these numbers
+    # it decides between pieces that are equally frequent. Named as special pieces, they keep their numbers.
+    letters = sorted({f"##{letter}" for sentence in sentences for word in sentence for letter in word[1:]})
     trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCABULARY_SIZE, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
+        vocab_size=VOCABULARY_SIZE, min_frequency=2, special_tokens=[*SPECIAL, *letters], show_progress=False
     )
-    backend.train_from_iterator(chain.from_iterable(sentences), trainer)
+    learner.train_from_iterator(chain.from_iterable(sentences), trainer)
+    # A tokenizer of its own, in which the letters are pieces like any other.
+    backend = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = learner.normalizer, learner.pre_tokenizer
+    backend.decoder = decoders.WordPiece()
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B [SEP]",
