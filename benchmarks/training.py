@@ -7,7 +7,8 @@ turns (A B A B ...), so that a machine that slows down slows both:
 
 1. a teacher epoch with both tasks, by xlner's loop, against a plain fine-tuning epoch of the same encoder: batches
    in random order, no similarity task, no framework around it;
-2. a distillation epoch with stored soft labels against the same epoch with the teacher in the loop.
+2. a distillation epoch with stored soft labels against the same epoch with the teacher in the loop, and with two
+   teachers in the loop, an encoder for each task, as the method was published.
 """
 
 import argparse
@@ -76,8 +77,10 @@ def main() -> None:
             optimization=OPTIMIZATION,
             hardware=hardware,
         )
-        in_loop, stored = distillation_epochs(accelerator, student, place)
+        in_loop, stored = distillation_epochs(accelerator, student, place, n_teachers=1)
         compare("teacher in the loop", in_loop, "stored soft labels", stored, arguments.rounds)
+        in_loop, stored = distillation_epochs(accelerator, student, place, n_teachers=2)
+        compare("two teachers in the loop", in_loop, "stored soft labels", stored, arguments.rounds)
 
 
 def compare(name_a: str, a: Callable[[], None], name_b: str, b: Callable[[], None], rounds: int) -> None:
@@ -159,9 +162,9 @@ def teacher_epochs(
 
 
 def distillation_epochs(
-    accelerator: Accelerator, recipe: DistillRecipe, place: Path
+    accelerator: Accelerator, recipe: DistillRecipe, place: Path, *, n_teachers: int
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """An epoch with the teacher run on every batch, and one with its stored soft labels."""
+    """An epoch with the teacher, or two of its size, run on every batch, and one with stored soft labels."""
     objective = make_objective(recipe)
     precision = autocast_dtype(accelerator.mixed_precision)
     soft_labels = soft_labels_of(
@@ -182,7 +185,8 @@ def distillation_epochs(
 
     def with_teacher(network: torch.nn.Module, batch: SoftBatch) -> torch.Tensor:
         with torch.inference_mode(), torch.autocast("cpu", dtype=precision, enabled=precision is not None):
-            output = teacher(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
+            for _ in range(n_teachers):
+                output = teacher(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
         probs = output.logits.float().softmax(dim=-1) * batch.tokens.word_mask[:, :, None]
         similarity = output.similarity_logits.float().sigmoid()
         return objective.loss_sums(

@@ -116,7 +116,7 @@ def _build(schema: type[TeacherRecipe] | type[DistillRecipe], layers: list[tuple
     config = OmegaConf.structured(schema)
     OmegaConf.set_readonly(config, False)
     for origin, layer in layers:
-        _refuse_placeholders(origin, layer)
+        _refuse_odd_text(origin, layer)
         _refuse_bare_sections(origin, schema, layer)
         try:
             config = OmegaConf.merge(config, layer)
@@ -197,15 +197,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_placeholders(origin: str, layer: Mapping[str, Any]) -> None:
-    """Refuse what OmegaConf would not take as text: `${...}` is looked up, and `???` counts as not given."""
+def _refuse_odd_text(origin: str, layer: Mapping[str, Any]) -> None:
+    """Refuse what would not stay the text it is: OmegaConf looks up `${...}`, and takes `???` for not given."""
     for name, value in layer.items():
         if isinstance(value, Mapping):
-            _refuse_placeholders(origin, value)
+            _refuse_odd_text(origin, value)
         elif "${" in str(value) or value == "???":
             raise RecipeError(
                 f"{origin}: {name} holds {value!r}; recipes take plain values, no variables or environment"
             )
+        elif any("\ud800" <= char <= "\udfff" for char in str(value)):
+            # Python's stand-ins for undecodable bytes of a command line; no file could hold them.
+            raise RecipeError(f"{origin}: {name} holds {str(value)!a}, which is not UTF-8; rename what it names")
 
 
 def _refuse_bare_sections(origin: str, schema: type, layer: Mapping[str, Any]) -> None:
