@@ -178,6 +178,11 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
         place = "folder" if looks_local else "hub name (no such folder here)"
         first_line = str(problem).strip().splitlines()[0]
         raise ModelError(f"{name_or_path}: no tokenizer in this {place}: {first_line}") from problem
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # For a folder without tokenizer files transformers makes up an empty vocabulary.
+        raise ModelError(
+            f"{name_or_path}: found no vocabulary; expected tokenizer.json or the model's own vocabulary file"
+        )
     splitter = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
     if isinstance(splitter, ByteLevel):
         # RoBERTa's pieces tell the start of a word by the space before it, which lists of words do not have.

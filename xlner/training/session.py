@@ -37,7 +37,7 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         print(problem, file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
-        print("stopped before the first training step; nothing was lost", file=sys.stderr)  # noqa: T201
+        print("stopped; where the run has a checkpoint, the same command goes on from there", file=sys.stderr)  # noqa: T201
         return 130
     return 0
 
@@ -53,7 +53,8 @@ def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
     if recipe.hardware.cpu or not torch.cuda.is_available():
         # `accelerate launch` leaves each process one thread (OMP_NUM_THREADS=1) unless told otherwise.
         n_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(recipe.hardware.threads or max(1, len(os.sched_getaffinity(0)) // n_local))
+        n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        torch.set_num_threads(recipe.hardware.threads or max(1, n_cores // n_local))
     precision = effective_precision(recipe.hardware.precision, recipe.hardware.cpu)
     return Accelerator(
         cpu=recipe.hardware.cpu,
