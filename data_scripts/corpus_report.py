@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from xlner.data.conll_writer import write_conll
-from xlner.data.corpus import fingerprint
+from xlner.data.fingerprints import fingerprint
 from xlner.errors import CorpusError, XlnerError
 from xlner.labels import spans_of
 from xlner.text import Sentence

@@ -10,7 +10,7 @@ from conftest import SENTENCES
 
 from xlner import __version__
 from xlner.cli import CHUNK_LINES, main
-from xlner.data.corpus import fingerprint
+from xlner.data.fingerprints import fingerprint
 from xlner.tagger import load_tagger
 from xlner.text import Sentence
 

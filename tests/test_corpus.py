@@ -3,7 +3,8 @@ from itertools import pairwise
 import pytest
 from corpus_samples import KIEL, RAIN, TWO_COLUMNS
 
-from xlner.data.corpus import CorpusFingerprint, corpus_path, find_corpus, fingerprint, read_corpus
+from xlner.data.corpus import corpus_path, find_corpus, read_corpus
+from xlner.data.fingerprints import CorpusFingerprint, fingerprint
 from xlner.errors import CorpusError
 from xlner.text import Sentence
 

@@ -4,7 +4,8 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from xlner.data.corpus import fingerprint, read_corpus
+from xlner.data.corpus import read_corpus
+from xlner.data.fingerprints import fingerprint
 from xlner.text import Sentence
 
 

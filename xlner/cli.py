@@ -76,7 +76,8 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     """Score a model on labelled corpora: precision, recall and F1 of entities in percent, by seqeval."""
-    from xlner.data.corpus import fingerprint, read_corpus
+    from xlner.data.corpus import read_corpus
+    from xlner.data.fingerprints import fingerprint
     from xlner.evaluation import evaluate_model
     from xlner.tagger import load_tagger
 

@@ -1,10 +1,9 @@
-"""Corpora on disk: found, read as a stream of sentences, and told apart by a fingerprint.
+"""Corpora on disk: found, and read as a stream of sentences.
 
 Reading holds no more than a few sentences at a time. Tags come out as clean IOB2, whatever the file holds.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -97,32 +96,6 @@ def find_corpus(data: str | Path, language: str, split: str) -> Path | None:
     folder = Path(data, language, split)
     candidates = (folder.with_name(split + suffix) for suffix in SUFFIXES)
     return next((path for path in candidates if path.is_file()), folder if folder.is_dir() else None)
-
-
-class CorpusFingerprint:
-    """Grows with each sentence: a hash of words and tags, the same for any file format and white space."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def add(self, sentence: Sentence) -> None:
-        """Take in the next sentence; without tags, only its words count."""
-        columns = [sentence.words] if sentence.tags is None else [sentence.words, sentence.tags]
-        # Control characters of ASCII that exist to separate: neither words nor tags hold them.
-        text = "\x1e".join("\x1f".join(column) for column in columns) + "\x1d"
-        self._hash.update(text.encode("utf-8", "surrogatepass"))
-
-    def hexdigest(self) -> str:
-        """12 hexadecimal digits for what was added so far."""
-        return self._hash.hexdigest()[:12]
-
-
-def fingerprint(sentences: Iterable[Sentence]) -> str:
-    """The `CorpusFingerprint` of all sentences."""
-    result = CorpusFingerprint()
-    for sentence in sentences:
-        result.add(sentence)
-    return result.hexdigest()
 
 
 def _format_of(source: str) -> str:

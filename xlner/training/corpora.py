@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.data.alignment import Window, WordEncoder
-from xlner.data.corpus import CorpusFingerprint, read_corpus
+from xlner.data.corpus import read_corpus
+from xlner.data.fingerprints import CorpusFingerprint
 from xlner.errors import CorpusError, LabelError
 from xlner.labels import LabelSet, spans_of
 from xlner.recipe import choose

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xlner.data.alignment import WordEncoder
-from xlner.data.corpus import CorpusFingerprint
+from xlner.data.fingerprints import CorpusFingerprint
 from xlner.data.soft_labels import (
     BLOCK,
     COLUMNS,
