@@ -10,7 +10,8 @@ from pathlib import Path
 
 from corpus_report import Splits, chosen, folder_arguments, print_report, run, write_splits
 
-from xlner.data.corpus import corpus_path, find_corpus, read_corpus
+from xlner.data.corpus import read_corpus
+from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.errors import CorpusError
 from xlner.text import Sentence
 

@@ -3,7 +3,8 @@ from itertools import pairwise
 import pytest
 from corpus_samples import KIEL, RAIN, TWO_COLUMNS
 
-from xlner.data.corpus import corpus_path, find_corpus, read_corpus
+from xlner.data.corpus import read_corpus
+from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.data.fingerprints import CorpusFingerprint, fingerprint
 from xlner.errors import CorpusError
 from xlner.text import Sentence
@@ -16,7 +17,7 @@ def test_lines_of_text_are_split_at_ascii_white_space_or_as_asked(read):
         ("Angela", "Merkel", "in", "Kiel", "."),
         ("10\u00a0000", "x"),
     ]
-    assert read("ab", "b.txt", split_line=list) == [Sentence(("a", "b"))]
+    assert read("ab", "b.txt", split_text=lambda line: [(0, 1), (1, 2)]) == [Sentence(("a", "b"))]
 
 
 @pytest.mark.parametrize("suffix", [".conll", ".conllu", ".iob2", ".iob", ".bio", ".tsv", ".TSV"])

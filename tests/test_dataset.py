@@ -2,7 +2,8 @@ import pytest
 from corpus_samples import KIEL, RAIN
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from xlner.data.corpus import corpus_path, read_corpus
+from xlner.data.corpus import read_corpus
+from xlner.data.corpus_files import corpus_path
 from xlner.errors import CorpusError
 from xlner.text import Sentence
 
@@ -50,7 +51,7 @@ def test_words_without_labels_in_a_data_set_stay_without(tmp_path):
     ("words", "tags", "tag_type", "message"),
     [
         ([["a"], ["a", "b"]], [["O"], ["O"]], Value("string"), "row 1: 2 words, but 1 tags"),
-        ([["a", ""]], [["O", "O"]], Value("string"), "row 0: expected a list of words, none of them empty"),
+        ([["a", ""]], [["O", "O"]], Value("string"), "row 0: word 1 is empty; expected none of them empty"),
         ([["a", None]], [["O", "O"]], Value("string"), "row 0: expected a list of words"),
         ([["a"]], [[0]], Value("int64"), "ner_tags holds .*int64.*numbers get their names by"),
         ([["a"], ["Kiel"]], [["O"], ["LOC"]], Value("string"), "row 1, word 'Kiel': found tag 'LOC'"),

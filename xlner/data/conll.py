@@ -12,154 +12,168 @@ rows of the file, and its tag (if the file has tags) is one. So `#<TAB>O` holds 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
-from xlner.data.lines import read_lines
+from xlner.data.conll_columns import (
+    CONLLU_NAMES,
+    OTHER_ID,
+    Columns,
+    Wanted,
+    column_names,
+    find_columns,
+    misc_key,
+    parse_columns,
+    place_columns,
+)
+from xlner.data.lines import read_chunks
+from xlner.data.located import Located
+from xlner.data.problems import CorpusProblem, LeftOut, Report
 from xlner.data.schemes import UNLABELLED, TagReader, is_tag
 from xlner.errors import CorpusError
+from xlner.labels import OUTSIDE
 from xlner.text import Sentence
 
 DOCUMENT_START = "-DOCSTART-"
 LONGEST_SENTENCE = 100_000  # lines without a blank one, before the file is refused
 N_SAMPLED = 50  # sentences that the columns are found from
-CONLLU_WIDTH = 10
-# CoNLL-U counts words from 1; `3-4` is a contraction of words that follow, `5.1` a word left out.
-_WORD_ID = re.compile(r"\d+", re.ASCII)
-_OTHER_ID = re.compile(r"\d+[-.]\d+", re.ASCII)
+# What separates sentences: blank lines, and the line of a document's start.
+_GAP = re.compile(rf"(?:\A|\n)(?:(?:[ \t]*|{DOCUMENT_START}[^\n]*)\n)+")
 
-Block = tuple[int, list[str]]  # the number of the first line, and lines without a blank one
+Block = tuple[int, str]  # the number of the first line, and lines without a blank one
 
 
-class Columns(NamedTuple):
-    """Where rows hold what; `tag` is None without tags, `has_ids` is True where column 0 counts words."""
-
-    width: int
-    word: int
-    tag: int | None
-    has_ids: bool
-
-    def __str__(self) -> str:
-        """As messages show it: `3 columns (index, word, tag)`."""
-        names = {self.word: "word", self.tag: "tag"} | ({0: "index"} if self.has_ids else {})
-        return f"{self.width} columns ({', '.join(names.get(column, '-') for column in range(self.width))})"
-
-
-def read_conll(path: Path, *, columns: str | tuple[int, int], scheme: str, encoding: str) -> Iterator[Sentence]:
+def read_conll(
+    path: Path, *, columns: str | tuple[int, int], scheme: str, encoding: str, report: Report
+) -> Iterator[Located]:
     """The sentences of a file of columns; for the arguments see `read_corpus`.
 
     Raises:
         CorpusError: At the first line that does not fit; the message names it.
     """
-    wanted = parse_columns(columns)
-    tag_reader = TagReader(scheme)
-    return _sentences(path, wanted, tag_reader, encoding)
+    return _Reader(path, parse_columns(columns), TagReader(scheme, report), encoding, report).sentences()
 
 
-def parse_columns(columns: str | tuple[int, int]) -> tuple[int, int | None] | None:
-    """The numbers of the columns of word and tag; None for `auto`, and no tag where one number stands alone.
+class _Reader:
+    """Reads one file: what is found out about it at its beginning holds for all of it."""
 
-    Raises:
-        CorpusError: If it is neither `auto` nor one or two different numbers.
-    """
-    if columns == "auto":
-        return None
-    parts = columns.strip("()[] ").split(",") if isinstance(columns, str) else columns
-    try:
-        word, *others = [int(part) for part in parts]
-    except ValueError:
-        others = [0, 0]
-    if len(others) > 1 or others == [word]:
-        raise CorpusError(
-            f"corpus.columns is {columns!r}; expected auto, or the columns of word and tag, counted from 0 "
-            "(below 0: from the end), such as 0,1 or 0,-1; a single number reads the words alone"
+    def __init__(self, path: Path, wanted: Wanted, tag_reader: TagReader, encoding: str, report: Report) -> None:
+        self._path = path
+        self._wanted = wanted
+        self._tag_reader = tag_reader
+        self._encoding = encoding
+        self._report = report
+
+    def sentences(self) -> Iterator[Located]:
+        blocks = _blocks(self._path, self._encoding, self._report)
+        sample = list(islice(blocks, N_SAMPLED))
+        lines = [line for _, text in sample for line in text.split("\n")]
+        rows = _sampled_rows(lines)
+        if not rows:
+            return
+        names = column_names(lines)
+        columns = (
+            find_columns(rows, names) if self._wanted is None else place_columns(self._path, rows, *self._wanted, names)
         )
-    return word, others[0] if others else None
+        plain = _plain_rows(columns)
+        for first, text in chain(sample, blocks):
+            try:
+                if plain.fullmatch(text):
+                    cells = text.replace("\n", "\t").split("\t")
+                    numbers: Sequence[int] = range(first, first + len(cells) // columns.width)
+                    words = tuple(cells[columns.word :: columns.width])
+                    tags = () if columns.tag is None else tuple(cells[columns.tag :: columns.width])
+                else:
+                    numbers, chosen = self._pick_rows(columns, first, text)
+                    words = tuple([row[columns.word] for row in chosen])
+                    tags = () if columns.tag is None else tuple([row[columns.tag] for row in chosen])
+                if columns.tag is None and columns.width == len(CONLLU_NAMES):
+                    _check_misc(f"{self._path}:{first}", text)
+                if words:
+                    yield self._located(columns, numbers, words, tags)
+            except LeftOut:
+                continue
 
+    def _located(
+        self, columns: Columns, numbers: Sequence[int], words: tuple[str, ...], tags: tuple[str, ...]
+    ) -> Located:
+        path = self._path
 
-def _sentences(
-    path: Path, wanted: tuple[int, int | None] | None, tag_reader: TagReader, encoding: str
-) -> Iterator[Sentence]:
-    blocks = _blocks(path, encoding)
-    sample = list(islice(blocks, N_SAMPLED))
-    rows = _sampled_rows(sample)
-    if not rows:
-        return
-    columns = _find_columns(rows) if wanted is None else _place_columns(path, rows, *wanted)
-    for block in chain(sample, blocks):
-        sentence = _sentence(path, columns, tag_reader, block)
-        if sentence.words:
-            yield sentence
+        def place(position: int) -> str:
+            return f"{path}:{numbers[position]}"
 
+        if "" in words:
+            for position in (position for position, word in enumerate(words) if not word):
+                self._report(CorpusProblem("XL011", place(position), f"empty word; expected {columns}"))
+            raise LeftOut
+        if columns.tag is None:
+            return Located(Sentence(words), place)
+        if columns.key:
+            tags = tuple([_value(cell, columns.key) for cell in tags])
+        return Located(Sentence(words, self._tag_reader.read(tags, place)), place)
 
-def _blocks(path: Path, encoding: str) -> Iterator[Block]:
-    first, held = 1, list[str]()
-    for chunk in read_lines(path, encoding):
-        lines = held + chunk
-        start = 0
-        ends = [n for n, line in enumerate(lines) if not line.strip(" \t") or line.startswith(DOCUMENT_START)]
-        for end in ends:
-            if end > start:
-                yield first + start, lines[start:end]
-            start = end + 1
-        held = lines[start:]
-        first += start
-        if len(held) > LONGEST_SENTENCE:
-            raise CorpusError(
-                f"{path}:{first}: no blank line in {LONGEST_SENTENCE:,} lines from here on; expected "
-                "one after each sentence"
-            )
-    if held:
-        yield first, held
-
-
-def _sentence(path: Path, columns: Columns, tag_reader: TagReader, block: Block) -> Sentence:
-    """One sentence, without words if the block holds comments only."""
-    first, lines = block
-    numbers: Sequence[int] = range(first, first + len(lines))
-    rows = [line.split("\t") for line in lines]
-    if not _are_plain(rows, columns):
-        numbers, rows = _pick_rows(path, columns, block)
-    words = tuple([row[columns.word] for row in rows])
-    if "" in words:
-        raise CorpusError(f"{path}:{numbers[words.index('')]}: empty word; expected {columns}")
-    if columns.tag is None or not words:
-        return Sentence(words)
-    tag_column = columns.tag
-    return Sentence(words, tag_reader.read(tuple([row[tag_column] for row in rows]), lambda n: f"{path}:{numbers[n]}"))
-
-
-def _are_plain(rows: list[list[str]], columns: Columns) -> bool:
-    """Whether every line is a row as it should be: separated by TABs, no comment, no range of words."""
-    # A line of a single column is looked at closely, for it may hold spaces.
-    if columns.width == 1 or {*map(len, rows)} != {columns.width}:
-        return False
-    if columns.has_ids:
-        return "".join([row[0] for row in rows]).isdecimal()
-    return "#" not in {row[0][:1] for row in rows}
-
-
-def _pick_rows(path: Path, columns: Columns, block: Block) -> tuple[list[int], list[list[str]]]:
-    """The rows of a block that hold words, and their line numbers."""
-    numbers, rows = [], []
-    for number, line in enumerate(block[1], block[0]):
-        row = _split(line)
-        if line.startswith("#") and not _is_hash_word(row, columns):
-            continue
-        if len(row) != columns.width:
-            hint = "" if "\t" in line or len(row) < columns.width else "; a word with a space? separate columns by TAB"
-            raise CorpusError(f"{path}:{number}: expected {columns}, found {len(row)}: {line[:80]!r}{hint}")
-        if columns.has_ids and _OTHER_ID.fullmatch(row[0]):
-            if columns.tag is not None and is_tag(row[columns.tag]) and row[columns.tag] != "O":
-                raise CorpusError(
-                    f"{path}:{number}: the tag {row[columns.tag]} stands at {row[0]}, no word of its own; "
-                    "expected tags at the words with whole numbers"
+    def _pick_rows(self, columns: Columns, first: int, text: str) -> tuple[list[int], list[list[str]]]:
+        """The rows of a block that hold words, and their line numbers."""
+        numbers, rows, is_broken = [], [], False
+        for number, line in enumerate(text.split("\n"), first):
+            row = _split(line)
+            place = f"{self._path}:{number}"
+            if line.startswith("#") and not _is_hash_word(row, columns):
+                continue
+            if len(row) != columns.width:
+                spaced = (
+                    "" if "\t" in line or len(row) < columns.width else "; a word with a space? separate columns by TAB"
                 )
-            continue
-        numbers.append(number)
-        rows.append(row)
-    return numbers, rows
+                message = f"expected {columns}, found {len(row)}: {line[:80]!r}{spaced}"
+                self._report(CorpusProblem("XL010", place, message))
+                is_broken = True
+            elif columns.has_ids and OTHER_ID.fullmatch(row[0]):
+                if columns.tag is not None and not columns.key and is_tag(row[columns.tag]) and row[columns.tag] != "O":
+                    message = (
+                        f"the tag {row[columns.tag]} stands at {row[0]}, no word of its own; "
+                        "expected tags at the words with whole numbers"
+                    )
+                    self._report(CorpusProblem("XL015", place, message, "the tag is left out"))
+            else:
+                numbers.append(number)
+                rows.append(row)
+        if is_broken:
+            raise LeftOut
+        return numbers, rows
+
+
+def _blocks(path: Path, encoding: str, report: Report) -> Iterator[Block]:
+    line, rest = 1, ""
+    # Blank lines behind the last sentence end it as they end the others.
+    for chunk in chain(read_chunks(path, encoding, report), ["\n\n"]):
+        text, start = rest + chunk, 0
+        for gap in _GAP.finditer(text):
+            if gap.start() > start:
+                yield line, text[start : gap.start()]
+            line += text.count("\n", start, gap.end())
+            start = gap.end()
+        rest = text[start:]
+        if rest.count("\n") > LONGEST_SENTENCE:
+            message = f"no blank line in {LONGEST_SENTENCE:,} lines from here on; expected one after each sentence"
+            raise CorpusProblem("XL003", f"{path}:{line}", message)
+
+
+def _plain_rows(columns: Columns) -> re.Pattern[str]:
+    """Lines that are all rows as they should be: separated by TABs, no comment, no range of words."""
+    # A line of a single column is looked at closely, for it may hold spaces.
+    if columns.width == 1:
+        return re.compile(r"(?!)")
+    first = r"[0-9]++" if columns.has_ids else r"[^\t\n#][^\t\n]*+"
+    row = rf"{first}(?:\t[^\t\n]*+){{{columns.width - 1}}}"
+    return re.compile(rf"{row}(?:\n{row})*+")
+
+
+def _check_misc(place: str, text: str) -> None:
+    """Refuse to lose tags that stand in MISC, but only behind the lines that the columns were found from."""
+    if key := misc_key([line.split("\t") for line in text.split("\n") if not line.startswith("#")]):
+        raise CorpusError(
+            f"{place}: found tags as {key}=... in the last column, but none before; set corpus.columns=FORM,MISC:{key}"
+        )
 
 
 def _is_hash_word(row: list[str], columns: Columns) -> bool:
@@ -173,9 +187,14 @@ def _split(line: str) -> list[str]:
     return line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
 
 
-def _sampled_rows(sample: list[Block]) -> list[list[str]]:
+def _value(cell: str, key: str) -> str:
+    """The tag in a cell such as `SpaceAfter=No|NER=B-PER`; without one, the word is in no entity."""
+    parts = (part.partition("=") for part in cell.split("|"))
+    return next((value for name, _, value in parts if name == key), OUTSIDE)
+
+
+def _sampled_rows(lines: Sequence[str]) -> list[list[str]]:
     """The first rows of a file: those of the most frequent width, without what may be comments."""
-    lines = [line for _, block in sample for line in block]
     # Where each line begins with `#`, words are told from comments by their TAB or their lack of spaces.
     certain = [line for line in lines if not line.startswith("#")] or [
         line for line in lines if "\t" in line or " " not in line
@@ -183,54 +202,3 @@ def _sampled_rows(sample: list[Block]) -> list[list[str]]:
     rows = [_split(line) for line in certain]
     widths = Counter(len(row) for row in rows).most_common(1)
     return [row for row in rows if len(row) == widths[0][0]]
-
-
-def _find_columns(rows: list[list[str]]) -> Columns:
-    """The columns of the known formats, told apart by their number and by whether the first counts words.
-
-    These are `word`; `word tag`; `word ... tag` (CoNLL-2002, CoNLL-2003); `index word`; `index word tag ...`
-    (WikiNEuRal, Universal NER, GermEval); `index word ... tag`; CoNLL-U without tags.
-    """
-    width = len(rows[0])
-    has_ids = width > 1 and _count_words([row[0] for row in rows])
-    if width == 1:
-        return Columns(width, 0, None, has_ids)
-    # Numbers may be words themselves, as in the row `2026<TAB>O`.
-    if not has_ids or (width == 2 and (_are_tags(rows, 1) or {row[1] for row in rows} == {UNLABELLED})):
-        return Columns(width, 0, width - 1, False)
-    tagged = [column for column in (2, width - 1) if 1 < column < width and _are_tags(rows, column)]
-    if not tagged and width in (2, CONLLU_WIDTH):
-        return Columns(width, 1, None, has_ids)
-    return Columns(width, 1, tagged[0] if tagged else 2, has_ids)
-
-
-def _place_columns(path: Path, rows: list[list[str]], word: int, tag: int | None) -> Columns:
-    """The columns that the user asked for."""
-    width = len(rows[0])
-    outside = [column for column in (word, tag) if column is not None and not -width <= column < width]
-    if outside:
-        raise CorpusError(
-            f"{path}: corpus.columns asks for column {outside[0]}, but rows have {width} (0 to {width - 1}): "
-            f"{' '.join(rows[0])[:80]!r}"
-        )
-    word_column = word % width
-    tag_column = None if tag is None else tag % width
-    if word_column == tag_column:
-        raise CorpusError(f"{path}: corpus.columns names column {word_column} of {width} for both word and tag")
-    has_ids = 0 not in (word_column, tag_column) and _count_words([row[0] for row in rows])
-    return Columns(width, word_column, tag_column, has_ids)
-
-
-def _count_words(ids: list[str]) -> bool:
-    """Whether these are the numbers of words, from 0 or 1 on and anew in each sentence."""
-    counts = [int(text) for text in ids if _WORD_ID.fullmatch(text)]
-    n_others = sum(_OTHER_ID.fullmatch(text) is not None for text in ids)
-    if not counts or len(counts) + n_others < len(ids):
-        return False
-    return all(after in (0, 1, before + 1) for before, after in pairwise([0, *counts]))
-
-
-def _are_tags(rows: list[list[str]], column: int) -> bool:
-    """Whether most of a column are tags; a few may be misspelt, and are reported with their line later."""
-    labelled = [row[column] for row in rows if row[column] != UNLABELLED]
-    return sum(map(is_tag, labelled)) * 2 > len(labelled)

@@ -1,12 +1,15 @@
-"""Data sets of Hugging Face `datasets` as corpora: folders that `save_to_disk` made, and names on the hub.
+"""Data sets of Hugging Face `datasets` as corpora: folders of `save_to_disk`, names on the hub, Parquet files.
 
 Only stored tables are read; code of a data set is never run. Tags are taken by name, never by number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from xlner.data.annotated_text import checked_lengths, checked_words
+from xlner.data.located import Located
+from xlner.data.problems import LeftOut, Report
 from xlner.data.schemes import UNLABELLED, TagReader
 from xlner.errors import CorpusError
 from xlner.text import Sentence
@@ -20,27 +23,56 @@ TAG_COLUMNS = ("ner_tags", "tags")
 BATCH_SIZE = 1000  # sentences that are in memory at a time
 
 
-def read_dataset(source: str, *, scheme: str) -> Iterator[Sentence]:
+def read_dataset(source: str, *, scheme: str, report: Report) -> Iterator[Located]:
     """The sentences of a data set.
 
     Args:
-        source: `FOLDER`, `FOLDER:SPLIT`, `hub:NAME` or `hub:NAME:SPLIT`; the split may be left out where
-            there is only one.
+        source: `FOLDER`, `FOLDER:SPLIT`, `hub:NAME`, `hub:NAME:SPLIT` or `hub:OWNER/NAME/CONFIGURATION:SPLIT`;
+            the split may be left out where there is only one.
         scheme: As in `read_corpus`.
+        report: Gets the rows that do not fit.
 
     Raises:
-        CorpusError: If it cannot be loaded, or has no column of words; while reading, at the first row that
-            does not fit.
+        CorpusError: If it cannot be loaded, or has no column of words.
     """
-    tag_reader = TagReader(scheme)
+    tag_reader = TagReader(scheme, report)
     rows = _load_hub(source) if source.startswith(HUB_PREFIX) else _load_folder(source)
-    word_column = next((name for name in WORD_COLUMNS if name in rows.column_names), None)
-    if word_column is None:
-        raise CorpusError(
-            f"{source}: no column {' or '.join(WORD_COLUMNS)}; columns there: {', '.join(rows.column_names)}"
-        )
-    tag_column = next((name for name in TAG_COLUMNS if name in rows.column_names), None)
-    return _sentences(source, rows, word_column, tag_column, tag_reader)
+    fields = _fields(source, rows.column_names)
+    names = None if fields[1] is None else _tag_names(source, rows.features, fields[1])
+    batches = rows.with_format(None).iter(BATCH_SIZE)
+    return _sentences(source, batches, fields, names, tag_reader, report)
+
+
+def read_parquet(path: Path, *, scheme: str, report: Report) -> Iterator[Located]:
+    """The sentences of a Parquet file with the columns of a data set; a few row groups are in memory at a time.
+
+    Raises:
+        CorpusError: If it is no such file, or has no column of words.
+    """
+    import pyarrow
+    from datasets import Features
+    from pyarrow import parquet
+
+    tag_reader = TagReader(scheme, report)
+    try:
+        file = parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowInvalid) as problem:
+        raise CorpusError(f"{path}: cannot be read as Parquet: {problem}") from problem
+    fields = _fields(str(path), file.schema_arrow.names)
+    names = None
+    if fields[1] is not None:
+        names = _tag_names(str(path), Features.from_arrow_schema(file.schema_arrow), fields[1])
+    columns = [field for field in fields if field is not None]
+    batches = (batch.to_pydict() for batch in file.iter_batches(BATCH_SIZE, columns=columns))
+    return _sentences(str(path), batches, fields, names, tag_reader, report)
+
+
+def _fields(source: str, columns: Sequence[str]) -> tuple[str, str | None]:
+    """The names of the columns of words and, where there is one, of tags."""
+    words = next((name for name in WORD_COLUMNS if name in columns), None)
+    if words is None:
+        raise CorpusError(f"{source}: no column {' or '.join(WORD_COLUMNS)}; columns there: {', '.join(columns)}")
+    return words, next((name for name in TAG_COLUMNS if name in columns), None)
 
 
 def split_source(source: str) -> tuple[str, str]:
@@ -68,9 +100,11 @@ def _load_hub(source: str) -> "Dataset":
     from datasets import load_dataset
 
     name, split = split_source(source)
-    name = name.removeprefix(HUB_PREFIX)
+    owner, _, rest = name.removeprefix(HUB_PREFIX).partition("/")
+    short, _, configuration = rest.partition("/")
+    name = f"{owner}/{short}" if short else owner
     try:
-        return _pick_split(source, load_dataset(name), split)
+        return _pick_split(source, load_dataset(name, configuration or None), split)
     except ConnectionError as problem:
         raise CorpusError(
             f"{source}: the hub cannot be reached ({problem}); where there is a network, save it once by "
@@ -103,41 +137,56 @@ def _pick_split(source: str, loaded: "Dataset | dict[str, Dataset]", split: str)
 
 
 def _sentences(
-    source: str, rows: "Dataset", word_column: str, tag_column: str | None, tag_reader: TagReader
-) -> Iterator[Sentence]:
-    names = None if tag_column is None else _tag_names(source, rows, tag_column)
+    source: str,
+    batches: Iterator[Mapping[str, list[Any]]],
+    fields: tuple[str, str | None],
+    names: Mapping[object, str] | None,
+    reader: TagReader,
+    report: Report,
+) -> Iterator[Located]:
+    word_field, tag_field = fields
     number = 0
-    for batch in rows.with_format(None).iter(BATCH_SIZE):
-        tag_rows = batch[tag_column] if tag_column else [None] * len(batch[word_column])
-        for words, tags in zip(batch[word_column], tag_rows, strict=True):
-            if words:
-                yield _sentence(f"{source}, row {number}", words, tags, names, tag_reader)
+    for batch in batches:
+        tag_rows = batch[tag_field] if tag_field else [None] * len(batch[word_field])
+        for words, tags in zip(batch[word_field], tag_rows, strict=True):
+            row = f"{source}, row {number}"
             number += 1
+            if words == []:
+                continue
+            try:
+                checked = checked_words(words, row, report)
+                place = _placing(row, checked)
+                yield Located(_sentence(row, checked, tags, names, reader, place, report), place)
+            except LeftOut:
+                continue
+
+
+def _placing(row: str, words: Sequence[str]) -> Callable[[int], str]:
+    return lambda position: f"{row}, word {words[position]!r}"
 
 
 def _sentence(
     row: str,
-    words: list[str],
-    tags: list[str] | list[int] | None,
-    names: dict[object, str] | None,
+    words: tuple[str, ...],
+    tags: Sequence[str | int | None] | None,
+    names: Mapping[object, str] | None,
     reader: TagReader,
+    place: Callable[[int], str],
+    report: Report,
 ) -> Sentence:
-    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
-        raise CorpusError(f"{row}: expected a list of words, none of them empty; found {str(words)[:80]}")
     if tags is None:
-        return Sentence(tuple(words))
-    if len(tags) != len(words):
-        raise CorpusError(f"{row}: {len(words)} words, but {len(tags)} tags")
+        return Sentence(words)
+    checked_lengths(words, tags, row, report)
     # A number without a name stays what it is, and is refused as a tag with its place.
     named = tuple([str(tag if names is None else names.get(tag, tag)) for tag in tags])
-    return Sentence(tuple(words), reader.read(named, lambda position: f"{row}, word {words[position]!r}"))
+    return Sentence(words, reader.read(named, place))
 
 
-def _tag_names(source: str, rows: "Dataset", column: str) -> dict[object, str] | None:
+def _tag_names(source: str, features: Mapping[str, Any], column: str) -> dict[object, str] | None:
     """The name of each number in a column of tags; None where the column holds the names themselves."""
     from datasets import ClassLabel, Sequence, Value
 
-    feature = rows.features[column]
+    feature = features[column]
     values = feature.feature if isinstance(feature, Sequence) else None
     if isinstance(values, ClassLabel):
         # Data sets mark words without a label by -1 or nothing.

@@ -1,35 +1,46 @@
-"""Tags as corpora write them, turned into clean IOB2 or refused with the place where they stand."""
+"""Tags as corpora write them, turned into clean IOB2, and IOB2 turned into what others expect."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from xlner.data.problems import CorpusProblem, LeftOut, Report, refuse
 from xlner.errors import CorpusError, LabelError
-from xlner.labels import OUTSIDE, split_tag, to_iob2
+from xlner.labels import OUTSIDE, Span, spans_of, split_tag, tags_of
 
 # In the place of a tag: nobody has labelled this word.
 UNLABELLED = "_"
+# IOBES and BILOU (also written IOBES, BIOES, BMEOS, BMEWO): the prefixes that IOB lacks.
+_SINGLE, _LAST, _MIDDLE = ("S", "U", "W"), ("E", "L"), ("M",)
+_EXTENDED_TAG = re.compile(r"[SUWELM]-.+", re.DOTALL)
+_MISWRITTEN = re.compile(r"([BIESULMW])[-_.:/|](.+)", re.IGNORECASE | re.DOTALL)
+
+Place = Callable[[int], str]  # file and line of the n-th word of a sentence
 
 
 class TagReader:
     """Reads the tags of one sentence after the other, and remembers which neighbours are clean IOB2."""
 
-    def __init__(self, scheme: str) -> None:
-        """Choose what happens to an `I-X` that continues no entity of type X.
+    def __init__(self, scheme: str = "auto", report: Report = refuse) -> None:
+        """Choose how tags are understood.
 
         Args:
-            scheme: `auto` begins an entity there, as conlleval does, so that IOB1, IOB2 and broken sequences
-                can be read; `strict` refuses it.
+            scheme: `auto` reads IOB1, IOB2, BIOES and BILOU alike; an `I-X` that continues no X begins an
+                entity, as for conlleval. `strict` does so too, but reports such a tag. `plain` takes tags
+                as types without prefixes: equal neighbours are one entity.
+            report: Gets what is wrong.
 
         Raises:
             CorpusError: If it is another scheme.
         """
-        if scheme not in ("auto", "strict"):
-            raise CorpusError(f"corpus.scheme is {scheme!r}; expected auto or strict")
-        self._is_strict = scheme == "strict"
+        if scheme not in READING_SCHEMES:
+            raise CorpusError(f"corpus.scheme is {scheme!r}; expected {', '.join(READING_SCHEMES)}")
+        self._scheme = scheme
+        self._report = report
         # A sequence is clean IOB2 exactly if each tag may follow the one before it; there are few such pairs.
         self._clean_pairs: set[tuple[str, str]] = set()
 
-    def read(self, tags: tuple[str, ...], place: Callable[[int], str]) -> tuple[str, ...] | None:
+    def read(self, tags: tuple[str, ...], place: Place) -> tuple[str, ...] | None:
         """The tags of a sentence in IOB2, or None if all of them are `_`.
 
         Args:
@@ -37,22 +48,55 @@ class TagReader:
             place: Gives file and line of the n-th word, for messages.
 
         Raises:
-            CorpusError: If a tag is none, if some but not all words are labelled, or what `strict` refuses.
+            CorpusProblem: By the usual report: if a tag is none, if some but not all words are labelled, or
+                what `strict` refuses.
+            LeftOut: If the report went on, but there is no repair.
         """
-        if self._clean_pairs.issuperset(pairwise((OUTSIDE, *tags))):
+        if tags.count(OUTSIDE) == len(tags) or self._clean_pairs.issuperset(pairwise((OUTSIDE, *tags))):
             return tags
         # Blanks at the end of a line are no part of the tag.
         bare = tuple([tag.strip(" ") for tag in tags])
         if set(bare) == {UNLABELLED}:
             return None
-        for position, tag in enumerate(bare):
-            if not is_tag(tag):
-                raise CorpusError(f"{place(position)}: {_explain(tag)}")
-        if self._is_strict:
-            _check_continuations(bare, place)
-        clean = to_iob2(bare)
-        self._clean_pairs.update(pairwise((OUTSIDE, *clean)))
+        if self._scheme == "plain":
+            return tags_of(_runs(self._checked(bare, place, _is_plain)), len(bare))
+        known = self._checked(bare, place, is_any_tag)
+        has_prefixes_of_iob = all(map(is_tag, known))
+        iob = known if has_prefixes_of_iob else _from_extended(known)
+        if self._scheme == "strict":
+            self._check_continuations(iob, place)
+        clean = tags_of(spans_of(iob), len(iob))
+        if has_prefixes_of_iob:
+            self._clean_pairs.update(pairwise((OUTSIDE, *clean)))
         return clean
+
+    def _checked(self, tags: tuple[str, ...], place: Place, is_known: Callable[[str], bool]) -> tuple[str, ...]:
+        """The tags with misspelt ones repaired; a sentence that cannot be repaired is left out."""
+        guesses = {position: self._guess(tag) for position, tag in enumerate(tags) if not is_known(tag)}
+        for position, guess in guesses.items():
+            message, repair = _explain(tags[position], guess), f"read as {guess}" if guess else ""
+            code = "XL014" if tags[position] == UNLABELLED else "XL012"
+            self._report(CorpusProblem(code, place(position), message, *([repair] if repair else [])))
+        if "" in guesses.values():
+            raise LeftOut
+        return tuple([guesses.get(position, tag) for position, tag in enumerate(tags)])
+
+    def _guess(self, tag: str) -> str:
+        """The tag that a misspelt one certainly means, or nothing."""
+        match = _MISWRITTEN.fullmatch(tag)
+        if self._scheme == "plain" or not match:
+            return ""
+        guess = f"{match.group(1).upper()}-{match.group(2)}"
+        return guess if is_any_tag(guess) else ""
+
+    def _check_continuations(self, tags: tuple[str, ...], place: Place) -> None:
+        for position in broken_continuations(tags):
+            tag, before = tags[position], tags[position - 1] if position else "nothing"
+            message = (
+                f"{tag} continues no entity (it follows {before}); expected B{tag[1:]}, "
+                "or set corpus.scheme=auto to begin an entity there"
+            )
+            self._report(CorpusProblem("XL013", place(position), message, f"read as B{tag[1:]}"))
 
 
 def is_tag(text: str) -> bool:
@@ -64,26 +108,106 @@ def is_tag(text: str) -> bool:
     return True
 
 
-def _check_continuations(tags: tuple[str, ...], place: Callable[[int], str]) -> None:
-    for position, (before, tag) in enumerate(pairwise((OUTSIDE, *tags))):
-        if tag.startswith("I-") and tag[1:] != before[1:]:
-            raise CorpusError(
-                f"{place(position)}: {tag} continues no entity (it follows {before}); expected B{tag[1:]}, "
-                "or set corpus.scheme=auto to begin an entity there"
-            )
+def broken_continuations(tags: Sequence[str]) -> list[int]:
+    """Where an `I-X` stands behind anything but `B-X` or `I-X`."""
+    pairs = enumerate(pairwise((OUTSIDE, *tags)))
+    return [position for position, (before, tag) in pairs if tag[:2] == "I-" and tag[1:] != before[1:]]
 
 
-def _explain(tag: str) -> str:
+def write_tags(tags: Sequence[str], scheme: str = "iob2") -> tuple[str, ...]:
+    """Clean IOB2 tags in another scheme; `plain` cannot tell neighbours of one type apart.
+
+    Raises:
+        CorpusError: If there is no such scheme.
+    """
+    if scheme not in WRITING_SCHEMES:
+        raise CorpusError(f"unknown scheme {scheme!r} to write; expected {', '.join(WRITING_SCHEMES)}")
+    return WRITING_SCHEMES[scheme](tuple(tags))
+
+
+def is_any_tag(tag: str) -> bool:
+    """Whether this is a tag of IOB, BIOES or BILOU."""
+    return is_tag(tag) or _EXTENDED_TAG.fullmatch(tag) is not None
+
+
+def _is_plain(tag: str) -> bool:
+    return bool(tag) and tag != UNLABELLED
+
+
+def _from_extended(tags: Sequence[str]) -> tuple[str, ...]:
+    """BIOES or BILOU as IOB; what ends an entity keeps the next tag from continuing it."""
+    result, has_ended = [], True
+    for tag in tags:
+        prefix, name = tag[0], tag[2:]
+        if tag == OUTSIDE:
+            result.append(OUTSIDE)
+        elif prefix in _SINGLE or prefix == "B" or (has_ended and result and result[-1][2:] == name):
+            result.append(f"B-{name}")
+        else:
+            result.append(f"I-{name}")
+        has_ended = prefix in _SINGLE + _LAST
+    return tuple(result)
+
+
+def _runs(types: Sequence[str]) -> list[Span]:
+    """Plain types as spans: equal neighbours are one entity."""
+    return spans_of([tag if tag == OUTSIDE else f"I-{tag}" for tag in types])
+
+
+def _explain(tag: str, guess: str) -> str:
     """Why this is no tag, and what was probably meant."""
     if tag == UNLABELLED:
         return "found '_' (no label) beside tags; expected tags for all words of a sentence or for none"
-    prefix, mark, name = tag[:1].upper(), tag[1:2], tag[2:]
     if not tag:
         hint = "is the column of tags empty here?"
-    elif prefix in ("B", "I") and mark in ("-", "_", ".", ":", "/") and name:
-        hint = f"did you mean {prefix}-{name}?"
-    elif prefix in ("E", "S", "L", "U", "M") and mark == "-" and name:
-        hint = "IOBES and BILOU are not read; convert the tags to IOB2"
+    elif guess:
+        hint = f"did you mean {guess}?"
+    elif tag.isupper() and tag.isalpha():
+        hint = "types without prefixes are read by corpus.scheme=plain"
     else:
         hint = "is this the column of tags? if not, set corpus.columns=WORD,TAG"
     return f"found tag {tag!r}; expected O, B-TYPE or I-TYPE; {hint}"
+
+
+def _to_iob2(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tags
+
+
+def _to_iob1(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """`B-` only where an entity of the same type ends right before."""
+    pairs = pairwise((OUTSIDE, *tags))
+    return tuple([f"I{tag[1:]}" if tag[:2] == "B-" and tag[1:] != before[1:] else tag for before, tag in pairs])
+
+
+def _extended(tags: tuple[str, ...], single: str, last: str) -> tuple[str, ...]:
+    result = list(tags)
+    for span in spans_of(tags):
+        if span.end - span.start == 1:
+            result[span.start] = f"{single}-{span.label}"
+        else:
+            result[span.end - 1] = f"{last}-{span.label}"
+    return tuple(result)
+
+
+def _to_bioes(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return _extended(tags, "S", "E")
+
+
+def _to_bilou(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return _extended(tags, "U", "L")
+
+
+def _to_plain(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple([split_tag(tag)[1] or OUTSIDE for tag in tags])
+
+
+READING_SCHEMES = ("auto", "strict", "plain")
+
+# A new scheme to write is one function above and one line here.
+WRITING_SCHEMES: dict[str, Callable[[tuple[str, ...]], tuple[str, ...]]] = {
+    "iob2": _to_iob2,
+    "iob1": _to_iob1,
+    "bioes": _to_bioes,
+    "bilou": _to_bilou,
+    "plain": _to_plain,
+}

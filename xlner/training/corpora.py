@@ -77,14 +77,13 @@ def check_types(labels: LabelSet, corpora: Iterable[Corpus]) -> None:
 
 def sentence_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
     """The sentences of a corpus, read as the recipe says."""
-    split = choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter")
     return read_corpus(
         path,
         format=recipe.format,
         columns=recipe.columns,
         scheme=recipe.scheme,
         encoding=recipe.encoding,
-        split_line=lambda line: [line[start:end] for start, end in split(line)],
+        split_text=choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter"),
     )
 
 

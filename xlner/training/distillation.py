@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xlner.data.alignment import WordEncoder
-from xlner.data.corpus import corpus_path, find_corpus
+from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
 from xlner.data.soft_labels import SoftLabels, StoredWindows, store_windows

@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from xlner.data.alignment import WordEncoder
-from xlner.data.corpus import corpus_path, find_corpus
+from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.data.pair_batches import LabelledBatch, LabelledPairs, PairDraw
 from xlner.labels import LabelSet
 from xlner.losses import masked_sum, similarity_cross_entropy, token_cross_entropy

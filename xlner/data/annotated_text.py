@@ -1,0 +1,140 @@
+"""Text with typed character spans, turned into words with tags: what JSONL records and brat files have in common."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from xlner.data.problems import CorpusProblem, LeftOut, Report
+from xlner.labels import Span, tags_of
+from xlner.splitting import WordOffsets
+from xlner.text import Sentence
+
+_N_SHOWN = 60  # characters of a text that a message shows at most
+
+
+class TextSpan(NamedTuple):
+    """A typed stretch of a text, in characters, the last one excluded; `place` tells where it was written down."""
+
+    label: str
+    start: int
+    end: int
+    place: str
+
+
+def tagged_words(text: str, words: WordOffsets, spans: Iterable[TextSpan], report: Report) -> Sentence:
+    """The words of a text with the tags that its spans mean.
+
+    White space at the ends of a span counts for nothing. A span that begins or ends inside a word is
+    reported, and widened to whole words if the report returns; of spans that overlap, the longest stays.
+
+    Args:
+        text: The text.
+        words: Start and end of each word, in order.
+        spans: In any order.
+        report: Gets each span that does not fit.
+    """
+    found = [_aligned(text, words, span, report) for span in spans]
+    kept = _without_overlaps(text, [pair for pair in found if pair is not None], report)
+    return Sentence(tuple([text[start:end] for start, end in words]), tags_of(kept, len(words)))
+
+
+def _aligned(text: str, words: WordOffsets, span: TextSpan, report: Report) -> tuple[TextSpan, Span] | None:
+    """The span in words; None if there are none in it."""
+    label, start, end, place = span
+    if not 0 <= start < end <= len(text) or not label:
+        message = f"the span {start} to {end} of type {label!r} is none of a text of {len(text)} characters"
+        report(CorpusProblem("XL022", place, message, "the span is left out"))
+        return None
+    shown = text[start:end]
+    start += len(shown) - len(shown.lstrip())
+    end -= len(shown) - len(shown.rstrip())
+    inside = [number for number, (first, last) in enumerate(words) if first < end and last > start]
+    if not inside:
+        message = f"the span {shown[:_N_SHOWN]!r} ({span.start} to {span.end}) holds no word"
+        report(CorpusProblem("XL022", place, message, "the span is left out"))
+        return None
+    first, last = words[inside[0]][0], words[inside[-1]][1]
+    if (first, last) != (start, end):
+        report(CorpusProblem("XL024", place, _misalignment(text, words, inside, span), "widened to whole words"))
+    return span, Span(label, inside[0], inside[-1] + 1)
+
+
+def _misalignment(text: str, words: WordOffsets, inside: Sequence[int], span: TextSpan) -> str:
+    around = [text[slice(*words[number])] for number in inside]
+    shown = around if len(around) < 5 else [*around[:2], "...", *around[-2:]]
+    # A span right of what it means by a few characters usually comes from offsets counted in bytes or UTF-16.
+    likely = "offsets in bytes or UTF-16 units?" if not text[: span.end].isascii() else "offsets off by one?"
+    return (
+        f"the span {text[span.start : span.end][:_N_SHOWN]!r} ({span.start} to {span.end}, {span.label}) begins or "
+        f"ends inside a word; words there: {' '.join(shown)[:_N_SHOWN]!r}; {likely} Otherwise give the words "
+        "(as `tokens`), or split them otherwise (corpus.word_splitter)"
+    )
+
+
+def _without_overlaps(text: str, found: Sequence[tuple[TextSpan, Span]], report: Report) -> list[Span]:
+    ordered = sorted(found, key=lambda pair: (pair[1].start, -pair[1].end))
+    if all(before[1].end <= after[1].start for before, after in pairwise(ordered)):
+        return [span for _, span in ordered]
+    kept: list[Span] = []
+    for written, span in sorted(ordered, key=lambda pair: pair[1].start - pair[1].end):
+        rival = next((other for other in kept if other.start < span.end and other.end > span.start), None)
+        if rival is None:
+            kept.append(span)
+        elif rival != span:
+            message = (
+                f"the span {text[written.start : written.end][:_N_SHOWN]!r} ({written.label}) overlaps another one "
+                f"({rival.label}); expected spans that do not overlap"
+            )
+            report(CorpusProblem("XL023", written.place, message, "the longer span stays"))
+    return sorted(kept, key=lambda span: span.start)
+
+
+def checked_words(words: object, place: str, report: Report) -> tuple[str, ...]:
+    """A list of words as read from a record, half surrogate pairs replaced.
+
+    Raises:
+        LeftOut: If it is none, or a word is empty, and the report returns.
+    """
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        report(CorpusProblem("XL021", place, f"expected a list of words; found {str(words)[:_N_SHOWN]}"))
+        raise LeftOut
+    if "" in words:
+        report(CorpusProblem("XL011", place, f"word {list(words).index('')} is empty; expected none of them empty"))
+        raise LeftOut
+    if all(map(str.isascii, words)):
+        return tuple(words)
+    return tuple([checked_text(word, place, report) for word in words])
+
+
+def checked_text(text: str, place: str, report: Report) -> str:
+    """The text, each half of a surrogate pair (which is no character) replaced by U+FFFD."""
+    if not any("\ud800" <= char <= "\udfff" for char in text):
+        return text
+    message = f"half a surrogate pair in {text[:_N_SHOWN]!a}, which is no character"
+    report(CorpusProblem("XL026", place, message, "replaced by U+FFFD"))
+    return "".join(["\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text])
+
+
+def checked_lengths(words: Sequence[str], tags: Sequence[object], place: str, report: Report) -> None:
+    """Refuse a sentence with more or fewer tags than words.
+
+    Raises:
+        LeftOut: If the report returns.
+    """
+    if len(words) != len(tags):
+        report(CorpusProblem("XL016", place, f"{len(words)} words, but {len(tags)} tags"))
+        raise LeftOut
+
+
+def in_order(words: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Word offsets that neither overlap nor go back.
+
+    Raises:
+        ValueError: At the first that does.
+    """
+    end = 0
+    for start, stop in words:
+        if not end <= start < stop:
+            raise ValueError(f"the word at {start} to {stop} does not follow the one before, which ends at {end}")
+        end = stop
+        yield start, stop

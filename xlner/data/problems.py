@@ -1,0 +1,73 @@
+"""What can be wrong with a corpus, by code, and what a reader does when it meets it.
+
+A reader hands each problem to a `Report`. The usual one, `refuse`, raises it. A report that returns makes the
+reader go on with the repair that the problem names: so one and the same reader reads strictly, lists all that is
+wrong (`xlner check-data`), and repairs (`--fix`). The codes are explained in docs/errors.md.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from xlner.errors import CorpusError
+
+ERROR, WARNING = "error", "warning"
+
+
+class Code(NamedTuple):
+    """A kind of problem: errors stop a strict reader, warnings are told by `xlner check-data` alone."""
+
+    severity: str
+    title: str
+
+
+class CorpusProblem(CorpusError):  # noqa: N818 - a CorpusError with a code and a place
+    """One problem at one place."""
+
+    def __init__(self, code: str, place: str, message: str, repair: str = "the sentence is left out") -> None:
+        """Say what was found where.
+
+        Args:
+            code: A key of `CODES`.
+            place: File and line, or whatever tells where.
+            message: What was found, what was expected, and the way out.
+            repair: What reading on makes of it.
+        """
+        super().__init__(f"{place}: {message} [{code}]")
+        self.code = code
+        self.place = place
+        self.message = message
+        self.repair = repair
+
+
+class LeftOut(Exception):  # noqa: N818 - it is a way out of a sentence, not an error
+    """Ends the reading of a sentence whose problems were reported and cannot be repaired."""
+
+
+Report = Callable[[CorpusProblem], None]
+
+
+def refuse(problem: CorpusProblem) -> NoReturn:
+    """The strict report: the first problem ends the reading."""
+    raise problem
+
+
+CODES: dict[str, Code] = {
+    "XL001": Code(ERROR, "bytes that are not of this encoding"),
+    "XL002": Code(ERROR, "a line too long to be one"),
+    "XL003": Code(ERROR, "no end of a sentence for many lines"),
+    "XL004": Code(ERROR, "no sentence in the file"),
+    "XL010": Code(ERROR, "a row with another number of columns"),
+    "XL011": Code(ERROR, "an empty word"),
+    "XL012": Code(ERROR, "an unknown tag"),
+    "XL013": Code(ERROR, "a tag that continues no entity"),
+    "XL014": Code(ERROR, "words without a label beside words with one"),
+    "XL015": Code(ERROR, "a tag where there is no word"),
+    "XL016": Code(ERROR, "more or fewer tags than words"),
+    "XL020": Code(ERROR, "a record that is no JSON object"),
+    "XL021": Code(ERROR, "a record without the fields that are needed"),
+    "XL022": Code(ERROR, "a span outside its text"),
+    "XL023": Code(ERROR, "spans that overlap"),
+    "XL024": Code(ERROR, "a span that begins or ends inside a word"),
+    "XL025": Code(ERROR, "an annotation that cannot be understood"),
+    "XL026": Code(ERROR, "half a surrogate pair"),
+}
