@@ -11,26 +11,24 @@ rows of the file, and its tag (if the file has tags) is one. So `#<TAB>O` holds 
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
 from xlner.data.conll_columns import (
-    CONLLU_NAMES,
     OTHER_ID,
     Columns,
     Wanted,
     column_names,
     find_columns,
-    misc_key,
     parse_columns,
     place_columns,
 )
+from xlner.data.conll_grid import Grid, GridReader
 from xlner.data.lines import read_chunks
 from xlner.data.located import Located
 from xlner.data.problems import CorpusProblem, LeftOut, Report
 from xlner.data.schemes import UNLABELLED, TagReader, is_tag
-from xlner.errors import CorpusError
 from xlner.labels import OUTSIDE
 from xlner.text import Sentence
 
@@ -65,43 +63,51 @@ class _Reader:
         self._report = report
 
     def sentences(self) -> Iterator[Located]:
-        blocks = _blocks(self._path, self._encoding, self._report)
-        sample = list(islice(blocks, N_SAMPLED))
-        lines = [line for _, text in sample for line in text.split("\n")]
+        columns, grid_of = None, None
+        for line, text in _passages(self._path, self._encoding, self._report):
+            if columns is None or grid_of is None:
+                columns = self._find_columns(text)
+                if columns is None:
+                    continue
+                grid_of = GridReader(columns)
+            grid = grid_of.read(text)
+            yield from self._irregular(columns, line, text) if grid is None else self._regular(columns, line, grid)
+
+    def _find_columns(self, text: str) -> Columns | None:
+        """The columns of the file, None if this beginning of it holds no row."""
+        lines = [line for _, block in islice(_blocks(1, text), N_SAMPLED) for line in block.split("\n")]
         rows = _sampled_rows(lines)
         if not rows:
-            return
+            return None
         names = column_names(lines)
-        columns = (
+        return (
             find_columns(rows, names) if self._wanted is None else place_columns(self._path, rows, *self._wanted, names)
         )
-        plain = _plain_rows(columns)
-        for first, text in chain(sample, blocks):
+
+    def _regular(self, columns: Columns, line: int, grid: Grid) -> Iterator[Located]:
+        """The sentences of a passage in which nothing is out of order."""
+        for start, end in grid.sentences():
+            words, tags = tuple(grid.words[start:end]), tuple(grid.tags[start:end])
             try:
-                if plain.fullmatch(text):
-                    cells = text.replace("\n", "\t").split("\t")
-                    numbers: Sequence[int] = range(first, first + len(cells) // columns.width)
-                    words = tuple(cells[columns.word :: columns.width])
-                    tags = () if columns.tag is None else tuple(cells[columns.tag :: columns.width])
-                else:
-                    numbers, chosen = self._pick_rows(columns, first, text)
-                    words = tuple([row[columns.word] for row in chosen])
-                    tags = () if columns.tag is None else tuple([row[columns.tag] for row in chosen])
-                if columns.tag is None and columns.width == len(CONLLU_NAMES):
-                    _check_misc(f"{self._path}:{first}", text)
+                yield self._located(columns, words, tags, _Rows(self._path, line, grid, start).place)
+            except LeftOut:
+                continue
+
+    def _irregular(self, columns: Columns, line: int, text: str) -> Iterator[Located]:
+        """The sentences of a passage that must be looked at line by line."""
+        for first, block in _blocks(line, text):
+            try:
+                numbers, rows = self._pick_rows(columns, first, block)
+                words = tuple([row[columns.word] for row in rows])
+                tags = () if columns.tag is None else tuple([row[columns.tag] for row in rows])
                 if words:
-                    yield self._located(columns, numbers, words, tags)
+                    yield self._located(columns, words, tags, _placing(self._path, numbers))
             except LeftOut:
                 continue
 
     def _located(
-        self, columns: Columns, numbers: Sequence[int], words: tuple[str, ...], tags: tuple[str, ...]
+        self, columns: Columns, words: tuple[str, ...], tags: tuple[str, ...], place: Callable[[int], str]
     ) -> Located:
-        path = self._path
-
-        def place(position: int) -> str:
-            return f"{path}:{numbers[position]}"
-
         if "" in words:
             for position in (position for position, word in enumerate(words) if not word):
                 self._report(CorpusProblem("XL011", place(position), f"empty word; expected {columns}"))
@@ -142,38 +148,48 @@ class _Reader:
         return numbers, rows
 
 
-def _blocks(path: Path, encoding: str, report: Report) -> Iterator[Block]:
+class _Rows:
+    """Where the rows of a sentence of a grid stand; found out only when somebody asks."""
+
+    __slots__ = ("_first", "_grid", "_line", "_path")
+
+    def __init__(self, path: Path, line: int, grid: Grid, first: int) -> None:
+        self._path, self._line, self._grid, self._first = path, line, grid, first
+
+    def place(self, position: int) -> str:
+        return f"{self._path}:{self._line + self._grid.line_of(self._first + position)}"
+
+
+def _placing(path: Path, numbers: Sequence[int]) -> Callable[[int], str]:
+    return lambda position: f"{path}:{numbers[position]}"
+
+
+def _passages(path: Path, encoding: str, report: Report) -> Iterator[Block]:
+    """Parts of the file that end behind a gap, so that each holds whole sentences."""
     line, rest = 1, ""
-    # Blank lines behind the last sentence end it as they end the others.
-    for chunk in chain(read_chunks(path, encoding, report), ["\n\n"]):
-        text, start = rest + chunk, 0
-        for gap in _GAP.finditer(text):
-            if gap.start() > start:
-                yield line, text[start : gap.start()]
-            line += text.count("\n", start, gap.end())
-            start = gap.end()
-        rest = text[start:]
+    for chunk in chain(read_chunks(path, encoding, report), [""]):
+        # Blank lines behind the last sentence end it as they end the others.
+        text = rest + chunk if chunk else rest.rstrip("\n") + "\n\n"
+        end = text.rfind("\n\n") + 2
+        if end < 2:
+            end = max((gap.end() for gap in _GAP.finditer(text)), default=0)
+        rest = text[end:]
+        if end:
+            yield line, text[:end]
+            line += text.count("\n", 0, end)
         if rest.count("\n") > LONGEST_SENTENCE:
             message = f"no blank line in {LONGEST_SENTENCE:,} lines from here on; expected one after each sentence"
             raise CorpusProblem("XL003", f"{path}:{line}", message)
 
 
-def _plain_rows(columns: Columns) -> re.Pattern[str]:
-    """Lines that are all rows as they should be: separated by TABs, no comment, no range of words."""
-    # A line of a single column is looked at closely, for it may hold spaces.
-    if columns.width == 1:
-        return re.compile(r"(?!)")
-    first = r"[0-9]++" if columns.has_ids else r"[^\t\n#][^\t\n]*+"
-    row = rf"{first}(?:\t[^\t\n]*+){{{columns.width - 1}}}"
-    return re.compile(rf"{row}(?:\n{row})*+")
-
-
-def _check_misc(place: str, text: str) -> None:
-    """Refuse to lose tags that stand in MISC, but only behind the lines that the columns were found from."""
-    if key := misc_key([line.split("\t") for line in text.split("\n") if not line.startswith("#")]):
-        raise CorpusError(
-            f"{place}: found tags as {key}=... in the last column, but none before; set corpus.columns=FORM,MISC:{key}"
-        )
+def _blocks(line: int, text: str) -> Iterator[Block]:
+    """The sentences of a passage that begins at a line, comments included."""
+    start = 0
+    for gap in _GAP.finditer(text):
+        if gap.start() > start:
+            yield line, text[start : gap.start()]
+        line += text.count("\n", start, gap.end())
+        start = gap.end()
 
 
 def _is_hash_word(row: list[str], columns: Columns) -> bool:

@@ -15,6 +15,8 @@ _SINGLE, _LAST, _MIDDLE = ("S", "U", "W"), ("E", "L"), ("M",)
 _EXTENDED_TAG = re.compile(r"[SUWELM]-.+", re.DOTALL)
 _MISWRITTEN = re.compile(r"([BIESULMW])[-_.:/|](.+)", re.IGNORECASE | re.DOTALL)
 
+N_REMEMBERED = 20_000  # tag sequences known to be clean
+
 Place = Callable[[int], str]  # file and line of the n-th word of a sentence
 
 
@@ -39,6 +41,7 @@ class TagReader:
         self._report = report
         # A sequence is clean IOB2 exactly if each tag may follow the one before it; there are few such pairs.
         self._clean_pairs: set[tuple[str, str]] = set()
+        self._clean_sequences: set[tuple[str, ...]] = set()
 
     def read(self, tags: tuple[str, ...], place: Place) -> tuple[str, ...] | None:
         """The tags of a sentence in IOB2, or None if all of them are `_`.
@@ -52,7 +55,12 @@ class TagReader:
                 what `strict` refuses.
             LeftOut: If the report went on, but there is no repair.
         """
-        if tags.count(OUTSIDE) == len(tags) or self._clean_pairs.issuperset(pairwise((OUTSIDE, *tags))):
+        # Most sequences have been seen before: looking them up whole is the quickest.
+        if tags in self._clean_sequences:
+            return tags
+        if self._clean_pairs.issuperset(pairwise((OUTSIDE, *tags))):
+            if len(self._clean_sequences) < N_REMEMBERED:
+                self._clean_sequences.add(tags)
             return tags
         # Blanks at the end of a line are no part of the tag.
         bare = tuple([tag.strip(" ") for tag in tags])
