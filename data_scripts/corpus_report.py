@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from xlner.data.conll_writer import write_conll
 from xlner.data.fingerprints import fingerprint
+from xlner.data.writing import write_corpus
 from xlner.errors import CorpusError, XlnerError
 from xlner.labels import spans_of
 from xlner.text import Sentence
@@ -49,7 +49,7 @@ def write_splits(folder: Path, splits: Splits) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
             for split, sentences in splits.items():
-                write_conll(sentences, Path(unfinished, f"{split}.conll"))
+                write_corpus(sentences, Path(unfinished, f"{split}.conll"))
             folder.mkdir(exist_ok=True)
             for split in splits:
                 Path(unfinished, f"{split}.conll").replace(folder / f"{split}.conll")

@@ -26,6 +26,8 @@ FLOORS = {
     "evaluation": 5,
     "tagger": 5,
     "training": 6,
+    # Parts of the command line, which `cli` puts together.
+    "data_commands": 6,
     "cli": 7,
 }
 

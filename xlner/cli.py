@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from xlner import __version__
+from xlner.data_commands import convert
 from xlner.errors import CorpusError, XlnerError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.command()(convert)
 
 Model = Annotated[str, typer.Argument(help="Model folder such as runs/de/model, or hub name.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]

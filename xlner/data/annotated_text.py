@@ -45,16 +45,14 @@ def _aligned(text: str, words: WordOffsets, span: TextSpan, report: Report) -> t
         message = f"the span {start} to {end} of type {label!r} is none of a text of {len(text)} characters"
         report(CorpusProblem("XL022", place, message, "the span is left out"))
         return None
-    shown = text[start:end]
-    start += len(shown) - len(shown.lstrip())
-    end -= len(shown) - len(shown.rstrip())
     inside = [number for number, (first, last) in enumerate(words) if first < end and last > start]
     if not inside:
-        message = f"the span {shown[:_N_SHOWN]!r} ({span.start} to {span.end}) holds no word"
+        message = f"the span {text[start:end][:_N_SHOWN]!r} ({start} to {end}) holds no word"
         report(CorpusProblem("XL022", place, message, "the span is left out"))
         return None
     first, last = words[inside[0]][0], words[inside[-1]][1]
-    if (first, last) != (start, end):
+    # What a span has more than its words may be white space.
+    if first < start or last > end or text[start:first].strip() or text[last:end].strip():
         report(CorpusProblem("XL024", place, _misalignment(text, words, inside, span), "widened to whole words"))
     return span, Span(label, inside[0], inside[-1] + 1)
 

@@ -16,11 +16,13 @@ from itertools import chain, islice
 from pathlib import Path
 
 from xlner.data.conll_columns import (
+    CONLLU_NAMES,
     OTHER_ID,
     Columns,
     Wanted,
     column_names,
     find_columns,
+    misc_key,
     parse_columns,
     place_columns,
 )
@@ -29,6 +31,7 @@ from xlner.data.lines import read_chunks
 from xlner.data.located import Located
 from xlner.data.problems import CorpusProblem, LeftOut, Report
 from xlner.data.schemes import UNLABELLED, TagReader, is_tag
+from xlner.errors import CorpusError
 from xlner.labels import OUTSIDE
 from xlner.text import Sentence
 
@@ -70,6 +73,8 @@ class _Reader:
                 if columns is None:
                     continue
                 grid_of = GridReader(columns)
+            if columns.tag is None and columns.width == len(CONLLU_NAMES):
+                _refuse_to_lose_tags(self._path, line, text)
             grid = grid_of.read(text)
             yield from self._irregular(columns, line, text) if grid is None else self._regular(columns, line, grid)
 
@@ -190,6 +195,18 @@ def _blocks(line: int, text: str) -> Iterator[Block]:
             yield line, text[start : gap.start()]
         line += text.count("\n", start, gap.end())
         start = gap.end()
+
+
+def _refuse_to_lose_tags(path: Path, line: int, text: str) -> None:
+    """Tags in MISC may come so late that the beginning of the file, where columns are found, has none."""
+    rows = enumerate(text.split("\n"), line)
+    late = ((number, misc_key([row.split("\t")])) for number, row in rows if "=" in row and not row.startswith("#"))
+    number, key = next((found for found in late if found[1]), (0, ""))
+    if key:
+        raise CorpusError(
+            f"{path}:{number}: a tag as {key}=... in the last column, but none before; "
+            f"set corpus.columns=FORM,MISC:{key}"
+        )
 
 
 def _is_hash_word(row: list[str], columns: Columns) -> bool:

@@ -152,7 +152,7 @@ def misc_key(rows: Sequence[Sequence[str]]) -> str:
     for row in rows:
         for part in row[-1].split("|"):
             name, _, value = part.partition("=")
-            if name.upper() in _TAG_NAMES and is_any_tag(value):
+            if name.upper() in _TAG_NAMES and (is_any_tag(value) or value == UNLABELLED):
                 return name
     return ""
 

@@ -1,6 +1,5 @@
-"""Writing corpora in our own format, so that reading gives back the very same sentences."""
+"""Sentences as the text of files of columns, so that reading gives back the very same sentences."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,43 +9,26 @@ from xlner.errors import CorpusError
 from xlner.text import Sentence
 
 
-def write_conll(sentences: Iterable[Sentence], path: Path) -> None:
-    """Write word and tag separated by a TAB, or words alone if the first sentence has no tags.
+def conll_blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
+    """Word and tag separated by a TAB, or words alone if the first sentence has no tags.
 
-    The file appears whole or not at all. In a file with tags, the words of a sentence without get `_`.
+    In a file with tags, the words of a sentence without get `_`.
+
+    Args:
+        sentences: With as many tags as words, none of them empty.
+        path: Names the file in messages.
 
     Raises:
-        CorpusError: If a word could not be read back as it is (empty, with a TAB or line end, ...), if
-            sentences with tags follow one without, or if the disk refuses.
+        CorpusError: If a word could not be read back as it is (with a TAB or line end, ...), or if sentences
+            with tags follow one without.
     """
-    # A link stays a link: the file behind it is replaced.
-    target = Path(os.path.realpath(path))
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(_blocks(sentences, path))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
-    except OSError as problem:
-        raise CorpusError(f"{path}: cannot be written: {problem.strerror}") from problem
-    finally:
-        # Inside a folder that could not be made there is nothing to remove either.
-        if target.parent.is_dir():
-            unfinished.unlink(missing_ok=True)
-
-
-def _blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
     has_tags = None
     for number, (words, tags) in enumerate(sentences, 1):
         place = f"{path}: sentence {number}"
         if has_tags is None:
             has_tags = tags is not None
-            if words and words[0].startswith("\ufeff"):
+            if words[0].startswith("\ufeff"):
                 raise CorpusError(f"{place}: the first word begins with a byte order mark (U+FEFF); remove it")
-        if not words or (tags is not None and len(tags) != len(words)):
-            raise CorpusError(f"{place} has {len(words)} words and {len(tags or ())} tags; expected one tag a word")
         if tags is not None and not has_tags:
             raise CorpusError(f"{place} has tags, unlike the sentences before; write them to files of their own")
         for word in words:
@@ -59,16 +41,33 @@ def _blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
             yield "\n".join(words) + "\n\n"
 
 
-def _unreadable(word: str, has_tags: bool) -> str:
+def conllu_blocks(sentences: Iterable[Sentence], path: Path, *, is_plus: bool) -> Iterator[str]:
+    """CoNLL-U with tags in MISC (`NER=B-PER`), or CoNLL-U Plus with the columns ID, FORM and XLNER:NER.
+
+    Raises:
+        CorpusError: If a word or tag holds what ends a column, a line, or an entry of MISC.
+    """
+    if is_plus:
+        yield "# global.columns = ID FORM XLNER:NER\n"
+    for number, (words, tags) in enumerate(sentences, 1):
+        place = f"{path}: sentence {number}"
+        rows = []
+        for position, (word, tag) in enumerate(zip(words, tags or [UNLABELLED] * len(words), strict=True), 1):
+            if reason := _unreadable(word, has_tags=True, begins_line=False):
+                raise CorpusError(f"{place}: the word {word!r} {reason}; it could not be read back")
+            if any(char in "|\t\n\r" for char in tag):
+                raise CorpusError(f"{place}: the tag {tag!r} holds a sign that separates; it could not be read back")
+            rest = tag if is_plus else f"_\t_\t_\t_\t_\t_\t_\tNER={tag}"
+            rows.append(f"{position}\t{word}\t{rest}\n")
+        yield "".join(rows) + "\n"
+
+
+def _unreadable(word: str, has_tags: bool, begins_line: bool = True) -> str:
     """What the reader would trip over in this word; empty for nearly all words."""
-    if not word:
-        return "is empty"
     if "\t" in word or "\n" in word or "\r" in word:
         return "holds a TAB or a line end"
     if " " in word and not has_tags:
         return "holds a space, which separates columns where there is no TAB"
-    if word.startswith(DOCUMENT_START):
+    if begins_line and word.startswith(DOCUMENT_START):
         return "marks the start of a document"
-    if not word.isascii() and any("\ud800" <= char <= "\udfff" for char in word):
-        return "holds half a surrogate pair, which is no character"
     return ""

@@ -39,7 +39,9 @@ def docbin_bytes(sentences: Iterable[Sentence]) -> bytes:
     from spacy.tokens import Doc
 
     store, words_only = doc_bin(store_user_data=False), vocab()
-    for words, tags in sentences:
+    for number, (words, tags) in enumerate(sentences, 1):
+        if blank := next((word for word in words if word.isspace()), ""):
+            raise CorpusError(f"sentence {number}: the word {blank!r} is white space, which spaCy takes for no word")
         store.add(Doc(words_only, words=list(words), ents=None if tags is None else list(tags)))
     return bytes(store.to_bytes())
 

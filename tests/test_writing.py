@@ -7,8 +7,8 @@ from corpus_samples import KIEL, RAIN, TWO_COLUMNS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlner.data.conll_writer import write_conll
 from xlner.data.corpus import read_corpus
+from xlner.data.writing import write_corpus
 from xlner.errors import CorpusError
 from xlner.labels import to_iob2
 from xlner.text import Sentence
@@ -35,7 +35,7 @@ def test_what_was_written_with_tags_is_read_back(first, others):
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.conll")
-        write_conll(sentences, path)
+        write_corpus(sentences, path)
 
         assert list(read_corpus(path, columns="0,1")) == sentences
         assert list(read_corpus(path)) == sentences
@@ -56,7 +56,7 @@ def test_words_that_were_written_alone_are_read_back(words):
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.conll")
-        write_conll(sentences, path)
+        write_corpus(sentences, path)
 
         assert list(read_corpus(path)) == sentences
 
@@ -82,7 +82,7 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, sentences, message
     path.write_text("as it was")
 
     with pytest.raises(CorpusError, match=message):
-        write_conll(sentences, path)
+        write_corpus(sentences, path)
 
     assert path.read_text() == "as it was"
     assert list(tmp_path.iterdir()) == [path]
@@ -94,7 +94,7 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_conll(interrupted(), tmp_path / "x.conll")
+        write_corpus(interrupted(), tmp_path / "x.conll")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -103,18 +103,18 @@ def test_writing_through_a_link_keeps_the_link_and_where_no_file_can_be_is_refus
     (tmp_path / "real.conll").touch()
     (tmp_path / "link.conll").symlink_to("real.conll")
 
-    write_conll([RAIN], tmp_path / "link.conll")
+    write_corpus([RAIN], tmp_path / "link.conll")
 
     assert (tmp_path / "link.conll").is_symlink()
     assert (tmp_path / "real.conll").read_text() == "Regen\tO\n\n"
     with pytest.raises(CorpusError, match="cannot be written"):
-        write_conll([RAIN], tmp_path / "real.conll" / "x.conll")
+        write_corpus([RAIN], tmp_path / "real.conll" / "x.conll")
 
 
 def test_a_corpus_can_be_rewritten_from_itself(tmp_path):
     path = tmp_path / "x.conll"
     path.write_text(TWO_COLUMNS.replace("\t", "  "))
 
-    write_conll(read_corpus(path), path)
+    write_corpus(read_corpus(path), path)
 
     assert path.read_text() == TWO_COLUMNS + "\n"
