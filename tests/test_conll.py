@@ -1,6 +1,7 @@
 import pytest
 from corpus_samples import KIEL, RAIN, TWO_COLUMNS
 
+from xlner.data import lines
 from xlner.data.corpus import read_corpus
 from xlner.errors import CorpusError
 from xlner.text import Sentence
@@ -151,3 +152,89 @@ def test_columns_that_are_no_two_numbers_are_refused_before_reading(tmp_path, co
 def test_columns_that_the_file_does_not_have_are_refused(read, columns, message):
     with pytest.raises(CorpusError, match=message):
         read("Kiel\tB-LOC\n", columns=columns)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("Angela\tB-PER\nMerkel\tE-PER\nin\tO\nKiel\tS-LOC\n\nRegen\tO\n", id="BIOES"),
+        pytest.param("Angela\tB-PER\nMerkel\tL-PER\nin\tO\nKiel\tU-LOC\n\nRegen\tO\n", id="BILOU"),
+        pytest.param("Angela\tB-PER\nMerkel\tE-PER\nin\tO\nKiel\tW-LOC\n\nRegen\tO\n", id="BMEWO"),
+        pytest.param(
+            "# global.columns = ID FORM PARSEME:NE\n1\tAngela\tB-PER\n2\tMerkel\tI-PER\n3\tin\tO\n4\tKiel\tB-LOC\n\n"
+            "1\tRegen\tO\n",
+            id="CoNLL-U Plus",
+        ),
+        pytest.param(
+            "# global.columns = XLNER:NER UPOS FORM\nB-PER\tX\tAngela\nI-PER\tX\tMerkel\nO\tX\tin\nB-LOC\tX\tKiel\n\n"
+            "O\tX\tRegen\n",
+            id="CoNLL-U Plus in another order",
+        ),
+        pytest.param(
+            "".join(
+                f"{number}\t{word}\t_\t_\t_\t_\t_\t_\t_\t{misc}\n"
+                for number, word, misc in [
+                    (1, "Angela", "NER=B-PER"),
+                    (2, "Merkel", "NER=I-PER|SpaceAfter=No"),
+                    (3, "in", "_"),
+                    (4, "Kiel", "Gloss=x|NER=B-LOC"),
+                ]
+            )
+            + "\n1\tRegen\t_\t_\t_\t_\t_\t_\t_\t_\n",
+            id="CoNLL-U with tags in MISC",
+        ),
+    ],
+)
+def test_other_schemes_and_named_columns_are_read_alike(read, content):
+    assert read(content) == [KIEL, RAIN]
+
+
+def test_columns_are_asked_for_by_name(read):
+    content = "# global.columns = ID FORM GOLD:NER SILVER:NER\n1\tKiel\tO\tB-LOC\n"
+
+    assert read(content, columns="FORM,SILVER:NER") == [Sentence(("Kiel",), ("B-LOC",))]
+    assert read(content) == [Sentence(("Kiel",), ("O",))]
+    with pytest.raises(CorpusError, match=r"the column 'LEMMA', but the file's columns are ID, FORM, GOLD:NER"):
+        read(content, columns="LEMMA,NER")
+    with pytest.raises(CorpusError, match="the file names no columns"):
+        read(TWO_COLUMNS, columns="FORM,NER")
+
+
+def test_a_key_of_misc_is_asked_for_by_name(read):
+    row = "1\tKiel\t_\t_\t_\t_\t_\t_\t_\tEnt=B-LOC|NER=O\n"
+
+    assert read(row, columns="FORM,MISC:Ent") == [Sentence(("Kiel",), ("B-LOC",))]
+
+
+def test_tags_in_misc_that_come_late_are_not_lost(read):
+    bare = "1\tRegen\t_\t_\t_\t_\t_\t_\t_\t_\n\n"
+    late = "1\tKiel\t_\t_\t_\t_\t_\t_\t_\tNER=B-LOC\n"
+
+    with pytest.raises(CorpusError, match=r"corpus\.conll:141: a tag as NER=.*corpus\.columns=FORM,MISC:NER"):
+        read(bare * 70 + late)
+    assert read(bare * 70 + late, columns="FORM,MISC:NER")[-1] == Sentence(("Kiel",), ("B-LOC",))
+
+
+def test_what_ends_an_entity_keeps_the_next_tag_from_continuing_it(read):
+    sentences = read("a\tB-PER\nb\tE-PER\nc\tI-PER\nd\tS-PER\ne\tE-PER\n")
+
+    assert sentences[0].tags == ("B-PER", "I-PER", "B-PER", "B-PER", "B-PER")
+
+
+def test_plain_types_are_read_when_asked_for(read):
+    content = "Angela\tPER\nMerkel\tPER\nin\tO\nKiel\tLOC\n\nRegen\tO\n"
+
+    assert read(content, scheme="plain") == [KIEL, RAIN]
+    with pytest.raises(CorpusError, match=r"found tag 'PER'.*corpus\.scheme=plain"):
+        read(content)
+
+
+def test_the_order_of_clean_and_odd_passages_does_not_matter(read, monkeypatch):
+    """The quick way through clean passages and the slow one through others give the same sentences and lines."""
+    monkeypatch.setattr(lines, "CHUNK_SIZE", 64)
+    clean, odd = "0\tKiel\tB-LOC\n1\tist\tO\n\n", "# text = Kiel\n0\tKiel\tB-LOC\n1-2\tim\t_\n1\tist\tO\n \n"
+    content = clean * 7 + odd * 5 + clean * 9 + odd
+
+    assert read(content) == [Sentence(("Kiel", "ist"), ("B-LOC", "O"))] * 22
+    with pytest.raises(CorpusError, match=rf"corpus\.conll:{(content + clean).count(chr(10)) + 2}: found tag 'x'"):
+        read(content + clean + "0\tKiel\tB-LOC\n1\tist\tx\n\n" + clean)

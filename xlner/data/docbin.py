@@ -59,7 +59,7 @@ def _sentences(path: Path, docs: "Iterator[Doc]", reader: TagReader) -> Iterator
     for number, doc in enumerate(docs, 1):
         spans = list(doc.sents) if doc.has_annotation("SENT_START") else [doc[:]]
         for span in spans:
-            tokens = [token for token in span if not token.is_space]
+            tokens = [token for token in span if not token.text.isspace()]
             if not tokens:
                 continue
             place = _placing(f"{path}: document {number}")
