@@ -85,7 +85,8 @@ def read_with_pandas(path: Path, width: int) -> int:
     table = pandas.read_csv(
         path, sep="\t", header=None, names=range(width), usecols=wanted, quoting=3, dtype=str, keep_default_na=False
     )
-    return len([table[column].tolist() for column in wanted][0])
+    words, _ = (table[column].tolist() for column in wanted)
+    return len(words)
 
 
 def read_with_pyarrow(path: Path, width: int) -> int:
@@ -102,7 +103,8 @@ def read_with_pyarrow(path: Path, width: int) -> int:
             column_types=dict.fromkeys(names, pyarrow.string()), include_columns=names[:2] if width == 2 else names[1:3]
         ),
     )
-    return len([table.column(number).to_pylist() for number in range(2)][0])
+    words, _ = (table.column(number).to_pylist() for number in range(2))
+    return len(words)
 
 
 def compare_memory(folder: Path, megabytes: int) -> None:
