@@ -19,9 +19,7 @@ from xlner.data.writing import write_corpus
 from xlner.text import Sentence
 
 SENTENCE = Sentence(
-    tuple(
-        ["Angela", "Merkel", "besuchte", "gestern", "am", "Abend", "die", "Stadt", "Kiel", "an", "der", "Förde", "."]
-    ),
+    ("Angela", "Merkel", "besuchte", "gestern", "am", "Abend", "die", "Stadt", "Kiel", "an", "der", "Förde", "."),
     ("B-PER", "I-PER", *("O",) * 6, "B-LOC", "O", "O", "B-LOC", "O"),
 )
 STREAMED = {"conll": "x.conll", "conllu": "x.conllu", "jsonl": "x.jsonl", "spans": "s.jsonl", "text": "x.txt"} | {
