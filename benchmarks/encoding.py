@@ -1,6 +1,6 @@
-"""The word encoder against the bare fast tokenizer, on the same words: `python benchmarks/encoding.py ENCODER CORPUS...`.
+"""The word encoder against the bare fast tokenizer: `python benchmarks/encoding.py ENCODER CORPUS...`.
 
-Both get lists of words, in batches; the tokenizer adds its special pieces and gives nothing back that xlner
+Both get the same lists of words, in batches; the tokenizer adds its special pieces and gives nothing back that xlner
 needs besides. The encoder starts anew in every round, so that it knows no word yet. Rounds go in turns; each
 combination of tokenizer and TOKENIZERS_PARALLELISM is measured in a process of its own.
 """
