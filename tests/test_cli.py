@@ -175,7 +175,7 @@ def test_evaluate_with_a_label_map_says_what_is_counted_and_what_is_left_out(xln
     status, out, err = xlner("evaluate", bert_folder, renamed, "--labels-map", "PERSON=PER,COMPANY=ORG,LOC=,MISC=")
     _, as_json, _ = xlner("evaluate", bert_folder, renamed, "--json", "--labels-map", "PERSON=PER,COMPANY=ORG,*=")
 
-    assert "the model does not know COMPANY, MISC, PERSON: each such entity is a miss" in wrong
+    assert "the corpus has COMPANY, MISC, PERSON: no type in common; rename the types" in wrong
     assert (status, err) == (0, f"{renamed}: LOC, MISC left out by the label map; counted: ORG, PER\n")
     assert [line.split()[0] for line in out.split("\n\n")[0].splitlines()[2:]] == ["ORG", "PER", "all"]
     report = json.loads(as_json)
