@@ -1,10 +1,13 @@
 """What people give by mistake: each ends with status 2 and one message that names the thing."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import LABELS, tiny_model, word_piece_tokenizer
+from conftest import LABELS, REPOSITORY, tiny_model, word_piece_tokenizer
 from runs import DISTILL, TEACHER, TINY, run_script, sentences, write_conll
 
 from xlner.models.folder import ModelSettings, save_model
@@ -266,6 +269,17 @@ def test_an_output_folder_that_is_taken_is_named(teach, data, tmp_path):
 )
 def test_an_unknown_choice_of_a_student_is_refused_with_the_known_ones(learn, data, tmp_path, argument, message):
     assert refused(learn(tmp_path, argument)).startswith(message)
+
+
+@pytest.mark.parametrize("script", [TEACHER, DISTILL])
+def test_a_reader_of_the_help_that_goes_away_leaves_no_traceback(script):
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    done = subprocess.run([sys.executable, script, "--help"], stdout=writing, stderr=subprocess.PIPE, cwd=REPOSITORY)
+
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("recipe=en", "-h")])

@@ -164,6 +164,42 @@ def test_evaluate_names_types_that_only_one_side_has_on_stderr(xlner, bert_folde
     )
 
 
+def test_evaluate_with_a_label_map_says_what_is_counted_and_what_is_left_out(xlner, bert_folder, corpus, tmp_path):
+    _, sentences = corpus  # the model tags it without a mistake
+    renamed = tmp_path / "renamed.conll"
+    names = {"PER": "PERSON", "ORG": "COMPANY"}
+    rows = [Sentence(words, tuple(tag[:2] + names.get(tag[2:], tag[2:]) for tag in tags)) for words, tags in sentences]
+    renamed.write_text(as_conll(rows) + "Kiel\tB-MISC\n")
+
+    *_, wrong = xlner("evaluate", bert_folder, renamed)
+    status, out, err = xlner("evaluate", bert_folder, renamed, "--labels-map", "PERSON=PER,COMPANY=ORG,LOC=,MISC=")
+    _, as_json, _ = xlner("evaluate", bert_folder, renamed, "--json", "--labels-map", "PERSON=PER,COMPANY=ORG,*=")
+
+    assert "the corpus has COMPANY, MISC, PERSON: no type in common; rename the types" in wrong
+    assert (status, err) == (0, f"{renamed}: LOC, MISC left out by the label map; counted: ORG, PER\n")
+    assert [line.split()[0] for line in out.split("\n\n")[0].splitlines()[2:]] == ["ORG", "PER", "all"]
+    report = json.loads(as_json)
+    assert list(report) == ["overall", "types", "corpus", "labels"]
+    assert report["labels"] == {
+        "map": "PERSON=PER,COMPANY=ORG,*=",
+        "counted": ["ORG", "PER"],
+        "left_out": ["LOC", "MISC"],
+    }
+    assert set(report["types"]) == {"ORG", "PER"}
+    assert report["overall"]["recall"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("label_map", "message"),
+    [("PERSON", "found 'PERSON' in the label map"), ("PRSN=PER", "names PRSN, a type not found in")],
+)
+def test_evaluate_refuses_a_label_map_that_cannot_be_meant(xlner, bert_folder, corpus, label_map, message):
+    status, out, err = xlner("evaluate", bert_folder, corpus[0], "--labels-map", label_map)
+
+    assert (status, out) == (2, "")
+    assert message in err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("Kiel\nist\n", "1 of 1 sentences have no tags"), ("p53\tB-GENE\n", "no type in common"), ("", "no sentence")],

@@ -1,6 +1,7 @@
 import time
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from xlner.splitting import WORD_SPLITTERS, split_words
 # Everything that text is made of: letters, marks, digits, signs, invisible ones, emoji, lone surrogates.
 CHARACTERS = st.characters() | st.sampled_from("a.A'’-&1,:/@_ \n\u00a0\u200b\u200c\u200d\u0301北ก็👩🏽🇩\ud83d")
 TEXT = st.text(CHARACTERS, max_size=60)
+UNSPACED_SCRIPT = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ーｰ]")
 
 
 def words(text, splitter="unicode"):
@@ -43,6 +45,40 @@ def test_text_is_cut_as_corpora_cut_it(text, expected):
     assert "|".join(words(text)) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("東京タワーへ行きました。", "東京|タワー|へ|行|きました|。"),
+        ("アンゲラ・メルケルはキール", "アンゲラ|・|メルケル|は|キール"),
+        ("ﾒﾙｹﾙらーめんコーヒー", "ﾒﾙｹﾙ|らーめん|コーヒー"),
+        ("ガがか\u3099", "ガ|がか\u3099"),
+        ("佐々木とiPhone15を2004年", "佐々木|と|iPhone15|を|2004|年"),
+        ("北京 大学。上海", "北京|大学|。|上海"),
+        ("กรุงเทพ ที่นี่ๆ", "กรุงเทพ|ที่นี่ๆ"),
+        ("ເມືອງລາວ ភ្នំពេញ មន\u200bត", "ເມືອງລາວ|ភ្នំពេញ|មន|ត"),
+        ("ရန်ကုန် ၂၀၀၄", "ရန်ကုန်|၂၀၀၄"),
+        ("Jean-Claude kam. l'Italia", "Jean-Claude|kam|.|l'|Italia"),
+    ],
+)
+def test_script_runs_are_words_where_no_spaces_are_written(text, expected):
+    assert "|".join(words(text, "script_runs")) == expected
+
+
+@given(text=TEXT)
+def test_script_runs_are_made_of_whole_words_of_the_finer_splitter(text):
+    finer, coarser = split_words(text, "unicode"), split_words(text, "script_runs")
+
+    assert {start for start, _ in coarser} <= {start for start, _ in finer}
+    assert {end for _, end in coarser} <= {end for _, end in finer}
+
+
+@given(text=TEXT | st.text())
+def test_script_runs_change_nothing_in_scripts_with_spaces(text):
+    text = UNSPACED_SCRIPT.sub("", text)
+
+    assert split_words(text, "script_runs") == split_words(text, "unicode")
+
+
 @pytest.mark.parametrize("splitter", sorted(WORD_SPLITTERS))
 @given(text=TEXT)
 def test_words_rise_do_not_overlap_and_hold_no_white_space(splitter, text):
@@ -68,12 +104,13 @@ def test_no_visible_character_is_lost(splitter, text):
 REPEATED = ["a.", "A.", "a'", "l'", "a-", "1,", "a@", "北", "\u0301", "a\u200d", "🇩", "👩\u200d", ".", "!?", "www."]
 
 
-@pytest.mark.parametrize("pattern", [*REPEATED, "a", "\ud83d", "ab.cde."])
-def test_time_grows_with_the_length_of_the_text_and_no_faster(pattern):
+@pytest.mark.parametrize("splitter", ["unicode", "script_runs"])
+@pytest.mark.parametrize("pattern", [*REPEATED, "a", "\ud83d", "ab.cde.", "ー\u0301", "北a"])
+def test_time_grows_with_the_length_of_the_text_and_no_faster(splitter, pattern):
     text = pattern * (300_000 // len(pattern))
     start = time.perf_counter()
 
-    split_words(text)
+    split_words(text, splitter)
 
     # It takes well below a second; going back only once per character would take minutes.
     assert time.perf_counter() - start < 20
@@ -91,7 +128,7 @@ def test_words_are_those_of_universal_dependencies(shared, corpus, lowest):
 
 
 def test_an_unknown_splitter_is_refused_with_the_known_ones():
-    with pytest.raises(ModelError, match="'spacy'; known: unicode, whitespace"):
+    with pytest.raises(ModelError, match="'spacy'; known: script_runs, unicode, whitespace"):
         split_words("a", "spacy")
 
 

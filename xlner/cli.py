@@ -75,6 +75,9 @@ def evaluate(
     columns: Annotated[
         str, typer.Option(help="Columns of word and tag, from 0 or from the end: 1,2 or 0,-1.")
     ] = "auto",
+    labels_map: Annotated[
+        str, typer.Option(help="Types renamed, merged or dropped: MISC=,PERSON=PER,GPE=LOC; *= drops all others.")
+    ] = "",
     encoding: Encoding = "utf-8",
     device: Device = "cpu",
 ) -> None:
@@ -82,8 +85,10 @@ def evaluate(
     from xlner.data.corpus import read_corpus
     from xlner.data.fingerprints import fingerprint
     from xlner.evaluation import evaluate_model
+    from xlner.labels import LabelMap, spans_of
     from xlner.tagger import load_tagger
 
+    label_map = LabelMap.parse(labels_map)
     # Opened first, so that a wrong path is told before a model is loaded.
     streams = [read_corpus(path, format=format, columns=columns, encoding=encoding) for path in corpora]
     tagger = load_tagger(model, device=device)
@@ -94,13 +99,20 @@ def evaluate(
         tags = [sentence.tags for sentence in sentences if sentence.tags is not None]
         if n_bare := len(words) - len(tags):
             raise CorpusError(f"{path}: {n_bare:,} of {len(words):,} sentences have no tags; expected labelled ones")
-        report = evaluate_model(tagger.model, tagger.encoder, tagger.labels, words, tags, device=tagger.device)
+        types = {span.label for row in tags for span in spans_of(row)}
+        label_map.check({*types, *tagger.types}, f"{path} or the model")
+        report = evaluate_model(
+            tagger.model, tagger.encoder, tagger.labels, words, tags, device=tagger.device, label_map=label_map
+        )
         mark = fingerprint(sentences)
         for note in report.notes():
             typer.echo(f"{path}: {note}", err=True)
         if not as_json:
             typer.echo(f"{path} ({len(words):,} sentences, fingerprint {mark})\n{report.table()}\n")
-        found.append(report.to_json() | {"corpus": mark})
+        content = report.to_json() | {"corpus": mark}
+        if label_map:
+            content["labels"] = {"map": str(label_map), "counted": report.counted, "left_out": report.left_out}
+        found.append(content)
     if as_json:
         typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
 

@@ -5,7 +5,7 @@ over processes. A broken tag sequence is read as conlleval reads it. Scores are 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from seqeval.metrics import classification_report
 
 from xlner.data.alignment import WordEncoder
 from xlner.errors import LabelError
-from xlner.labels import LabelSet, spans_of
+from xlner.labels import LabelMap, LabelSet, spans_of
 from xlner.models.joint import JointModel
 from xlner.prediction import BATCH_PIECES, decide_tags, sentence_probs
 
@@ -36,13 +36,20 @@ class Report:
     """Scores of all entities together (micro average) and of each type.
 
     `unknown_to_model` are types of the corpus that the model cannot predict, each of them a miss;
-    `absent_from_corpus` are types of the model that the corpus never has, each prediction of them an error.
+    `absent_from_corpus` are types of the model that the corpus never has, each prediction of them an error;
+    `left_out` are types that a label map takes out of corpus and predictions, so that they count nowhere.
     """
 
     overall: Score
     types: Mapping[str, Score]
     unknown_to_model: tuple[str, ...] = ()
     absent_from_corpus: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The types whose entities count, in alphabetical order: those that occur, and those that could."""
+        return tuple(sorted({*self.types, *self.unknown_to_model, *self.absent_from_corpus}))
 
     def to_json(self) -> dict[str, Any]:
         """`{"overall": {precision, recall, f1, support}, "types": {TYPE: ...}}`, in percent."""
@@ -68,6 +75,8 @@ class Report:
             found.append(f"the model does not know {', '.join(self.unknown_to_model)}: each such entity is a miss")
         if self.absent_from_corpus:
             found.append(f"the corpus has no {', '.join(self.absent_from_corpus)}: each such prediction is an error")
+        if self.left_out:
+            found.append(f"{', '.join(self.left_out)} left out by the label map; counted: {', '.join(self.counted)}")
         return found
 
 
@@ -182,6 +191,7 @@ def evaluate_model(
     device: torch.device,
     batch_pieces: int = BATCH_PIECES,
     autocast_dtype: torch.dtype | None = None,
+    label_map: LabelMap | None = None,
 ) -> Report:
     """Tag a corpus and compare with its tags, by seqeval.
 
@@ -194,11 +204,17 @@ def evaluate_model(
         device: Where the model lies.
         batch_pieces: Pieces in a batch, padding included.
         autocast_dtype: Number format of the pass; None for float32.
+        label_map: Renames or drops types of the corpus, and of the predictions where they are not yet as wanted.
 
     Raises:
         LabelError: If model and corpus have no entity type in common.
     """
-    unknown, absent = type_differences(labels, tags)
+    of_corpus = label_map or LabelMap({})
+    of_model = of_corpus.for_predictions()
+    gold = [of_corpus.apply(row) for row in tags]
+    unknown, absent = type_differences({of_model.type_of(name) for name in labels.types} - {""}, gold)
+    left_out = {name for name in labels.types if not of_model.type_of(name)}
+    left_out |= {span.label for row in tags for span in spans_of(row) if not of_corpus.type_of(span.label)}
     predicted = predict_sentences(
         model,
         encoder,
@@ -208,20 +224,23 @@ def evaluate_model(
         batch_pieces=batch_pieces,
         autocast_dtype=autocast_dtype,
     )
-    return replace(seqeval_report(tags, predicted), unknown_to_model=unknown, absent_from_corpus=absent)
+    report = seqeval_report(gold, [of_model.apply(row) for row in predicted])
+    return replace(
+        report, unknown_to_model=unknown, absent_from_corpus=absent, left_out=tuple(sorted(left_out - {*report.types}))
+    )
 
 
-def type_differences(labels: LabelSet, tags: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Entity types that only the corpus has, and those that only the model has.
+def type_differences(known: Collection[str], tags: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Entity types that only the corpus has, and those that only the model knows.
 
     Raises:
         LabelError: If both have types, and none in common.
     """
-    known, present = set(labels.types), {span.label for sentence in tags for span in spans_of(sentence)}
+    known, present = set(known), {span.label for sentence in tags for span in spans_of(sentence)}
     if known and present and not known & present:
         raise LabelError(
             f"the model predicts {', '.join(sorted(known))}, the corpus has {', '.join(sorted(present))}: "
-            "no type in common; rename the types of one of them"
+            "no type in common; rename the types of one of them (labels.map, --labels-map)"
         )
     return tuple(sorted(present - known)), tuple(sorted(known - present))
 

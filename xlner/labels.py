@@ -7,7 +7,7 @@ Spans are half-open and count words.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from xlner.errors import LabelError
 
@@ -72,6 +72,79 @@ class LabelSet:
             raise LabelError(
                 f"unknown tag {tag!r}; known: {', '.join(self.tags)}" + (f"; did you mean {near[0]!r}?" if near else "")
             ) from None
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """What entity types become: old name to new one; an empty new name turns the type into `O`.
+
+    `others` is the new name of all types that have none of their own; None leaves them as they are.
+    """
+
+    names: Mapping[str, str]
+    others: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `MISC=,PERSON=PER,GPE=LOC`, where `*=` stands for all types that are not named; empty: no change.
+
+        Raises:
+            LabelError: If it is not of this form, or says two things about one type.
+        """
+        names: dict[str, str] = {}
+        for part in text.split(",") if text.strip() else []:
+            old, equals, new = (name.strip() for name in part.partition("="))
+            if not equals or not old or "=" in new or new == "*" or len(old.split()) > 1 or len(new.split()) > 1:
+                raise LabelError(
+                    f"found {part.strip()!r} in the label map {text!r}; expected OLD=NEW, or OLD= to drop a type, "
+                    "with commas between, as in MISC=,PERSON=PER,GPE=LOC; *= drops all types that are not named"
+                )
+            if prefixed := next((name for name in (old, new) if name[:2] in ("B-", "I-")), ""):
+                raise LabelError(f"found {prefixed!r} in the label map; expected a type without prefix: {prefixed[2:]}")
+            if old in names:
+                raise LabelError(
+                    f"the label map names {old} twice, with {names[old] or 'nothing'} and {new or 'nothing'}"
+                )
+            names[old] = new
+        return cls({old: new for old, new in names.items() if old != "*"}, names.get("*"))
+
+    def __bool__(self) -> bool:
+        return bool(self.names) or self.others is not None
+
+    def __str__(self) -> str:
+        everything = self.names if self.others is None else {**self.names, "*": self.others}
+        return ",".join(f"{old}={new}" for old, new in everything.items())
+
+    def type_of(self, name: str) -> str:
+        """The new name of a type; empty if it is dropped."""
+        return self.names.get(name, name if self.others is None else self.others)
+
+    def apply(self, tags: Sequence[str]) -> tuple[str, ...]:
+        """The tags with new types, as IOB2; two entities that stood side by side stay two."""
+        spans = [span._replace(label=self.type_of(span.label)) for span in spans_of(tags)]
+        return tags_of([span for span in spans if span.label], len(tags))
+
+    def for_predictions(self) -> "LabelMap":
+        """The map for what a model predicts, which may know the new names already: those stay."""
+        new_names = {*self.names.values(), self.others or ""} - {""}
+        return LabelMap({**self.names, **{name: name for name in new_names}}, self.others)
+
+    def check(self, types: Iterable[str], where: str) -> None:
+        """Refuse to name a type that is nowhere, which is a slip of the pen.
+
+        Raises:
+            LabelError: With the types that there are and the nearest one.
+        """
+        known = sorted(set(types))
+        by_lower = {name.lower(): name for name in known}
+        for name in self.names:
+            if name not in known:
+                near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+                raise LabelError(
+                    f"the label map names {name}, a type not found in {where}; "
+                    f"types there: {', '.join(known) or 'none'}"
+                    + (f"; did you mean {by_lower[near[0]]}?" if near else "")
+                )
 
 
 def split_tag(tag: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from xlner.errors import RecipeError
+from xlner.labels import LabelMap
 from xlner.schema import DistillRecipe, TeacherRecipe
 
 Recipe = TeacherRecipe | DistillRecipe
@@ -126,6 +127,7 @@ def _build(schema: type[TeacherRecipe] | type[DistillRecipe], layers: list[tuple
             raise RecipeError(f"{origin}: {message}{key}; --help lists the keys") from problem
     recipe = OmegaConf.to_object(config)
     assert isinstance(recipe, TeacherRecipe | DistillRecipe)
+    LabelMap.parse(recipe.labels.map)  # fails before anything is loaded
     return recipe
 
 

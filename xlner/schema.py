@@ -61,13 +61,22 @@ class CorpusRecipe:
         choices="auto strict",
     )
     encoding: str = key("utf-8", "character encoding of the files")
-    word_splitter: str = key("unicode", "how raw text is split into words; stored with the model")
+    word_splitter: str = key(
+        "unicode", "how raw text is split into words: unicode, script_runs or whitespace; stored with the model"
+    )
     max_length: int = key(256, "longest window in pieces; longer sentences become several windows", low=8, high=100_000)
     max_sentences: int = key(0, "read only so many training sentences; 0: all", low=0)
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self, "corpus")
+
+
+@dataclass(frozen=True)
+class LabelsRecipe:
+    """What becomes of the entity types of labelled corpora."""
+
+    map: str = key("", "types renamed, merged or dropped: MISC=,PERSON=PER,GPE=LOC; *= drops all that are not named")
 
 
 @dataclass(frozen=True)
@@ -195,6 +204,7 @@ class TeacherRecipe:
         1.0, "share of the similarity loss beside the recognizer loss; 0: no similarity task", low=0
     )
     corpus: CorpusRecipe = section(CorpusRecipe)
+    labels: LabelsRecipe = section(LabelsRecipe)
     pairs: PairsRecipe = section(PairsRecipe)
     similarity: SimilarityRecipe = section(SimilarityRecipe)
     optimization: OptimizationRecipe = section(OptimizationRecipe)
@@ -230,6 +240,7 @@ class DistillRecipe:
     )
     tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
     corpus: CorpusRecipe = section(CorpusRecipe)
+    labels: LabelsRecipe = section(LabelsRecipe)
     pairs: PairsRecipe = section(PairsRecipe)
     loss: LossRecipe = section(LossRecipe)
     weights: WeightsRecipe = section(WeightsRecipe)

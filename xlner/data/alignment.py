@@ -6,9 +6,10 @@ first piece of a word carries meaning; where it stands is all that later stages 
 """
 
 import hashlib
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,13 @@ from xlner.errors import ModelError
 FALLBACK_LENGTH = 512
 # Words of context that a window shows beyond those it decides, where a sentence needs several windows.
 CONTEXT_RATIO = 0.25
+# Sentences whose unknown words are tokenised together.
+CHUNK_SENTENCES = 1024
+# Words that the tokenizer gets as one list: it is slow at short lists, and threads share out the lists.
+ROW_WORDS = 64
+# Words whose pieces are remembered, and the characters of the longest one: some 30 MB.
+KEPT_WORDS = 100_000
+LONGEST_KEPT_WORD = 64
 
 
 class Window(NamedTuple):
@@ -54,6 +62,7 @@ class WordEncoder:
         if not tokenizer.is_fast:
             raise ModelError(f"{type(tokenizer).__name__} is no fast tokenizer; xlner needs word boundaries from one")
         self.tokenizer = tokenizer
+        self._known: dict[str, tuple[int, ...]] = {}
         limit = int(tokenizer.model_max_length)
         known_limit = limit if limit < 1_000_000 else FALLBACK_LENGTH
         self.max_length = min(max_length or known_limit, known_limit)
@@ -81,47 +90,74 @@ class WordEncoder:
         A sentence without any visible word gives no window. A word of more pieces than a window holds keeps its
         first ones.
         """
-        kept = [(number, list(words)) for number, words in enumerate(sentences, first_sentence) if len(words)]
-        if not kept:
-            return
+        for start in range(0, len(sentences), CHUNK_SENTENCES):
+            chunk = sentences[start : start + CHUNK_SENTENCES]
+            pieces_of = self._pieces_of(set(chain.from_iterable(chunk)))
+            for number, words in enumerate(chunk, first_sentence + start):
+                yield from self._windows(number, [pieces_of[word] for word in words])
+
+    def _pieces_of(self, words: set[str]) -> dict[str, tuple[int, ...]]:
+        """The pieces of each word, none of them more than a window holds.
+
+        A tokenizer looks at each word of a list by itself, so a word has the same pieces in every sentence.
+        """
+        known = self._known
+        found = {word: pieces for word in words if (pieces := known.get(word)) is not None}
+        new = [word for word in words if word not in found]
+        if new:
+            made = dict(zip(new, self._tokenised(new), strict=True))
+            if len(known) > KEPT_WORDS:
+                known = self._known = {}
+            known.update((word, pieces) for word, pieces in made.items() if len(word) <= LONGEST_KEPT_WORD)
+            found |= made
+        return found
+
+    def _tokenised(self, words: Sequence[str]) -> Iterator[tuple[int, ...]]:
+        rows = [words[start : start + ROW_WORDS] for start in range(0, len(words), ROW_WORDS)]
         encoded = self.tokenizer(
-            [[_encodable(word) for word in words] for _, words in kept],
+            [[_encodable(word) for word in row] for row in rows],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
         )
-        for row, (number, _) in enumerate(kept):
-            yield from self._windows(number, encoded["input_ids"][row], encoded.word_ids(row))
+        for number, row in enumerate(rows):
+            pieces: list[list[int]] = [[] for _ in row]
+            for piece, word in zip(encoded["input_ids"][number], encoded.word_ids(number), strict=True):
+                if word is not None:
+                    pieces[word].append(piece)
+            yield from (tuple(found[: self.room]) for found in pieces)
 
-    def _windows(self, sentence: int, pieces: list[int], word_of_piece: list[int | None]) -> Iterator[Window]:
-        ids = np.asarray(pieces, dtype=np.int32)
-        owners = np.asarray([-1 if word is None else word for word in word_of_piece], dtype=np.int32)
-        starts = np.flatnonzero(np.diff(owners, prepend=-1) * (owners >= 0)).astype(np.int32)
-        if not len(starts):
+    def _windows(self, sentence: int, words: Sequence[tuple[int, ...]]) -> Iterator[Window]:
+        """Cut a sentence, given as the pieces of its words."""
+        lengths = [len(pieces) for pieces in words]
+        n_pieces = sum(lengths)
+        if not n_pieces:
             return
-        numbers = owners[starts]
-        if len(ids) <= self.room:
-            yield self._window(sentence, ids, starts, numbers)
+        numbers = [number for number, length in enumerate(lengths) if length]
+        if n_pieces <= self.room:
+            yield self._window(sentence, words, numbers, numbers)
             return
-        lengths = np.minimum(np.diff(starts, append=len(ids)), self.room)
-        for shown, decided in plan_windows(lengths.tolist(), self.room):
-            chunks = [ids[starts[word] : starts[word] + lengths[word]] for word in shown]
-            offsets = np.asarray(list(accumulate((len(chunk) for chunk in chunks), initial=0)), dtype=np.int32)
-            first = decided.start - shown.start
+        for shown, decided in plan_windows([lengths[number] for number in numbers], self.room):
             yield self._window(
-                sentence,
-                np.concatenate(chunks),
-                offsets[first : first + len(decided)],
-                numbers[decided.start : decided.stop],
+                sentence, words, numbers[shown.start : shown.stop], numbers[decided.start : decided.stop]
             )
 
     def _window(
-        self, sentence: int, ids: NDArray[np.int32], starts: NDArray[np.int32], numbers: NDArray[np.int32]
+        self, sentence: int, words: Sequence[tuple[int, ...]], shown: Sequence[int], decided: Sequence[int]
     ) -> Window:
-        pieces = np.concatenate([self.prefix, ids, self.suffix]).astype(np.int32)
-        return Window(sentence, pieces, starts + np.int32(len(self.prefix)), numbers)
+        pieces, places = list(self.prefix), {}
+        for number in shown:
+            places[number] = len(pieces)
+            pieces += words[number]
+        pieces += self.suffix
+        return Window(
+            sentence,
+            np.array(pieces, dtype=np.int32),
+            np.array([places[number] for number in decided], dtype=np.int32),
+            np.array(decided, dtype=np.int32),
+        )
 
 
 def plan_windows(lengths: Sequence[int], room: int) -> Iterator[tuple[range, range]]:
@@ -157,8 +193,11 @@ def plan_windows(lengths: Sequence[int], room: int) -> Iterator[tuple[range, ran
 
 
 def _encodable(word: str) -> str:
-    """The word itself; lone surrogates, which no tokenizer takes, become U+FFFD."""
-    return word.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _has_surrogate(word) else word
+    """The word itself; lone surrogates, which no tokenizer takes, become U+FFFD, with a warning."""
+    if not _has_surrogate(word):
+        return word
+    warnings.warn("a text holds lone surrogates, halves of characters; the model sees U+FFFD for each", stacklevel=2)
+    return word.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _has_surrogate(word: str) -> bool:

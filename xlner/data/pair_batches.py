@@ -16,6 +16,7 @@ from xlner.data.alignment import Window
 from xlner.data.batches import TokenBatch, collate
 from xlner.data.pairs import PairPlan, sample_word_pairs
 from xlner.data.soft_labels import SoftLabels
+from xlner.labels import split_tag
 
 
 class PairDraw(NamedTuple):
@@ -87,6 +88,10 @@ class SoftPairs:
     def __init__(self, windows: Sequence[Window], soft_labels: SoftLabels, pad_id: int, pairs: PairDraw | None) -> None:
         """Keep what batches are made of; arguments as for `LabelledPairs`."""
         self._windows, self._soft_labels, self._pad_id, self._pairs = windows, soft_labels, pad_id, pairs
+        # Pairs are drawn by the names of tags, so that the order in which a teacher counts them changes nothing.
+        tags = soft_labels.card.tags
+        by_name = sorted(tags, key=lambda tag: split_tag(tag)[::-1])
+        self._rank = np.asarray([by_name.index(tag) for tag in tags], dtype=np.int64)
 
     def batch(self, plan: PairPlan) -> SoftBatch:
         """The batch of a plan, always the same one."""
@@ -97,7 +102,7 @@ class SoftPairs:
         places = _word_places(windows, tokens)
         teacher_probs = torch.zeros((*tokens.input_ids.shape, probs.shape[1]))
         teacher_probs.view(-1, probs.shape[1])[places] = torch.from_numpy(probs)
-        tags = [rows.argmax(axis=1) for rows in by_window]
+        tags = [self._rank[rows.argmax(axis=1)] for rows in by_window]
         first, second = _pair_words(tags, len(plan.first), self._pairs, plan.seed)
         similarity = np.zeros(0, dtype=np.float32)
         if len(first):

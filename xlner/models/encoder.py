@@ -6,6 +6,7 @@ transformers. No code, pickle or attention kernel of a model folder is ever run.
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,20 @@ def labels_of(config: PretrainedConfig) -> LabelSet:
 def new_recognizer(encoder: str, labels: LabelSet) -> PreTrainedModel:
     """An encoder with a fresh token-classification head, drawn from torch's global generator; float32.
 
+    Where the encoder is itself a tagger, its head keeps what it knows of tags of the same name.
+
     Raises:
         ModelError: If there is no such encoder, or it asks for what is refused.
     """
     config = _checked_config(encoder)
-    config.id2label = dict(enumerate(labels.tags))
-    config.label2id = {tag: index for index, tag in enumerate(labels.tags)}
-    return _load(encoder, config)[0]
+    former = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    if all(name.startswith("LABEL_") for name in former):
+        _name_tags(config, labels.tags)
+        return _load(encoder, config)[0]
+    model, missing = _load(encoder, config)
+    _replace_output(model, former, labels.tags, trained=not missing)
+    _name_tags(model.config, labels.tags)
+    return model
 
 
 def longest_input(model: PreTrainedModel) -> int | None:
@@ -90,6 +98,32 @@ def freeze(model: PreTrainedModel, what: str) -> None:
         frozen += layers[:n_layers]
     for module in frozen:
         module.requires_grad_(False)
+
+
+def _name_tags(config: PretrainedConfig, tags: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(tags))
+    config.label2id = {tag: index for index, tag in enumerate(tags)}
+
+
+def _replace_output(model: PreTrainedModel, former: Sequence[str], tags: Sequence[str], *, trained: bool) -> None:
+    """Give a tagger an output for each of these tags: the row of the former tag of that name, or a fresh one.
+
+    Where the former head was not `trained`, all are fresh. Rows are found by name, never by number: a head of as
+    many tags in another order would fit, and be wrong.
+    """
+    linear = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    name, old = [(name, part) for name, part in linear if part.out_features == len(former)][-1]
+    new = torch.nn.Linear(old.in_features, len(tags), bias=old.bias is not None)
+    torch.nn.init.normal_(new.weight, std=0.02)
+    places = [(row, former.index(tag)) for row, tag in enumerate(tags) if trained and tag in former]
+    with torch.no_grad():
+        for values, old_values in zip(new.parameters(), old.parameters(), strict=True):
+            if values.dim() == 1:
+                values.zero_()
+            for row, place in places:
+                values[row] = old_values[place]
+    model.set_submodule(name, new)
+    model.num_labels = len(tags)  # type: ignore[assignment]  # torch's stubs know tensors and modules alone
 
 
 def _load(name: str, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:

@@ -9,6 +9,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
@@ -37,19 +39,33 @@ class ModelSettings:
     projection_size: int = 0
 
 
-def read_settings(folder: str) -> ModelSettings:
-    """The settings of a model folder; the defaults for a folder that xlner did not write.
+def read_settings(name: str) -> ModelSettings:
+    """The settings of a model, by folder or hub name; the defaults for a model that xlner did not write.
 
     Raises:
         ModelError: If the settings file is damaged or has unknown keys.
     """
-    path = Path(folder) / SETTINGS_FILE
-    if not path.is_file():
+    path = find_file(name, SETTINGS_FILE)
+    if path is None:
         return ModelSettings()
     try:
         return ModelSettings(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as problem:
         raise ModelError(f"{path}: expected the settings of an xlner model, found: {problem}") from problem
+
+
+def find_file(name: str, file: str) -> Path | None:
+    """A file of a model, by folder or hub name; None if the model has none.
+
+    Without a network a model of the hub has the files that were fetched before.
+    """
+    if Path(name).is_dir():
+        path = Path(name, file)
+        return path if path.is_file() else None
+    try:
+        return Path(hf_hub_download(name, file))
+    except (EntryNotFoundError, HfHubHTTPError, HFValidationError):
+        return None  # where there is no such model at all, loading its weights says so
 
 
 def load_joint_model(folder: str) -> JointModel:
@@ -64,7 +80,8 @@ def load_joint_model(folder: str) -> JointModel:
     head = SIMILARITIES[settings.similarity](recognizer.config.hidden_size, settings.projection_size)
     try:
         if head.state_dict():
-            head.load_state_dict(load_file(Path(folder) / SIMILARITY_FILE))
+            path = find_file(folder, SIMILARITY_FILE)
+            head.load_state_dict(load_file(path or Path(folder) / SIMILARITY_FILE))
     except (OSError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"{folder}: the similarity head could not be loaded: {problem}") from problem
     return JointModel(recognizer, head)

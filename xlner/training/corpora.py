@@ -1,7 +1,7 @@
 """Whole corpora for training and evaluation, with their names and fingerprints, and what became of their words."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.corpus import read_corpus
-from xlner.data.fingerprints import CorpusFingerprint
+from xlner.data.fingerprints import CorpusFingerprint, fingerprint
 from xlner.errors import CorpusError, LabelError
-from xlner.labels import LabelSet, spans_of
+from xlner.labels import LabelMap, LabelSet, spans_of
 from xlner.recipe import choose
 from xlner.schema import CorpusRecipe
 from xlner.splitting import WORD_SPLITTERS
@@ -71,8 +71,41 @@ def check_types(labels: LabelSet, corpora: Iterable[Corpus]) -> None:
         if not set(corpus.types) & set(labels.types):
             raise LabelError(
                 f"{corpus.path}: has entities of {', '.join(corpus.types)}, the model knows "
-                f"{', '.join(labels.types) or 'none'}: no type in common; rename the types of one of them"
+                f"{', '.join(labels.types) or 'none'}: no type in common; rename types, as in labels.map=PERSON=PER"
             )
+
+
+def rename_types(corpora: Sequence[Corpus], label_map: LabelMap, model_types: Sequence[str] = ()) -> list[Corpus]:
+    """The corpora with the types that a label map gives them; fingerprints are of what it left.
+
+    Args:
+        corpora: All that one recipe reads.
+        label_map: Of the recipe.
+        model_types: Types that the map may name although no corpus has them.
+
+    Raises:
+        LabelError: If the map names a type that occurs nowhere.
+        CorpusError: If a corpus is left without any entity.
+    """
+    if not label_map:
+        return list(corpora)
+    places = " or ".join([*(str(corpus.path) for corpus in corpora), *(["the model"] if model_types else [])])
+    label_map.check([*model_types, *(name for corpus in corpora for name in corpus.types)], places)
+    renamed = []
+    for corpus in corpora:
+        tags = [label_map.apply(row) for row in corpus.tags]
+        mark = fingerprint(map(Sentence, corpus.words, tags))
+        renamed.append(replace(corpus, tags=tags, fingerprint=mark))
+        if not renamed[-1].types:
+            raise CorpusError(f"{corpus.path}: has entities of {', '.join(corpus.types)}; the label map drops them all")
+    return renamed
+
+
+def repeated_sentences(train: Corpus, held_out: Iterable[Corpus]) -> list[str]:
+    """A warning for each corpus with sentences that the training text has too, which make its scores too good."""
+    known = set(train.words)
+    counts = {corpus.path: sum(words in known for words in corpus.words) for corpus in held_out}
+    return [f"{path}: {n:,} sentences also stand in {train.path}" for path, n in counts.items() if n]
 
 
 def sentence_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:

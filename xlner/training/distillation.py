@@ -22,7 +22,7 @@ from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
 from xlner.data.soft_labels import SoftLabels, StoredWindows, store_windows
 from xlner.errors import RecipeError
-from xlner.labels import LabelSet
+from xlner.labels import LabelMap, LabelSet
 from xlner.losses import DISTILLATION_LOSSES, masked_sum, similarity_cross_entropy
 from xlner.models.encoder import freeze, new_recognizer
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
@@ -31,7 +31,7 @@ from xlner.models.joint import JointModel
 from xlner.prediction import word_encoder
 from xlner.recipe import choose
 from xlner.schema import DistillRecipe
-from xlner.training.corpora import check_types, read_labelled
+from xlner.training.corpora import check_types, read_labelled, rename_types
 from xlner.training.labelling import soft_labels_of
 from xlner.training.loop import Task, fit
 from xlner.training.optimization import autocast_dtype
@@ -56,6 +56,7 @@ def distill(recipe: DistillRecipe) -> Path:
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
     objective = make_objective(recipe)
+    label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)
     accelerator = make_accelerator(recipe, path)
     resume = recipe.checkpoint.resume == "auto"
@@ -74,7 +75,9 @@ def distill(recipe: DistillRecipe) -> Path:
             autocast_dtype=autocast_dtype(accelerator.mixed_precision),
         )
         labels = LabelSet(soft_labels.card.tags)
-        check_types(labels, [test] if test else [])
+        if test is not None:
+            (test,) = rename_types([test], label_map, labels.types)
+            check_types(labels, [test])
         model, encoder, settings = new_student(recipe, labels)
         windows = student_windows(soft_labels, encoder, accelerator)
         start_run(run, recipe)
@@ -82,7 +85,7 @@ def distill(recipe: DistillRecipe) -> Path:
         def keep(best: JointModel) -> None:
             save_model(run.model, best, encoder.tokenizer, settings)
 
-        evaluator = Evaluator(accelerator, encoder, labels)
+        evaluator = Evaluator(accelerator, encoder, labels, label_map)
         task = distillation_task(recipe, objective, soft_labels, windows, encoder, evaluator, keep)
         progress = fit(
             accelerator,
@@ -98,13 +101,16 @@ def distill(recipe: DistillRecipe) -> Path:
         scores = {}
         if test is not None:
             # The teacher's scores are the same for every student of these soft labels.
-            cache = soft_labels.folder / f"scores-{test.fingerprint}-{accelerator.mixed_precision}.json"
+            mark = f"{test.fingerprint}{evaluator.map_mark}-{accelerator.mixed_precision}"
+            cache = soft_labels.folder / f"scores-{mark}.json"
             scores["teacher"] = evaluator.of_folder(recipe.teacher, test, cache)
             scores["student"] = evaluator.of_folder(str(run.model), test)
         about = {
             "target": recipe.target,
             "variant": recipe.variant,
             "seed": recipe.seed,
+            "types": labels.types,
+            "label_map": str(label_map),
             "teacher": {"folder": recipe.teacher, "fingerprint": soft_labels.card.teacher},
             "text": {"fingerprint": soft_labels.card.corpus, "sentences": len(soft_labels)},
         }

@@ -1,5 +1,6 @@
 """Scores during and after training, and the report that ends a run."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from accelerate import Accelerator
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.soft_labels import SoftLabels
 from xlner.evaluation import EntityCounts, Report, evaluate_model, predict_sentences
-from xlner.labels import LabelSet
+from xlner.labels import LabelMap, LabelSet
 from xlner.models.encoder import labels_of
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.models.joint import JointModel
@@ -31,8 +32,11 @@ Scores = dict[str, Any]
 class Evaluator:
     """Scores models on corpora, the processes sharing the work."""
 
-    def __init__(self, accelerator: Accelerator, encoder: WordEncoder, labels: LabelSet) -> None:
+    def __init__(
+        self, accelerator: Accelerator, encoder: WordEncoder, labels: LabelSet, label_map: LabelMap | None = None
+    ) -> None:
         self._accelerator, self._encoder, self._labels = accelerator, encoder, labels
+        self._label_map = label_map
         self._autocast = autocast_dtype(accelerator.mixed_precision)
 
     def quick_report(self, model: JointModel, corpus: Corpus) -> Report:
@@ -56,6 +60,11 @@ class Evaluator:
             gold.append(decide_tags(teacher.astype(np.float32), self._labels))
             predicted.append(decide_tags(output.probs, self._labels))
         return self._summed(EntityCounts.of(self._labels.types, gold, predicted)).overall.f1
+
+    @property
+    def map_mark(self) -> str:
+        """Tells scores under one label map from those under another; empty without a map."""
+        return f"-{hashlib.sha256(str(self._label_map).encode()).hexdigest()[:8]}" if self._label_map else ""
 
     def of_folder(self, folder: str, corpus: Corpus, cache: Path | None = None) -> Scores:
         """The quoted scores of a saved model, by seqeval, in the run's number format; the main process alone works.
@@ -83,6 +92,7 @@ class Evaluator:
             corpus.tags,
             device=self._accelerator.device,
             autocast_dtype=self._autocast,
+            label_map=self._label_map,
         )
         for note in report.notes():
             self._accelerator.print(f"{corpus.path}: {note}")

@@ -26,7 +26,11 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
     """
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help", "help"} & set(arguments):
-        print(explain(kind))  # noqa: T201
+        try:
+            print(explain(kind), flush=True)  # noqa: T201
+        except BrokenPipeError:
+            # The reader has seen enough; what is left unwritten goes nowhere, or Python would complain at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     try:
         job(load_recipe(kind, arguments, recipes))

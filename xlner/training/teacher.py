@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xlner.data.alignment import WordEncoder
 from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.data.pair_batches import LabelledBatch, LabelledPairs, PairDraw
-from xlner.labels import LabelSet
+from xlner.labels import LabelMap, LabelSet
 from xlner.losses import masked_sum, similarity_cross_entropy, token_cross_entropy
 from xlner.models.encoder import freeze, new_recognizer
 from xlner.models.folder import ModelSettings, save_model
@@ -22,7 +22,15 @@ from xlner.models.joint import JointModel
 from xlner.prediction import word_encoder
 from xlner.recipe import choose
 from xlner.schema import TeacherRecipe
-from xlner.training.corpora import Corpus, check_types, encode_all, read_labelled, window_lengths
+from xlner.training.corpora import (
+    Corpus,
+    check_types,
+    encode_all,
+    read_labelled,
+    rename_types,
+    repeated_sentences,
+    window_lengths,
+)
 from xlner.training.loop import Task, fit
 from xlner.training.reporting import Evaluator, finish
 from xlner.training.run_folder import open_run, run_path, start_run
@@ -42,6 +50,7 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
         XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
+    label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, f"teacher-{recipe.language}")
     accelerator = make_accelerator(recipe, path)
     resume = recipe.checkpoint.resume == "auto"
@@ -52,10 +61,14 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
         dev = read_labelled(corpus_path(*folder, "dev"), recipe.corpus)
         test_path = find_corpus(*folder, "test")
         test = read_labelled(test_path, recipe.corpus) if test_path else None
-        held_out = [corpus for corpus in (dev, test) if corpus is not None]
+        found = [corpus for corpus in (train, dev, test) if corpus is not None]
+        train, dev, *tests = rename_types(found, label_map)
+        held_out = [dev, *tests]
         labels = LabelSet.of_types(train.types)
         check_types(labels, held_out)
         model, encoder, settings = new_teacher(recipe, labels)
+        for warning in repeated_sentences(train, held_out):
+            accelerator.print(warning)
         start_run(run, recipe)
 
         def keep(best: JointModel) -> None:
@@ -75,9 +88,8 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
             tracker=make_tracker(accelerator, recipe),
         )
         scores = {corpus.name: evaluator.of_folder(str(run.model), corpus) for corpus in held_out}
-        finish(
-            run, accelerator, {"language": recipe.language, "seed": recipe.seed}, [train, *held_out], scores, progress
-        )
+        about = {"language": recipe.language, "seed": recipe.seed, "types": labels.types, "label_map": str(label_map)}
+        finish(run, accelerator, about, [train, *held_out], scores, progress)
     return path
 
 

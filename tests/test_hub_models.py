@@ -1,0 +1,81 @@
+"""Models of the hub, found in a cache as `huggingface_hub` lays it out; there is no network."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, SENTENCES
+
+from xlner import load_tagger
+
+TEXT = f"{SENTENCES[0]} Kiel, ja. " + " ".join(SENTENCES)
+ASK = """
+import json, sys
+from xlner import load_tagger
+from xlner.models.folder import load_joint_model, read_settings
+tagger = load_tagger("someone/tagger")
+print(json.dumps({
+    "splitter": tagger.word_splitter, "length": tagger.encoder.max_length, "words": tagger.words(sys.argv[1]),
+    "tags": tagger.tag_words(tagger.words(sys.argv[1])), "language": read_settings("someone/tagger").language,
+    "similarity": load_joint_model("someone/tagger").similarity is not None,
+}))
+"""
+
+
+def publish(folder, home, settings):
+    """Lay a model folder into a cache as if it had been fetched from the hub; settings None: no file of xlner."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    model = home / "hub" / "models--someone--tagger"
+    snapshot = model / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+    for path in Path(folder).iterdir():
+        if settings is not None or path.name not in ("xlner.json", "similarity.safetensors"):
+            (snapshot / path.name).write_bytes(path.read_bytes())
+    if settings is not None:
+        (snapshot / "xlner.json").write_text(json.dumps(settings))
+
+
+def ask(home):
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    return subprocess.run(
+        [sys.executable, "-c", ASK, TEXT], capture_output=True, text=True, cwd=REPOSITORY, env=environment, check=False
+    )
+
+
+def test_a_model_of_the_hub_keeps_its_splitter_its_length_and_its_similarity_head(bert_folder, tmp_path):
+    settings = {"word_splitter": "whitespace", "max_length": 32, "language": "de"}
+    publish(bert_folder, tmp_path, {**settings, "similarity": "calibrated", "projection_size": 8})
+
+    done = ask(tmp_path)
+
+    answer = json.loads(done.stdout or done.stderr)
+    assert (answer["splitter"], answer["length"], answer["language"]) == ("whitespace", 32, "de")
+    assert answer["words"] == TEXT.split()
+    assert answer["similarity"]
+
+
+def test_a_model_of_the_hub_that_xlner_did_not_make_opens_with_the_defaults(bert_folder, tmp_path):
+    publish(bert_folder, tmp_path, None)
+
+    done = ask(tmp_path)
+
+    answer = json.loads(done.stdout or done.stderr)
+    local = load_tagger(bert_folder)
+    assert (answer["splitter"], answer["length"], answer["similarity"]) == ("unicode", 64, False)
+    assert answer["tags"] == local.tag_words(local.words(TEXT))
+
+
+@pytest.mark.parametrize("settings", [["no", "settings"], {"word_splitter": "spacy"}, {"splitter": "unicode"}])
+def test_settings_of_a_hub_model_that_are_none_are_refused(bert_folder, tmp_path, settings):
+    publish(bert_folder, tmp_path, settings)
+
+    done = ask(tmp_path)
+
+    assert "ModelError" in done.stderr
+    assert "spacy" in done.stderr or "xlner.json: expected the settings of an xlner model" in done.stderr
