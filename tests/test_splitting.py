@@ -30,6 +30,8 @@ def words(text, splitter="unicode"):
         ("na so... ja!?", "na|so|...|ja|!|?"),
         ("London's O'Brien don't James'", "London|'s|O'Brien|don't|James|'"),
         ("L'Italia dell'arte qu'il aujourd'hui", "L'|Italia|dell'|arte|qu'|il|aujourd'hui"),
+        ("L' Italia dell' arte d' origine", "L'|Italia|dell'|arte|d'|origine"),
+        ("rock 'n' roll, the 'T' is", "rock|'|n|'|roll|,|the|'|T|'|is"),
         ("„Nein“, (sagte) sie", "„|Nein|“|,|(|sagte|)|sie"),
         ("anna@x-y.org, www.a.de/b?c=1.", "anna@x-y.org|,|www.a.de/b?c=1|."),
         ("Donau\u00addampf e\u0301te\u0301", "Donau\u00addampf|e\u0301te\u0301"),

@@ -39,6 +39,7 @@ _WORD_PATTERN = rf"""(?xV1)
     | \p{{Lu}}\p{{M}}?\. (?=[ \u00A0-]{{0,2}}\p{{Lu}})              # J. in J. R. Smith
     | (?:St|Dr|Mr|Mrs|Ms|Jr|Sr|Prof|Chr|Bros|Inc|Ltd|Corp)\.        # abbreviations that stand in names
     | {_ELISION} {_APOSTROPHE} (?={_LETTER}) (?!{_CLITIC})          # l'  dell'  qu'
+    | (?<!{_APOSTROPHE}) {_ELISION} {_APOSTROPHE} (?=[ ]{_LETTER})    # the same in text cut before: l' Italia
     | {_CLITIC}                                                     # 's of London's
     | {_FIRST} {_WORD}*+
       (?:
