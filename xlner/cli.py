@@ -77,7 +77,8 @@ def evaluate(
 ) -> None:
     """Score a model on labelled corpora: precision, recall and F1 of entities in percent, by seqeval."""
     from xlner.data.corpus import read_corpus
-    from xlner.data.fingerprints import fingerprint
+    from xlner.data.known_splits import name_split
+    from xlner.data.summaries import summarize
     from xlner.evaluation import evaluate_model
     from xlner.tagger import load_tagger
 
@@ -92,12 +93,14 @@ def evaluate(
         if n_bare := len(words) - len(tags):
             raise CorpusError(f"{path}: {n_bare:,} of {len(words):,} sentences have no tags; expected labelled ones")
         report = evaluate_model(tagger.model, tagger.encoder, tagger.labels, words, tags, device=tagger.device)
-        mark = fingerprint(sentences)
+        summary = summarize(sentences)
+        mark, name = summary.fingerprint, name_split(summary, path)
         for note in report.notes():
             typer.echo(f"{path}: {note}", err=True)
         if not as_json:
-            typer.echo(f"{path} ({len(words):,} sentences, fingerprint {mark})\n{report.table()}\n")
-        found.append(report.to_json() | {"corpus": mark})
+            known_as = f", {name}" if name else ""
+            typer.echo(f"{path} ({len(words):,} sentences, fingerprint {mark}{known_as})\n{report.table()}\n")
+        found.append(report.to_json() | {"corpus": mark, "corpus name": name or None})
     if as_json:
         typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
 

@@ -131,6 +131,7 @@ def finish(
                 corpus.name: {
                     "path": str(corpus.path),
                     "fingerprint": corpus.fingerprint,
+                    "corpus name": corpus.known_as or None,
                     "sentences": len(corpus.words),
                 }
                 for corpus in corpora
