@@ -61,13 +61,13 @@ def file_bytes(path: Path) -> bytes:
         CorpusError: If it cannot be read or unpacked.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return _limited(file, str(path))
+        with path.open("rb") as file:
+            return _limited(gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file, str(path))
     except (OSError, EOFError, zlib.error) as problem:
         raise CorpusError(f"{path}: cannot be read: {problem}") from problem
 
 
-def _limited(file: IO[bytes], place: str) -> bytes:
+def _limited(file: IO[bytes] | gzip.GzipFile, place: str) -> bytes:
     content = file.read(LARGEST_MEMBER + 1)
     if len(content) > LARGEST_MEMBER:
         raise CorpusError(f"{place}: more than {LARGEST_MEMBER:,} bytes; expected a file of a corpus")

@@ -1,13 +1,14 @@
 """CoNLL-2003, English and German, out of your own licensed files.
 
 `python data_scripts/conll2003.py --source FOLDER --out data`, where FOLDER holds `{eng,deu}.{train,testa,testb}` as
-the scripts of the shared task make them from the Reuters and ECI corpora, also packed as `.gz`. The text is not free, so
-nothing is downloaded.
+the scripts of the shared task make them from the Reuters and ECI corpora, also packed as `.gz`. The text is not
+free, so nothing is downloaded.
 
 The German labels were revised in 2006; both editions have the same file names. `--labels revised` says that yours is
-the later one, and keeps it apart as `conll2003/de-revised`. A German edition that was not named so, but whose counts are not
-those of the original labels, is refused.
+the later one, and keeps it apart as `conll2003/de-revised`.
 """
+
+import sys
 
 from conll_files import SPLITS, languages_in, read_splits
 from corpus_report import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, run, write_corpus
@@ -32,8 +33,8 @@ def main() -> None:
     """Read the arguments, and write and report one language after the other."""
     parser = corpus_arguments(INFO, "CoNLL-2003 as train, dev (testa) and test (testb)", downloads=False)
     add_languages(parser, "en,de")
-    help = "German: original (2003) or revised (2006); any: as they are, without a check"
-    parser.add_argument("--labels", choices=("original", "revised", "any"), default="original", help=help)
+    help = "edition of the German labels: original (2003) or revised (2006)"
+    parser.add_argument("--labels", choices=("original", "revised"), default="original", help=help)
     arguments = parser.parse_args()
     found = languages_in(arguments.source, PREFIXES)
     for language in chosen(arguments.languages, found, arguments.source, "{eng,deu}.{train,testa,testb}"):
@@ -46,17 +47,19 @@ def main() -> None:
 
 
 def check_labels(splits: Splits, labels: str) -> None:
-    """Refuse German files of another edition than the user says.
+    """Tell, by the published counts, if German files seem to be of another edition than the user says.
 
     Raises:
-        CorpusError: If they are of the other one.
+        CorpusError: If they are said to be the revised ones, but have the counts of the original ones.
     """
     names = {split: name_split(summarize(sentences)) for split, sentences in splits.items()}
     original = [split for split, name in names.items() if "original labels" in name]
-    if labels == "original" and len(original) < len(splits):
-        raise CorpusError(
-            f"CoNLL-2003 de: the counts of {', '.join(set(splits) - set(original))} are not those of the original "
-            "labels; give --labels revised for the labels of 2006, or --labels any for a part or another edition"
+    others = [split for split in splits if split not in original]
+    if labels == "original" and others:
+        print(
+            f"CoNLL-2003 de: the counts of {', '.join(others)} are not those published for the original labels; is "
+            "this the edition of 2006? then give --labels revised",
+            file=sys.stderr,
         )
     if labels == "revised" and original:
         raise CorpusError(f"CoNLL-2003 de: {', '.join(original)} has the original labels; leave out --labels revised")

@@ -181,10 +181,17 @@ def _card(
         "licence": info.licence,
         "labels": info.labels,
         "script": Path(sys.argv[0]).name,
-        "arguments": {key: str(value) for key, value in sorted(vars(arguments).items()) if value not in (None, "")},
+        "arguments": {key: _plain(value) for key, value in sorted(vars(arguments).items()) if value not in (None, "")},
         "splits": {split: {"name": name, **summary._asdict()} for split, (name, summary, _) in found.items()},
     }
     return json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(value: object) -> object:
+    """An argument as JSON has it."""
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, bool | int) else str(value)
 
 
 def _print_line(language: str, split: str, name: str, summary: CorpusSummary, n_known: int) -> None:

@@ -1,4 +1,4 @@
-"""MasakhaNER 1 and 2 as xlner reads them: `python data_scripts/masakhaner.py --edition 2 --out data --languages swa,yor`.
+"""MasakhaNER 1 and 2 as xlner reads them: `python data_scripts/masakhaner.py --out data --languages swa,yor`.
 
 With `--source FOLDER`, a local copy is taken: `LANG/{train,dev,test}.txt`, which the repository has in `data`
 (edition 1) and in `MasakhaNER2.0/data` (edition 2); the folder of the whole repository will do. The two editions share
@@ -32,7 +32,8 @@ EDITIONS = {
         "MasakhaNER 2",
         "masakhaner2",
         SOURCE,
-        'Adelani et al. 2022, "MasakhaNER 2.0: Africa-centric Transfer Learning for Named Entity Recognition", EMNLP 2022.',
+        'Adelani et al. 2022, "MasakhaNER 2.0: Africa-centric Transfer Learning for Named Entity Recognition", '
+        "EMNLP 2022.",
         LICENCE,
         "gold",
         NOTE,

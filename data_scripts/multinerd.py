@@ -21,8 +21,8 @@ INFO = CorpusInfo(
     name="MultiNERD",
     folder="multinerd",
     source="https://github.com/Babelscape/multinerd",
-    paper='Tedeschi and Navigli 2022, "MultiNERD: A Multilingual, Multi-Genre and Fine-Grained Dataset for Named Entity '
-    'Recognition (and Disambiguation)", Findings of NAACL 2022.',
+    paper='Tedeschi and Navigli 2022, "MultiNERD: A Multilingual, Multi-Genre and Fine-Grained Dataset for Named '
+    'Entity Recognition (and Disambiguation)", Findings of NAACL 2022.',
     licence="CC BY-NC-SA 4.0, not for commercial use.",
     labels="silver",
     note="The labels are silver: made by machine. The authors call those of ANIM, BIO, FOOD, INST, MYTH, PLANT, TIME "
@@ -116,7 +116,7 @@ TYPES = (
     "VEHI",
 )
 TAGS = ("O", *(f"{prefix}-{name}" for name in TYPES for prefix in "BI"))
-TO_CONLL = {name: "MISC" for name in TYPES[3:]}
+TO_CONLL = dict.fromkeys(TYPES[3:], "MISC")
 
 
 if __name__ == "__main__":

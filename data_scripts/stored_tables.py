@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,8 +23,8 @@ def read_parquet(path: Path) -> Iterator[Sentence]:
         table = pq.read_table(path, columns=["tokens", "ner_tags"])
         description = json.loads((table.schema.metadata or {})[b"huggingface"])
         feature = description["info"]["features"]["ner_tags"]
-        names = (feature if "feature" not in feature else feature["feature"])["names"]
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as problem:
+        names = feature.get("feature", feature)["names"]
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as problem:
         raise CorpusError(
             f"{path}: expected a table of the hub with tokens, ner_tags and the names of the tags: {problem!r}"
         ) from problem
@@ -58,5 +59,5 @@ def _sentences(rows: Iterable[tuple[list[str], list[int]]], names: Sequence[str]
         pairs = [(word, names[tag]) for word, tag in zip(words, tags, strict=True) if word.strip()]
         if pairs:
             named = tuple(tag for _, tag in pairs)
-            read = reader.read(named, lambda position, number=number: f"{place}, row {number}, word {position + 1}")
-            yield Sentence(tuple(word for word, _ in pairs), read)
+            row = f"{place}, row {number}"
+            yield Sentence(tuple(word for word, _ in pairs), reader.read(named, partial("{}, word {}".format, row)))

@@ -25,8 +25,8 @@ INFO = CorpusInfo(
     name="WikiAnn",
     folder="wikiann",
     source="https://github.com/afshinrahimi/mmner",
-    paper='Pan et al. 2017, "Cross-lingual Name Tagging and Linking for 282 Languages", ACL 2017; splits: Rahimi et al. '
-    '2019, "Massively Multilingual Transfer for NER", ACL 2019.',
+    paper='Pan et al. 2017, "Cross-lingual Name Tagging and Linking for 282 Languages", ACL 2017; splits: Rahimi '
+    'et al. 2019, "Massively Multilingual Transfer for NER", ACL 2019.',
     licence="none was stated with the labels; the text is Wikipedia's, CC BY-SA.",
     labels="silver",
     note="The labels are silver: made by machine, from links.",

@@ -38,7 +38,9 @@ def name_split(summary: CorpusSummary, path: str | Path | None = None) -> str:
         labels`) if only the words are the same; `NAME, by its counts` if words and entities are as many as
         published.
     """
-    splits = [*known_splits(), *(card_splits(Path(path).parent) if path is not None else ())]
+    splits = list(known_splits())
+    if path is not None:
+        splits += card_splits(Path(path).parent)
     for split in splits:
         if split.fingerprint == summary.fingerprint:
             return split.name
@@ -66,7 +68,7 @@ def card_splits(folder: Path) -> list[KnownSplit]:
     except (OSError, ValueError):
         return []
     splits = card.get("splits") if isinstance(card, Mapping) else None
-    found = splits.values() if isinstance(splits, Mapping) else ()
+    found: Any = splits.values() if isinstance(splits, Mapping) else ()
     return [
         KnownSplit(*(str(split[field]) for field in CARD_FIELDS))
         for split in found
