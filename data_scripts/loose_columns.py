@@ -26,7 +26,7 @@ def read_loose(lines: Iterable[str], parse: Callable[[str], Row], place: str) ->
     """
     reader = TagReader("auto")
     words, tags, numbers = list[str](), list[str](), list[int]()
-    n_dropped, number = 0, 0
+    n_dropped = 0
     for number, line in enumerate(lines, 1):
         if line.strip(" \t\r") and not line.startswith("-DOCSTART-"):
             word, tag = parse(line.rstrip("\r"))
@@ -42,7 +42,7 @@ def read_loose(lines: Iterable[str], parse: Callable[[str], Row], place: str) ->
     if words:
         yield _sentence(words, tags, numbers, reader, place)
     if n_dropped:
-        print(f"{place}: left out {n_dropped:,} of {number:,} lines, which hold no word", file=sys.stderr)
+        print(f"{place}: left out {n_dropped:,} lines, which hold no word", file=sys.stderr)
 
 
 def text_lines(content: bytes) -> list[str]:

@@ -92,7 +92,7 @@ def plain_paragraphs(wikitext: str, namespaces: Collection[str]) -> Iterator[str
         wikitext: Its source.
         namespaces: Names, in small letters, that make a link one to a file, a category or the like.
     """
-    text = _LEFT_OUT.sub(" ", _COMMENT.sub("", wikitext))
+    text = _LEFT_OUT.sub("", _COMMENT.sub("", wikitext))
     text = _outside_braces(text)
     for _ in range(DEEPEST_LINK):
         text, n_links = _LINK.subn(lambda match: _link_text(match.group(1), namespaces), text)
