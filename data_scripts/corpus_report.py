@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -132,6 +133,8 @@ def write_corpus(
 
 def run(script: Callable[[], None]) -> int:
     """Run a script; what the user can mend is told on stderr, and the status is 2."""
+    # An end by SIGTERM would leave what is half written; as an exception, it is cleared away.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         script()
     except XlnerError as problem:

@@ -61,6 +61,8 @@ def fetch(file: RemoteFile, cache: Path) -> Path:
             found = _measure(path)
             if pin is not None:
                 _check(found, pin, file, f"{path} is not what was downloaded; remove it to download it again")
+            if locked is None:
+                _write_lock(cache, file.url, found)
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")

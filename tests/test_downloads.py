@@ -1,9 +1,13 @@
 import hashlib
 import json
+import subprocess
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from conftest import REPOSITORY
 from download import LOCK_NAME, Pin, RemoteFile, fetch, fetch_all
 
 from xlner.errors import CorpusError
@@ -30,17 +34,21 @@ def server():
             if n_missing is not None:
                 self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content[: len(content) - (n_missing or 0)])
+            self.wfile.write(content[: len(content) - (n_missing or 0) - self.server.is_slow])
+            if self.server.is_slow:
+                self.server.ended.wait(20)
 
         def log_message(self, *arguments):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.answers, server.asked = {"/corpus": (CONTENT, 0)}, []
+    server.is_slow, server.ended = False, threading.Event()
     server.address = f"http://127.0.0.1:{server.server_port}/corpus"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server
+    server.ended.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -127,6 +135,26 @@ def test_an_interrupted_download_leaves_nothing_and_the_files_before_it_stay(ser
         fetch_all(files, tmp_path)
 
     assert everything_in(tmp_path) == [LOCK_NAME, "first"]
+
+
+def test_a_script_that_is_ended_from_outside_clears_away_what_it_began(server, tmp_path):
+    server.answers["/corpus"] = (CONTENT, 0)
+    server.is_slow = True
+    script = (
+        "import sys; from pathlib import Path; from corpus_report import run; from download import *; "
+        "sys.exit(run(lambda: fetch(RemoteFile('train.conll', sys.argv[1]), Path(sys.argv[2]))))"
+    )
+    command = [sys.executable, "-c", script, server.address, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=REPOSITORY / "data_scripts", stderr=subprocess.PIPE)
+    while not everything_in(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.01)
+
+    process.terminate()
+    process.communicate(timeout=20)
+
+    assert process.returncode == 143
+    assert everything_in(tmp_path) == []
 
 
 def test_a_list_of_downloads_that_is_none_is_refused(server, tmp_path):
