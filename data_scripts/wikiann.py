@@ -96,9 +96,9 @@ def _packed(source: Path, language: str) -> tuple[str, bytes]:
 
 
 def _row(line: str) -> Row:
-    """Word and tag of `de:Kiel<TAB>B-LOC`."""
-    word, _, tag = line.rpartition("\t")
-    return word.partition(":")[2], tag.strip()
+    """Word and tag of `de:Kiel<TAB>B-LOC`; a word without a tag is outside, as the loader on the hub has it."""
+    word, *others = line.split("\t")
+    return word.partition(":")[2], others[-1].strip() if others else "O"
 
 
 STORED_NAMES = {"train": "train", "dev": "validation", "test": "test"}

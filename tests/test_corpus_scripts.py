@@ -84,7 +84,8 @@ def panx(*words):
     return "".join(f"de:{word}\t{tag}\n" for word, tag in words) + "\n"
 
 
-WIKIANN = panx(("Grüße", "O"), ("aus", "O"), ("\u200a", "O"), ("Kiel", "B-LOC"))
+WIKIANN = panx(("Grüße", "O"), ("aus", "O"), ("\u200a", "O"), ("Kiel", "B-LOC")) + "de:Um\nde:12:30\tO\n"
+CLOCK = Sentence(("Um", "12:30"), ("O", "O"))
 
 
 def wikiann_archive():
@@ -106,7 +107,9 @@ def put_zip(tmp_path):
 def put_parquet(tmp_path):
     names = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
     features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(ClassLabel(names=names))})
-    table = Dataset.from_dict({"tokens": [["Grüße", "aus", "Kiel"]], "ner_tags": [[0, 0, 5]]}, features)
+    table = Dataset.from_dict(
+        {"tokens": [list(KIEL.words), list(CLOCK.words)], "ner_tags": [[0, 0, 5], [0, 0]]}, features
+    )
     (tmp_path / "source/de").mkdir(parents=True)
     for split in ("train", "validation", "test"):
         table.to_parquet(tmp_path / f"source/de/{split}-00000-of-00001.parquet")
@@ -128,7 +131,7 @@ def test_wikiann_is_read_in_each_of_its_forms(tmp_path, put_source):
     outcome = run("wikiann.py", tmp_path)
 
     for split in ("train", "dev", "test"):
-        assert written(tmp_path, "wikiann", "de", split) == [KIEL]
+        assert written(tmp_path, "wikiann", "de", split) == [KIEL, CLOCK]
     assert "WikiAnn de, Rahimi test" in outcome.stdout
     card = json.loads((tmp_path / "out/wikiann/de/corpus.json").read_text())
     assert card["splits"]["test"]["name"] == "WikiAnn de, Rahimi test"

@@ -6,7 +6,7 @@ import pytest
 from xlner.data.conll_writer import write_conll
 from xlner.data.corpus import read_corpus
 from xlner.data.fingerprints import CorpusFingerprint, fingerprint
-from xlner.data.known_splits import CONLL_TYPES, PUBLISHED_COUNTS, known_splits, name_split
+from xlner.data.known_splits import CONLL_TYPES, PUBLISHED_COUNTS, known_splits, name_split, name_text
 from xlner.data.summaries import CorpusSummary, summarize
 from xlner.schema import CorpusRecipe
 from xlner.text import Sentence
@@ -70,6 +70,8 @@ def test_a_card_beside_a_file_names_its_content_and_nothing_else(tmp_path, sente
     write_card(tmp_path, [KIEL, BONN], "Places de, test")
 
     assert name_split(summarize(sentences), tmp_path / "test.conll") == name
+    if "without labels" in name:
+        assert name_text(fingerprint(sentences), tmp_path / "test.conll") == name
     assert name_split(summarize(sentences)) == ""
 
 

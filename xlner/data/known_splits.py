@@ -54,6 +54,11 @@ def name_split(summary: CorpusSummary, path: str | Path | None = None) -> str:
     return ""
 
 
+def name_text(words_fingerprint: str, path: str | Path) -> str:
+    """As `name_split`, of a corpus whose tags were not looked at."""
+    return name_split(CorpusSummary(0, 0, {}, words_fingerprint, words_fingerprint), path)
+
+
 @cache
 def known_splits() -> tuple[KnownSplit, ...]:
     """The splits that come with xlner."""
