@@ -4,8 +4,9 @@ With `--source FOLDER`, a local copy is taken: `{esp,ned}.{train,testa,testb}`, 
 """
 
 from conll_files import SPLITS, languages_in, read_splits
-from corpus_report import CorpusInfo, add_languages, chosen, corpus_arguments, downloaded, run, write_corpus
+from corpus_report import write_corpus
 from download import Pin, RemoteFile
+from sources import CorpusInfo, add_languages, chosen, corpus_arguments, downloaded, run
 
 INFO = CorpusInfo(
     name="CoNLL-2002",

@@ -11,7 +11,8 @@ the later one, and keeps it apart as `conll2003/de-revised`.
 import sys
 
 from conll_files import SPLITS, languages_in, read_splits
-from corpus_report import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, run, write_corpus
+from corpus_report import write_corpus
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, run
 
 from xlner.data.known_splits import name_split
 from xlner.data.summaries import summarize

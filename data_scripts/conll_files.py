@@ -7,8 +7,8 @@ IOB1 (2003) in the last column; both come out as IOB2.
 from pathlib import Path
 
 from archives import file_bytes
-from corpus_report import Splits
 from loose_columns import last_column, read_loose, text_lines
+from sources import Splits
 
 from xlner.errors import CorpusError
 

@@ -8,10 +8,11 @@ languages, but not their sentences: they go to `masakhaner1` and `masakhaner2`.
 from pathlib import Path
 
 from archives import file_bytes
-from corpus_report import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run, write_corpus
+from corpus_report import write_corpus
 from download import RemoteFile
 from entity_types import DROPPED, map_types
 from loose_columns import last_column, read_loose, text_lines
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
 
 from xlner.errors import CorpusError
 

@@ -9,10 +9,11 @@ import argparse
 from pathlib import Path
 
 from archives import file_bytes
-from corpus_report import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run, write_corpus
+from corpus_report import write_corpus
 from download import RemoteFile
 from entity_types import map_types
 from loose_columns import Row, read_loose, text_lines
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
 from stored_tables import read_json_lines
 
 from xlner.errors import CorpusError

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-from corpus_report import CorpusInfo, run, write_corpus
+from corpus_report import write_corpus
 from sentence_splitting import split_sentences
+from sources import CorpusInfo, run
 from tqdm import tqdm
 from wikipedia import dump_paragraphs, extracted_paragraphs
 

@@ -6,9 +6,9 @@ A sentence ends behind
 - `.`, `!`, `?` or `…`, with any closing quotes and brackets, before white space and no small letter.
 
 A period ends none behind an abbreviation of `ABBREVIATIONS`, a single letter (`J. R. Smith`), letters with periods
-between them (`z.B.`, `U.S.`), or a number of one or two digits before a capital (`3. Oktober`) in the languages of
-`ORDINAL_LANGUAGES`. So some ends are missed, and two sentences stay together; that harms raw text for training less
-than halves of sentences.
+between them (`z.B.`, `U.S.`), `no.` and its like before a digit, or, in the languages of `ORDINAL_LANGUAGES`, a number
+of one or two digits before a capital (`3. Oktober`). So some ends are missed, and two sentences stay together; that
+harms raw text for training less than halves of sentences.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ import regex
 
 _CLOSERS = r"[\p{Pe}\p{Pf}\p{Pi}\"'»«”’]"
 _ANYWHERE = "。！？．｡։؟۔።፧፨។៕။।॥"
-_END = regex.compile(rf"(?:[{_ANYWHERE}]+{_CLOSERS}*+\s*|[.!?…]+{_CLOSERS}*+(?=\s|$)\s*)")
+# A run of signs is tried once, from its first one: otherwise long runs would take quadratic time.
+_END = regex.compile(rf"[{_ANYWHERE}]++{_CLOSERS}*+\s*+|(?<![.!?…])[.!?…]++{_CLOSERS}*+(?=\s|$)\s*+")
 _LAST_TOKEN = regex.compile(r"[^\s\p{Ps}\p{Pi}\"'„“]*+$")
 _INITIALS = regex.compile(r"(?:\p{L}\p{M}*|(?:\p{L}{1,3}\.)+\p{L}{1,3})")
 _ORDINAL = regex.compile(r"\p{Nd}{1,2}")
@@ -44,7 +45,9 @@ def split_sentences(text: str, language: str) -> Iterator[str]:
 
 
 def _ends_sentence(text: str, match: "regex.Match[str]", language: str) -> bool:
-    sign, following = text[match.start()], text[match.end()]
+    sign = text[match.start()]
+    # In dialogues, a dash stands before who said it.
+    following = text[match.end() : match.end() + 4].lstrip("-–— ")[:1]
     if sign in _ANYWHERE:
         return True
     if following.islower():
@@ -55,6 +58,8 @@ def _ends_sentence(text: str, match: "regex.Match[str]", language: str) -> bool:
     token = _LAST_TOKEN.search(before)
     word = token.group() if token else ""
     if word.lower() in _abbreviations(language) or _INITIALS.fullmatch(word):
+        return False
+    if following.isdecimal() and word.lower() in NUMBERED:
         return False
     return not (language in ORDINAL_LANGUAGES and _ORDINAL.fullmatch(word) and following.isupper())
 
@@ -67,6 +72,7 @@ def _abbreviations(language: str) -> frozenset[str]:
 ORDINAL_LANGUAGES = frozenset(
     ("bs", "cs", "da", "de", "et", "fi", "fo", "hr", "hu", "is", "lb", "lv", "nb", "nds", "nn", "no", "sk", "sl", "sr")
 )
+NUMBERED = frozenset(("art", "ch", "no", "nos", "nr", "op", "p", "pp", "sec", "str"))  # only before a digit
 # Words that a name or number follows; those that often end a sentence (etc., usw.) are left out.
 ABBREVIATIONS = {
     "all": "dr prof st vs vol fig cf",
@@ -76,7 +82,7 @@ ABBREVIATIONS = {
     "fr": "mm mme mmes mlle mlles mgr chap éd env",
     "it": "arch avv dott ing on sig sigg",
     "nl": "bijv blz dhr drs ds gebr ir jhr mevr mgr mw nr nrs resp zgn",
-    "pl": "al gen im inż ks mgr mjr np nr os płk pw tzw ul ur zm św",
+    "pl": "al ds gen im inż ks mgr mjr np nr os płk pw tzw ul ur zm św",
     "pt": "av dra eng exmo núm pág sr sra",
     "ru": "г гг гр им млн млрд обл стр тыс ул",
 }

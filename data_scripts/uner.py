@@ -9,9 +9,10 @@ loader does.
 
 from pathlib import Path
 
-from corpus_report import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run, write_corpus
+from corpus_report import write_corpus
 from download import RemoteFile
 from entity_types import DROPPED, map_types
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
 
 from xlner.data.corpus import read_corpus
 

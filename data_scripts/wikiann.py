@@ -14,9 +14,10 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from archives import file_bytes, tar_members, zip_member, zip_names
-from corpus_report import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run, write_corpus
+from corpus_report import write_corpus
 from download import Pin, RemoteFile
 from loose_columns import Row, read_loose, text_lines
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
 from stored_tables import read_parquet
 
 from xlner.errors import CorpusError

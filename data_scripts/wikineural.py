@@ -9,8 +9,9 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from corpus_report import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run, write_corpus
+from corpus_report import write_corpus
 from download import Pin, RemoteFile
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
 
 from xlner.data.corpus import corpus_path, find_corpus, read_corpus
 from xlner.errors import CorpusError

@@ -141,7 +141,7 @@ def test_a_script_that_is_ended_from_outside_clears_away_what_it_began(server, t
     server.answers["/corpus"] = (CONTENT, 0)
     server.is_slow = True
     script = (
-        "import sys; from pathlib import Path; from corpus_report import run; from download import *; "
+        "import sys; from pathlib import Path; from sources import run; from download import *; "
         "sys.exit(run(lambda: fetch(RemoteFile('train.conll', sys.argv[1]), Path(sys.argv[2]))))"
     )
     command = [sys.executable, "-c", script, server.address, str(tmp_path)]
