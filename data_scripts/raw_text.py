@@ -1,4 +1,4 @@
-"""Raw text of a language for `xlner distill`: `python data_scripts/raw_text.py --language de --out data FILE...`.
+"""Raw text of a language for `distill.py`: `python data_scripts/raw_text.py --language de --out data FILE...`.
 
 Each FILE is one of
 
