@@ -2,8 +2,8 @@
 
     python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 2000] [--rounds 3] [--precision auto]
 
-DIR holds en/train.conll and de/train.conll, as `data_scripts/wikineural.py` writes them. Two comparisons, each in
-turns (A B A B ...), so that a machine that slows down slows both:
+DIR holds en/train.conll and de/train.conll, as `data_scripts/wikineural.py` writes them to data/wikineural. Two
+comparisons, each in turns (A B A B ...), so that a machine that slows down slows both:
 
 1. a teacher epoch with both tasks, by xlner's loop, against a plain fine-tuning epoch of the same encoder: batches
    in random order, no similarity task, no framework around it;

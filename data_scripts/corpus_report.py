@@ -1,82 +1,123 @@
-"""What the scripts of this folder share: writing the splits of a corpus, and telling what was written."""
+"""Writing the splits of a corpus with its card beside them, and telling what was written."""
 
 import argparse
+import json
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from xlner.data.fingerprints import fingerprint
-from xlner.data.writing import write_corpus
-from xlner.errors import CorpusError, XlnerError
-from xlner.labels import spans_of
+from sources import CorpusInfo
+
+from xlner.data.known_splits import CARD_NAME, known_splits, name_split
+from xlner.data.summaries import CorpusSummary, CorpusTally
+from xlner.data.writing import write_corpus as write_sentences
+from xlner.errors import CorpusError
 from xlner.text import Sentence
 
-Splits = Mapping[str, Sequence[Sentence]]
 
+def write_corpus(
+    info: CorpusInfo,
+    arguments: argparse.Namespace,
+    language: str,
+    splits: Mapping[str, Iterable[Sentence]],
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Write `SPLIT.conll` for each split and the card beside them, and print a line for each.
 
-def folder_arguments(description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that every script takes: where from, where to."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--source", type=Path, required=True, metavar="FOLDER", help="the corpus as downloaded")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each language")
-    return parser
+    The splits are taken one after the other, as streams. All files are complete before the first one appears in
+    the folder.
 
-
-def chosen(wanted: str, found: Sequence[str], source: Path, layout: str) -> list[str]:
-    """The names of a comma-separated list, or all that were found if it is empty.
-
-    Raises:
-        CorpusError: If nothing was found, or a name is not among them.
-    """
-    if not found:
-        raise CorpusError(f"{source}: no corpus there; expected files {layout}")
-    names = [name.strip() for name in wanted.split(",") if name.strip()] or list(found)
-    unknown = [name for name in names if name not in found]
-    if unknown:
-        raise CorpusError(f"{source}: no {', '.join(unknown)} there; found {', '.join(found)}")
-    return names
-
-
-def write_splits(folder: Path, splits: Splits) -> None:
-    """Write `SPLIT.conll` for each split; all files are complete before the first one appears in the folder.
+    Args:
+        info: Of the corpus.
+        arguments: Of the script, for the card.
+        language: Name of the folder, and part of the splits' names.
+        splits: Sentences by the name of the split.
+        labels: What a split is called, where this is not the name of its file: `{"test": "Rahimi test"}`.
 
     Raises:
-        CorpusError: If a file cannot be written; then the folder is as it was.
+        CorpusError: If a sentence or a file cannot be written; then the folder is as it was.
     """
+    folder = Path(arguments.out, info.folder, language)
+    trained: set[int] = set()
+    found = {}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
             for split, sentences in splits.items():
-                write_corpus(sentences, Path(unfinished, f"{split}.conll"))
+                report = _Report(trained, is_train=split == "train")
+                write_sentences(report.over(sentences), Path(unfinished, f"{split}.conll"))
+                summary = report.tally.summary()
+                if not summary.sentences:
+                    raise CorpusError(f"{info.name} {language}: no sentence in {split}; is the source complete?")
+                label = (labels or {}).get(split, split)
+                found[split] = (_full_name(f"{info.name} {language}, {label}", summary), summary, report.n_known)
+            card = _card(info, arguments, language, found)
+            Path(unfinished, CARD_NAME).write_text(card, encoding="utf-8")
             folder.mkdir(exist_ok=True)
-            for split in splits:
-                Path(unfinished, f"{split}.conll").replace(folder / f"{split}.conll")
+            for name in [*(f"{split}.conll" for split in splits), CARD_NAME]:
+                Path(unfinished, name).replace(folder / name)
     except OSError as problem:
         raise CorpusError(f"{folder}: cannot be written: {problem.strerror}") from problem
+    for split, (name, summary, n_known) in found.items():
+        _print_line(language, split, name, summary, n_known)
 
 
-def print_report(name: str, splits: Splits) -> None:
-    """A line for each split: what it holds, its fingerprint, and how many sentences stand in train too."""
-    trained = {sentence.words for sentence in splits.get("train", ())}
-    for split, sentences in splits.items():
-        types = Counter(span.label for sentence in sentences for span in spans_of(sentence.tags or ()))
-        entities = ", ".join(f"{label} {count:,}" for label, count in sorted(types.items()))
-        known = sum(sentence.words in trained for sentence in sentences)
-        overlap = f"; also in train: {known:,}" if known and split != "train" else ""
-        n_words = sum(len(sentence.words) for sentence in sentences)
-        print(
-            f"{name:<10} {split:<5} {len(sentences):>9,} sentences {n_words:>11,} words  "
-            f"{fingerprint(sentences)}  {entities}{overlap}"
-        )
+class _Report:
+    """Counts a split while it is written, and its sentences that stand in train too."""
+
+    def __init__(self, trained: set[int], *, is_train: bool) -> None:
+        self.tally = CorpusTally()
+        self.n_known = 0
+        self._trained, self._is_train = trained, is_train
+
+    def over(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+        for sentence in self.tally.over(sentences):
+            # A hash of 64 bits stands for the words, so that large corpora need not be held.
+            key = hash(sentence.words)
+            if self._is_train:
+                self._trained.add(key)
+            else:
+                self.n_known += key in self._trained
+            yield sentence
 
 
-def run(script: Callable[[], None]) -> int:
-    """Run a script; what the user can mend is told on stderr, and the status is 2."""
-    try:
-        script()
-    except XlnerError as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    return 0
+def _full_name(name: str, summary: CorpusSummary) -> str:
+    """The name in the table of known splits, or this name; with a mark where the table has it for other content."""
+    known = name_split(summary)
+    if known:
+        return known
+    return f"{name}, other content than published" if name in {split.name for split in known_splits()} else name
+
+
+def _card(
+    info: CorpusInfo, arguments: argparse.Namespace, language: str, found: Mapping[str, tuple[str, CorpusSummary, int]]
+) -> str:
+    card = {
+        "corpus": info.name,
+        "language": language,
+        "source": info.source,
+        "paper": info.paper,
+        "licence": info.licence,
+        "labels": info.labels,
+        "script": Path(sys.argv[0]).name,
+        "arguments": {key: _plain(value) for key, value in sorted(vars(arguments).items()) if value not in (None, "")},
+        "splits": {split: {"name": name, **summary._asdict()} for split, (name, summary, _) in found.items()},
+    }
+    return json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(value: object) -> object:
+    """An argument as JSON has it."""
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, bool | int) else str(value)
+
+
+def _print_line(language: str, split: str, name: str, summary: CorpusSummary, n_known: int) -> None:
+    entities = ", ".join(f"{label} {count:,}" for label, count in summary.entities.items())
+    overlap = f"; also in train: {n_known:,}" if n_known else ""
+    print(
+        f"{language:<10} {split:<5} {summary.sentences:>9,} sentences {summary.words:>11,} words  "
+        f"{summary.fingerprint}  {name}\n{'':<17}{entities or 'no labels'}{overlap}"
+    )

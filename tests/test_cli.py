@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import SENTENCES
@@ -11,6 +12,7 @@ from conftest import SENTENCES
 from xlner import __version__
 from xlner.cli import CHUNK_LINES, main
 from xlner.data.fingerprints import fingerprint
+from xlner.data.summaries import summarize
 from xlner.tagger import load_tagger
 from xlner.text import Sentence
 
@@ -129,10 +131,23 @@ def test_evaluate_prints_json_with_percent_and_fingerprint(xlner, bert_folder, c
     _, two, _ = xlner("evaluate", bert_folder, path, path, "--json")
 
     report = json.loads(one)
-    assert list(report) == ["overall", "types", "corpus"]
+    assert list(report) == ["overall", "types", "corpus", "corpus_name"]
     assert report["overall"]["f1"] == 100.0
     assert report["corpus"] == fingerprint(sentences)
+    assert report["corpus_name"] is None
     assert json.loads(two) == [report, report]
+
+
+def test_evaluate_names_a_corpus_that_has_a_card(xlner, bert_folder, corpus):
+    path, sentences = corpus
+    split = {"name": "Places de, test", **summarize(sentences)._asdict()}
+    Path(path).with_name("corpus.json").write_text(json.dumps({"splits": {"test": split}}))
+
+    _, table, _ = xlner("evaluate", bert_folder, path)
+    _, report, _ = xlner("evaluate", bert_folder, path, "--json")
+
+    assert table.startswith(f"{path} (5 sentences, fingerprint {fingerprint(sentences)}, Places de, test)\n")
+    assert json.loads(report)["corpus_name"] == "Places de, test"
 
 
 def test_evaluate_takes_the_columns_encoding_and_format_of_a_corpus(xlner, bert_folder, corpus, tmp_path):

@@ -1,138 +1,191 @@
-"""The same words and pieces in training and in tagging, for a raw line and every splitter and tokenizer."""
-
+import bz2
 import json
-import tempfile
-from pathlib import Path
+import time
 
 import pytest
-from conftest import TOKENIZERS, tiny_model
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from runs import DISTILL, TINY, run_script
+from data_scripts_runs import run_data_script
+from sentence_splitting import split_sentences
+from wikipedia import plain_paragraphs
 
-from xlner import load_tagger
-from xlner.data.alignment import WordEncoder
-from xlner.errors import CorpusError
-from xlner.models.folder import ModelSettings, save_model
-from xlner.schema import CorpusRecipe
-from xlner.splitting import WORD_SPLITTERS
-from xlner.training.corpora import sentence_stream
-
-# A line of text: anything but line ends, and lone surrogates, which no file can hold.
-PIECES_OF_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), max_size=8)
-SNIPPETS = st.sampled_from(
-    [
-        "Angela Merkel ",
-        "z.B. ",
-        "l'Italia ",
-        "北京大学",
-        "東京タワー",
-        "กรุงเทพ",
-        "e\u0301",
-        "\u200b",
-        "\ufeff",
-        "👩🏽\u200d🚀",
-        "\x1c",
-        "\t",
-    ]
-)
-LINES = st.lists(PIECES_OF_TEXT | SNIPPETS, max_size=12).map("".join)
-KINDS = ["word_piece", "unigram"]
+from xlner.data.corpus import read_corpus
+from xlner.data.summaries import summarize
 
 
-@pytest.fixture(scope="module")
-def taggers(tmp_path_factory):
-    """A tagger for each tokenizer and splitter, opened from a folder that names its splitter."""
-    opened = {}
-    for kind in KINDS:
-        tokenizer = TOKENIZERS[kind]()
-        for splitter in WORD_SPLITTERS:
-            folder = tmp_path_factory.mktemp("taggers") / "model"
-            save_model(folder, tiny_model(tokenizer), tokenizer, ModelSettings(word_splitter=splitter, max_length=24))
-            opened[kind, splitter] = load_tagger(folder)
-    return opened
+def raw_text(tmp_path, *arguments, language="de", status=0):
+    outcome = run_data_script("raw_text.py", "--language", language, "--out", tmp_path / "out", *arguments)
+    assert outcome.returncode == status, outcome.stderr
+    return outcome
 
 
-def windows_in_training(line, encoder, splitter):
-    """The windows of a line that is read from a file, as training reads it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "train.txt")
-        path.write_text(f"Regen\n{line}\n", encoding="utf-8", newline="\n")
-        sentences = [sentence.words for sentence in sentence_stream(path, CorpusRecipe(word_splitter=splitter))]
-    return list(encoder.encode(sentences[1:]))
-
-
-@pytest.mark.parametrize("splitter", sorted(WORD_SPLITTERS))
-@pytest.mark.parametrize("kind", KINDS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
-@given(line=LINES)
-def test_a_raw_line_has_the_same_pieces_in_training_and_in_tagging(taggers, kind, splitter, line):
-    tagger = taggers[kind, splitter]
-
-    trained_on = windows_in_training(line, WordEncoder(TOKENIZERS[kind](), 24), splitter)
-
-    tagged = list(tagger.encoder.encode([tagger.words(line)])) if tagger.words(line) else []
-    assert [[part.tolist() for part in window[1:]] for window in trained_on] == [
-        [part.tolist() for part in window[1:]] for window in tagged
-    ]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_splitter_shows_the_tagger_other_words(taggers, kind):
-    line = "Kiel, 東京タワー"
-
-    assert {splitter: "|".join(taggers[kind, splitter].words(line)) for splitter in WORD_SPLITTERS} == {
-        "unicode": "Kiel|,|東|京|タ|ワ|ー",
-        "script_runs": "Kiel|,|東京|タワー",
-        "whitespace": "Kiel,|東京タワー",
-    }
-
-
-@pytest.mark.parametrize("splitter", sorted(WORD_SPLITTERS))
-def test_a_student_tags_with_the_splitter_that_cut_its_training_text(bert_folder, small_data, tmp_path, splitter):
-    brief = (*(argument for argument in TINY if "epochs" not in argument), "optimization.epochs=1", "run=first")
-    arguments = ("target=de", f"teacher={bert_folder}", f"data={small_data}", "variant=tsl", *brief)
-
-    finished = run_script(DISTILL, *arguments, f"corpus.word_splitter={splitter}", cwd=tmp_path)
-
-    model = tmp_path / "runs" / "first" / "model"
-    assert finished.status == 0
-    assert json.loads((model / "xlner.json").read_text())["word_splitter"] == splitter
-    assert load_tagger(model).word_splitter == splitter
+def written(tmp_path, split="train"):
+    return [" ".join(sentence.words) for sentence in read_corpus(tmp_path / "out/raw/de" / f"{split}.conll")]
 
 
 @pytest.mark.parametrize(
-    ("place", "lowest"),
+    ("language", "sentences"),
     [
-        ("wikineural/de/test.conllu", 99.8),
-        ("wikineural/en/test.conllu", 99.8),
-        ("wikineural/es/test.conllu", 99.8),
-        ("wikineural/fr/test.conllu", 99.5),
-        ("wikineural/it/test.conllu", 99.5),
-        ("wikineural/pl/test.conllu", 99.7),
-        ("wikineural/ru/test.conllu", 99.8),
-        ("uner/en_ewt/en_ewt-ud-test.iob2", 98.5),
-        ("uner/zh_gsd/zh_gsd-ud-test.iob2", 50),
+        ("en", ["Dr. Smith met J. R. Jones in the U.S. Senate.", "They left."]),
+        ("en", ['He said: "No!"', "Then he went in.", "Nobody saw him…", "Why?"]),
+        ("en", ["It costs 3.50 today.", "It was cheaper in 1999.", "Really?!"]),
+        ("en", ["The world no. 19 won.", '"No." - she said.', "It was no. 7"]),
+        ("de", ["Am 3. Oktober kam er an.", "Das war z.B. Herrn Dr. Meier recht.", "Gut so."]),
+        ("de", ["»Wann kommt ihr?« fragte sie.", "(Keiner kam.)", "Um 7.30 Uhr ging sie."]),
+        ("es", ["¿Dónde está la Sra. García?", "¡Aquí!"]),
+        ("zh", ["我在北京。", "你呢？", "他说：“好！”", "我们走吧"]),
+        ("ar", ["أين أنت؟", "أنا هنا."]),
+        ("hi", ["मैं दिल्ली में हूँ।", "तुम कहाँ हो?"]),
+        ("am", ["ሰላም ነው።", "እንዴት ነህ?"]),
     ],
 )
-def test_words_of_a_corpus_joined_by_spaces_are_found_again(shared, place, lowest):
-    recipe = CorpusRecipe(format="conll")
-    n_words = n_found = 0
-    for number, sentence in enumerate(sentence_stream(shared / "data" / place, recipe)):
-        if number == 1000:
-            break
-        gold, start = set(), 0
-        for word in sentence.words:
-            gold.add((start, start + len(word)))
-            start += len(word) + 1
-        n_found += len(gold & set(WORD_SPLITTERS["unicode"](" ".join(sentence.words))))
-        n_words += len(gold)
-
-    assert 100 * n_found / n_words > lowest
+def test_sentences_end_where_they_end(language, sentences):
+    assert list(split_sentences(" ".join(sentences), language)) == sentences
 
 
-def test_a_text_of_nothing_but_invisible_characters_is_no_training_text(tmp_path):
-    (tmp_path / "train.txt").write_text("\u200b\n\ufeff \u00ad\n", encoding="utf-8")
+def test_scripts_without_spaces_need_none_between_sentences():
+    assert list(split_sentences("我在北京。你呢？好", "zh")) == ["我在北京。", "你呢？", "好"]
 
-    with pytest.raises(CorpusError, match="no sentence in it"):
-        list(sentence_stream(tmp_path / "train.txt", CorpusRecipe()))
+
+@pytest.mark.parametrize("sign", [".", '!"', "。", "a.", " .", "(", "1. "])
+def test_long_runs_of_anything_take_linear_time(sign):
+    started = time.perf_counter()
+
+    list(split_sentences(sign * 50_000 + "x", "de"))
+
+    assert time.perf_counter() - started < 3
+
+
+def test_nothing_of_a_text_is_lost():
+    text = "A. B.C! d?? E…\tf. G\u3000h。。i 3. J ... K"
+
+    parts = list(split_sentences(text, "de"))
+
+    assert "".join("".join(parts).split()) == "".join(text.split())
+
+
+def test_wikitext_leaves_its_running_text():
+    wikitext = """{{Infobox|name={{lang|de|Kiel}}|x=1}}
+'''Kiel''' ([[Low German|Low]]: ''Kiel'', {{IPA|kiːl}}) is a [[city]]<ref name="a">Not
+[[this]].</ref> in [[Germany]].<ref name=b />
+[[File:Kiel.jpg|thumb|A [[ship]] in Kiel]]
+== History ==
+* a list
+{| class="wikitable"
+| a cell
+|}
+It has 250&nbsp;000 people ({{fact}}), see [https://kiel.de its page].<!-- or not -->
+[[Kategorie:Kiel]]
+"""
+
+    paragraphs = list(plain_paragraphs(wikitext, {"kategorie"}))
+
+    assert paragraphs == [
+        "Kiel (Low: Kiel, ) is a city in Germany.",
+        "It has 250 000 people, see its page.",
+    ]
+
+
+DUMP = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" xml:lang="de">
+<siteinfo><namespaces><namespace key="6">Datei</namespace></namespaces></siteinfo>
+<page><title>Kiel</title><ns>0</ns><revision><text>[[Datei:K.jpg]]'''Kiel''' liegt im Norden. Es ist schön dort.
+</text></revision></page>
+<page><title>Diskussion:Kiel</title><ns>1</ns><revision><text>Das hier ist kein Artikel.</text></revision></page>
+<page><title>Kyl</title><ns>0</ns><redirect title="Kiel"/>
+<revision><text>#WEITERLEITUNG [[Kiel]]</text></revision></page>
+</mediawiki>
+"""
+
+
+def test_a_dump_of_wikipedia_gives_the_sentences_of_its_articles(tmp_path):
+    path = tmp_path / "dewiki-pages-articles.xml.bz2"
+    path.write_bytes(bz2.compress(DUMP.encode()))
+
+    raw_text(tmp_path, path)
+
+    assert written(tmp_path) == ["Kiel liegt im Norden .", "Es ist schön dort ."]
+
+
+def test_a_dump_that_breaks_off_is_told_and_nothing_is_written(tmp_path):
+    path = tmp_path / "dewiki-pages-articles.xml.bz2"
+    path.write_bytes(bz2.compress(DUMP.encode())[:-30])
+
+    outcome = raw_text(tmp_path, path, status=2)
+
+    assert "no whole dump of Wikipedia" in outcome.stderr
+    assert not list((tmp_path / "out/raw").iterdir())
+
+
+def test_both_forms_of_wikiextractor_and_folders_of_text_are_read(tmp_path):
+    folder = tmp_path / "extracted" / "AA"
+    folder.mkdir(parents=True)
+    article = {"id": "1", "title": "Kiel", "text": "Kiel\n\nKiel liegt im Norden. Es ist schön dort."}
+    (folder / "wiki_00").write_text(json.dumps(article) + "\n")
+    doc = '<doc id="2" url="u" title="Bonn">\nBonn\n\nBonn liegt im Westen.\n\n</doc>\n'
+    (folder / "wiki_01").write_text(doc)
+    (folder / "more.txt").write_text("Ulm liegt im Süden.\n")
+
+    raw_text(tmp_path, tmp_path / "extracted")
+
+    assert written(tmp_path) == [
+        "Ulm liegt im Süden .",
+        "Kiel liegt im Norden .",
+        "Es ist schön dort .",
+        "Bonn liegt im Westen .",
+    ]
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """A text of 200 sentences, each of them twice, and some too short, too long or without words."""
+    path = tmp_path / "text.txt"
+    lines = [f"Dies ist der Satz Nummer {number}.\n" for number in range(200)]
+    path.write_text("".join([*lines, "Ja.\n", "1 2 3 4 : x\n", "lang " * 101 + "\n", *lines]))
+    return path
+
+
+def test_each_sentence_comes_once_and_within_the_limits(numbered, tmp_path):
+    outcome = raw_text(tmp_path, numbered)
+
+    assert written(tmp_path) == [f"Dies ist der Satz Nummer {number} ." for number in range(200)]
+    summary = summarize(read_corpus(tmp_path / "out/raw/de/train.conll"))
+    assert summary.fingerprint in outcome.stdout
+    assert "no labels" in outcome.stdout
+
+
+def test_a_sample_and_held_out_sentences_are_drawn_by_the_seed_and_share_nothing(numbered, tmp_path):
+    found = []
+    for seed in (0, 0, 1):
+        raw_text(tmp_path, numbered, "--max-sentences", 50, "--dev", 10, "--seed", seed)
+        found.append((written(tmp_path), written(tmp_path, "dev")))
+
+    assert found[0] == found[1] != found[2]
+    for train, dev in found:
+        assert (len(train), len(dev)) == (50, 10)
+        assert not set(train) & set(dev)
+
+
+def test_without_a_sample_all_that_is_not_held_out_is_kept(numbered, tmp_path):
+    raw_text(tmp_path, numbered, "--dev", 10)
+
+    train, dev = written(tmp_path), written(tmp_path, "dev")
+    assert len(dev) == 10
+    assert sorted(train + dev) == sorted(f"Dies ist der Satz Nummer {number} ." for number in range(200))
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), ("Ja.\n", "no sentence in train")])
+def test_text_that_gives_nothing_is_told_with_status_2(tmp_path, content, message):
+    path = tmp_path / "text.txt"
+    if content:
+        path.write_text(content)
+
+    assert message in raw_text(tmp_path, path, status=2).stderr
+
+
+@pytest.mark.parametrize("language", ["pl", "ru"])
+def test_real_text_comes_through(shared, tmp_path, language):
+    path = shared / "text" / f"{language}.txt"
+
+    raw_text(tmp_path, path, "--max-sentences", 1000, language=language)
+
+    sentences = list(read_corpus(tmp_path / "out/raw" / language / "train.conll"))
+    assert len(set(sentences)) == 1000
+    assert all(3 <= len(sentence.words) <= 100 for sentence in sentences)

@@ -93,6 +93,10 @@ def test_a_finished_teacher_leaves_a_recipe_metrics_a_model_and_a_report(teacher
 
 def test_a_finished_student_leaves_a_recipe_metrics_a_model_and_a_report(student):
     assert sorted(path.name for path in student.iterdir()) == ["metrics.jsonl", "model", "recipe.yaml", "report.json"]
+    report = report_of(student)
+    for corpus in (report["text"], report["corpora"]["test"]):
+        assert len(corpus["fingerprint"]) == 12
+        assert corpus["corpus_name"] is None
 
 
 def test_the_recipe_beside_a_result_is_that_of_the_run(teacher, teaching):

@@ -34,7 +34,7 @@ def installed(tmp_path_factory) -> Path:
 
 def test_the_wheel_brings_every_file_of_the_package(installed):
     folder = REPOSITORY / "xlner"
-    wanted = {path.relative_to(folder) for path in folder.rglob("*") if path.suffix in (".py", ".typed")}
+    wanted = {path.relative_to(folder) for path in folder.rglob("*") if path.suffix in (".py", ".typed", ".tsv")}
 
     missing = {path for path in wanted if not (installed / "xlner" / path).is_file()}
 

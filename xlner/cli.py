@@ -83,7 +83,8 @@ def evaluate(
 ) -> None:
     """Score a model on labelled corpora: precision, recall and F1 of entities in percent, by seqeval."""
     from xlner.data.corpus import read_corpus
-    from xlner.data.fingerprints import fingerprint
+    from xlner.data.known_splits import name_split
+    from xlner.data.summaries import summarize
     from xlner.evaluation import evaluate_model
     from xlner.labels import LabelMap, spans_of
     from xlner.tagger import load_tagger
@@ -104,12 +105,14 @@ def evaluate(
         report = evaluate_model(
             tagger.model, tagger.encoder, tagger.labels, words, tags, device=tagger.device, label_map=label_map
         )
-        mark = fingerprint(sentences)
+        summary = summarize(sentences)
+        mark, name = summary.fingerprint, name_split(summary, path)
         for note in report.notes():
             typer.echo(f"{path}: {note}", err=True)
         if not as_json:
-            typer.echo(f"{path} ({len(words):,} sentences, fingerprint {mark})\n{report.table()}\n")
-        content = report.to_json() | {"corpus": mark}
+            known_as = f", {name}" if name else ""
+            typer.echo(f"{path} ({len(words):,} sentences, fingerprint {mark}{known_as})\n{report.table()}\n")
+        content = report.to_json() | {"corpus": mark, "corpus_name": name or None}
         if label_map:
             content["labels"] = {"map": str(label_map), "counted": report.counted, "left_out": report.left_out}
         found.append(content)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.corpus import read_corpus
-from xlner.data.fingerprints import CorpusFingerprint, fingerprint
+from xlner.data.known_splits import name_split
+from xlner.data.summaries import CorpusTally, summarize
 from xlner.errors import CorpusError, LabelError
 from xlner.labels import LabelMap, LabelSet, spans_of
 from xlner.recipe import choose
@@ -20,13 +21,17 @@ from xlner.text import Sentence
 
 @dataclass(frozen=True)
 class Corpus:
-    """A labelled corpus in memory; `name` is its split, `fingerprint` a hash of its content."""
+    """A labelled corpus in memory; `name` is its split, `fingerprint` a hash of its content.
+
+    `known_as` says which published split has this content, such as `WikiNEuRal de, test`; empty if none is known.
+    """
 
     name: str
     path: Path
     words: list[tuple[str, ...]]
     tags: list[tuple[str, ...]]
     fingerprint: str
+    known_as: str = ""
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -40,7 +45,7 @@ def read_labelled(path: Path, recipe: CorpusRecipe, *, limit: int = 0) -> Corpus
     Raises:
         CorpusError: If it cannot be read, or has sentences without labels.
     """
-    fingerprint = CorpusFingerprint()
+    tally = CorpusTally()
     words, tags = [], []
     for number, sentence in enumerate(sentence_stream(path, recipe), 1):
         if sentence.tags is None:
@@ -48,12 +53,13 @@ def read_labelled(path: Path, recipe: CorpusRecipe, *, limit: int = 0) -> Corpus
                 f"{path}: expected a tag for each word, but sentence {number} has none "
                 f"({' '.join(sentence.words[:6])!r}); give labelled text, or name its columns with corpus.columns"
             )
-        fingerprint.add(sentence)
+        tally.add(sentence)
         words.append(sentence.words)
         tags.append(sentence.tags)
         if number == limit:
             break
-    corpus = Corpus(path.stem, path, words, tags, fingerprint.hexdigest())
+    summary = tally.summary()
+    corpus = Corpus(path.stem, path, words, tags, summary.fingerprint, name_split(summary, path))
     if not corpus.types:
         raise CorpusError(
             f"{path}: found no entity in {len(words):,} sentences; are the columns right (corpus.columns)?"
@@ -94,8 +100,9 @@ def rename_types(corpora: Sequence[Corpus], label_map: LabelMap, model_types: Se
     renamed = []
     for corpus in corpora:
         tags = [label_map.apply(row) for row in corpus.tags]
-        mark = fingerprint(map(Sentence, corpus.words, tags))
-        renamed.append(replace(corpus, tags=tags, fingerprint=mark))
+        summary = summarize(map(Sentence, corpus.words, tags))
+        known_as = name_split(summary, corpus.path)
+        renamed.append(replace(corpus, tags=tags, fingerprint=summary.fingerprint, known_as=known_as))
         if not renamed[-1].types:
             raise CorpusError(f"{corpus.path}: has entities of {', '.join(corpus.types)}; the label map drops them all")
     return renamed
@@ -123,7 +130,8 @@ def sentence_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
 def encode_all(encoder: WordEncoder, corpus: Corpus, say: Callable[[str], None]) -> list[Window]:
     """All windows of a corpus; tells how many words and sentences did not come through whole."""
     windows = list(encoder.encode(corpus.words))
-    say(f"{corpus.path}: {describe(corpus.words, windows)}; fingerprint {corpus.fingerprint}")
+    known_as = f" ({corpus.known_as})" if corpus.known_as else ""
+    say(f"{corpus.path}: {describe(corpus.words, windows)}; fingerprint {corpus.fingerprint}{known_as}")
     return windows
 
 

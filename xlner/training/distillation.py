@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from xlner.data.alignment import WordEncoder
 from xlner.data.corpus_files import corpus_path, find_corpus
+from xlner.data.known_splits import name_text
 from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
 from xlner.data.soft_labels import SoftLabels, StoredWindows, store_windows
@@ -65,9 +66,10 @@ def distill(recipe: DistillRecipe) -> Path:
         test_path = find_corpus(recipe.data, recipe.target, "test")
         test = read_labelled(test_path, recipe.corpus) if test_path else None
         _check_similarity(recipe, objective)
+        text = corpus_path(recipe.data, recipe.target, "train")
         soft_labels = soft_labels_of(
             recipe.teacher,
-            corpus_path(recipe.data, recipe.target, "train"),
+            text,
             corpus=recipe.corpus,
             store=None if recipe.soft_labels == "auto" else Path(recipe.soft_labels),
             root=RUNS / "soft-labels",
@@ -112,7 +114,11 @@ def distill(recipe: DistillRecipe) -> Path:
             "types": labels.types,
             "label_map": str(label_map),
             "teacher": {"folder": recipe.teacher, "fingerprint": soft_labels.card.teacher},
-            "text": {"fingerprint": soft_labels.card.corpus, "sentences": len(soft_labels)},
+            "text": {
+                "fingerprint": soft_labels.card.corpus,
+                "corpus_name": name_text(soft_labels.card.corpus, text) or None,
+                "sentences": len(soft_labels),
+            },
         }
         finish(run, accelerator, about, [test] if test else [], scores, progress)
     return path

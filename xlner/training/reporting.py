@@ -141,6 +141,7 @@ def finish(
                 corpus.name: {
                     "path": str(corpus.path),
                     "fingerprint": corpus.fingerprint,
+                    "corpus_name": corpus.known_as or None,
                     "sentences": len(corpus.words),
                 }
                 for corpus in corpora
