@@ -147,8 +147,7 @@ def held_out(
 
 
 def _text_paragraphs(path: Path) -> Iterator[str]:
-    for lines in read_lines(path, "utf-8"):
-        yield from lines
+    return (line for _, line in read_lines(path, "utf-8"))
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def test_evaluate_with_a_label_map_says_what_is_counted_and_what_is_left_out(xln
     assert (status, err) == (0, f"{renamed}: LOC, MISC left out by the label map; counted: ORG, PER\n")
     assert [line.split()[0] for line in out.split("\n\n")[0].splitlines()[2:]] == ["ORG", "PER", "all"]
     report = json.loads(as_json)
-    assert list(report) == ["overall", "types", "corpus", "labels"]
+    assert list(report) == ["overall", "types", "corpus", "corpus_name", "labels"]
     assert report["labels"] == {
         "map": "PERSON=PER,COMPANY=ORG,*=",
         "counted": ["ORG", "PER"],

@@ -3,11 +3,11 @@ from itertools import islice
 
 import pytest
 
-from xlner.data.conll_writer import write_conll
 from xlner.data.corpus import read_corpus
 from xlner.data.fingerprints import CorpusFingerprint, fingerprint
 from xlner.data.known_splits import CONLL_TYPES, PUBLISHED_COUNTS, known_splits, name_split, name_text
 from xlner.data.summaries import CorpusSummary, summarize
+from xlner.data.writing import write_corpus
 from xlner.schema import CorpusRecipe
 from xlner.text import Sentence
 from xlner.training.corpora import read_labelled
@@ -28,7 +28,7 @@ def write_card(folder, sentences, name):
 
 
 def test_training_knows_the_name_of_a_corpus(tmp_path):
-    write_conll([KIEL, BONN], tmp_path / "test.conll")
+    write_corpus([KIEL, BONN], tmp_path / "test.conll")
     write_card(tmp_path, [KIEL, BONN], "Places de, test")
 
     assert read_labelled(tmp_path / "test.conll", CorpusRecipe()).known_as == "Places de, test"
