@@ -27,7 +27,7 @@ FLOORS = {
     "tagger": 5,
     "training": 6,
     # Parts of the command line, which `cli` puts together.
-    "data_commands": 6,
+    "commands": 6,
     "cli": 7,
 }
 

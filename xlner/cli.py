@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from xlner import __version__
-from xlner.data_commands import convert
+from xlner.commands.convert import convert
 from xlner.errors import CorpusError, XlnerError
 
 if TYPE_CHECKING:

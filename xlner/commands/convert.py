@@ -1,12 +1,9 @@
 """`xlner convert`: a corpus of any format in any other."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from xlner.text import Sentence
 
 
 def convert(
@@ -33,9 +30,8 @@ def convert(
     from tqdm import tqdm
 
     from xlner.data.corpus import read_corpus
-    from xlner.data.fingerprints import CorpusFingerprint
+    from xlner.data.summaries import CorpusTally
     from xlner.data.writing import format_of, write_corpus
-    from xlner.labels import spans_of
     from xlner.recipe import choose
     from xlner.splitting import WORD_SPLITTERS
 
@@ -43,23 +39,14 @@ def convert(
     sentences = read_corpus(
         source, format=from_format, columns=columns, scheme=scheme, encoding=encoding, split_text=split
     )
-    content = CorpusFingerprint()
-    n_sentences = n_words = n_entities = 0
-
-    def counted(stream: Iterable[Sentence]) -> Iterator[Sentence]:
-        nonlocal n_sentences, n_words, n_entities
-        for sentence in stream:
-            yield sentence
-            content.add(sentence)
-            n_sentences += 1
-            n_words += len(sentence.words)
-            n_entities += len(spans_of(sentence.tags or ()))
-
+    tally = CorpusTally()
     with tqdm(sentences, unit=" sentences", disable=None, dynamic_ncols=True) as bar:
-        write_corpus(counted(bar), target, format=to_format, scheme=to_scheme)
+        write_corpus(tally.over(bar), target, format=to_format, scheme=to_scheme)
+    found = tally.summary()
+    n_entities = sum(found.entities.values())
     if n_entities and format_of(target, to_format) == "text":
         typer.echo(f"{target}: text has no place for labels; {n_entities:,} entities are left out", err=True)
     typer.echo(
-        f"{target}: {n_sentences:,} sentences, {n_words:,} words, {n_entities:,} entities; "
-        f"fingerprint {content.hexdigest()}"
+        f"{target}: {found.sentences:,} sentences, {found.words:,} words, {n_entities:,} entities; "
+        f"fingerprint {found.fingerprint}"
     )

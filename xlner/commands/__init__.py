@@ -1,0 +1,1 @@
+"""The commands of `xlner`, a module each; `cli` puts them together."""
