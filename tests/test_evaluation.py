@@ -127,7 +127,7 @@ def test_a_model_is_perfect_on_its_own_predictions(network):
     sentences = [sentence.split() for sentence in SENTENCES]
     tags = predict_sentences(*network, sentences, device=CPU)
 
-    report = evaluate_model(*network, sentences, tags, device=CPU)
+    report = evaluate_model(*network, sentences, tags, device=CPU).report
 
     assert report.overall.f1 == 100.0
     assert report.overall.support > 3
@@ -137,7 +137,7 @@ def test_a_model_is_perfect_on_its_own_predictions(network):
 def test_types_that_only_one_side_has_are_named_and_count_as_errors(network):
     sentences = [["Angela", "Merkel", "und", "die", "Hanse"]]
 
-    report = evaluate_model(*network, sentences, [["B-PER", "I-PER", "O", "O", "B-MISC"]], device=CPU)
+    report = evaluate_model(*network, sentences, [["B-PER", "I-PER", "O", "O", "B-MISC"]], device=CPU).report
 
     assert report.unknown_to_model == ("MISC",)
     assert report.absent_from_corpus == ("LOC", "ORG")
@@ -154,4 +154,4 @@ def test_a_corpus_that_shares_no_type_with_the_model_is_refused_with_both_sets(n
 
 
 def test_a_corpus_without_any_entity_is_scored(network):
-    assert evaluate_model(*network, [["Kiel"]], [["O"]], device=CPU).overall.recall == 0.0
+    assert evaluate_model(*network, [["Kiel"]], [["O"]], device=CPU).report.overall.recall == 0.0

@@ -26,6 +26,7 @@ FLOORS = {
     "evaluation": 5,
     "tagger": 5,
     "training": 6,
+    "comparison": 5,
     # Parts of the command line, which `cli` puts together.
     "commands": 6,
     "cli": 7,

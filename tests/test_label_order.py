@@ -75,7 +75,7 @@ def test_a_tagger_and_its_scores_are_the_same_in_every_order(bert_folder, shuffl
     first, second = load_tagger(bert_folder), load_tagger(shuffled_folder)
     tags = first.tag_sentences(WORDS)
 
-    report = evaluate_model(second.model, second.encoder, second.labels, WORDS, tags, device=CPU)
+    report = evaluate_model(second.model, second.encoder, second.labels, WORDS, tags, device=CPU).report
 
     assert second.tag_sentences(WORDS) == tags
     assert (report.overall.f1, report.overall.support > 3) == (100.0, True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from xlner import __version__
+from xlner.commands.compare import compare
 from xlner.commands.convert import convert
 from xlner.errors import CorpusError, XlnerError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 app.command()(convert)
+app.command()(compare)
 
 Model = Annotated[str, typer.Argument(help="Model folder such as runs/de/model, or hub name.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]
@@ -104,7 +106,7 @@ def evaluate(
         label_map.check({*types, *tagger.types}, f"{path} or the model")
         report = evaluate_model(
             tagger.model, tagger.encoder, tagger.labels, words, tags, device=tagger.device, label_map=label_map
-        )
+        ).report
         summary = summarize(sentences)
         mark, name = summary.fingerprint, name_split(summary, path)
         for note in report.notes():

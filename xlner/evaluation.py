@@ -7,7 +7,7 @@ over processes. A broken tag sequence is read as conlleval reads it. Scores are 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from seqeval.metrics import classification_report
@@ -78,6 +78,14 @@ class Report:
         if self.left_out:
             found.append(f"{', '.join(self.left_out)} left out by the label map; counted: {', '.join(self.counted)}")
         return found
+
+
+class Evaluation(NamedTuple):
+    """Scores, and the tags that they are of, sentence by sentence."""
+
+    report: Report
+    gold: list[tuple[str, ...]]
+    predicted: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -192,7 +200,7 @@ def evaluate_model(
     batch_pieces: int = BATCH_PIECES,
     autocast_dtype: torch.dtype | None = None,
     label_map: LabelMap | None = None,
-) -> Report:
+) -> Evaluation:
     """Tag a corpus and compare with its tags, by seqeval.
 
     Args:
@@ -224,10 +232,12 @@ def evaluate_model(
         batch_pieces=batch_pieces,
         autocast_dtype=autocast_dtype,
     )
-    report = seqeval_report(gold, [of_model.apply(row) for row in predicted])
-    return replace(
+    predicted = [of_model.apply(row) for row in predicted]
+    report = seqeval_report(gold, predicted)
+    report = replace(
         report, unknown_to_model=unknown, absent_from_corpus=absent, left_out=tuple(sorted(left_out - {*report.types}))
     )
+    return Evaluation(report, gold, predicted)
 
 
 def type_differences(known: Collection[str], tags: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

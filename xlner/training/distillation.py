@@ -105,8 +105,8 @@ def distill(recipe: DistillRecipe) -> Path:
             # The teacher's scores are the same for every student of these soft labels.
             mark = f"{test.fingerprint}{evaluator.map_mark}-{accelerator.mixed_precision}"
             cache = soft_labels.folder / f"scores-{mark}.json"
-            scores["teacher"] = evaluator.of_folder(recipe.teacher, test, cache)
-            scores["student"] = evaluator.of_folder(str(run.model), test)
+            scores["teacher"] = evaluator.of_folder(recipe.teacher, test, cache=cache)
+            scores["student"] = evaluator.of_folder(str(run.model), test, predictions=run.predictions(test.name))
         about = {
             "target": recipe.target,
             "variant": recipe.variant,

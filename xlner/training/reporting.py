@@ -3,7 +3,8 @@
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from accelerate import Accelerator
 
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.soft_labels import SoftLabels
+from xlner.data.writing import write_lines
 from xlner.evaluation import EntityCounts, Report, evaluate_model, predict_sentences
 from xlner.labels import LabelMap, LabelSet
 from xlner.models.encoder import labels_of
@@ -66,13 +68,16 @@ class Evaluator:
         """Tells scores under one label map from those under another; empty without a map."""
         return f"-{hashlib.sha256(str(self._label_map).encode()).hexdigest()[:8]}" if self._label_map else ""
 
-    def of_folder(self, folder: str, corpus: Corpus, cache: Path | None = None) -> Scores:
+    def of_folder(
+        self, folder: str, corpus: Corpus, *, cache: Path | None = None, predictions: Path | None = None
+    ) -> Scores:
         """The quoted scores of a saved model, by seqeval, in the run's number format; the main process alone works.
 
         Args:
             folder: Model folder.
             corpus: What it is scored on.
             cache: File that holds the scores, or will hold them, for the runs to come.
+            predictions: File that gets word, tag of the corpus and predicted tag, as conlleval wants them.
 
         Returns:
             As `Report.to_json`; empty in all processes but the main one.
@@ -84,7 +89,7 @@ class Evaluator:
             return stored
         model = load_joint_model(folder).to(self._accelerator.device).eval()
         encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
-        report = evaluate_model(
+        found = evaluate_model(
             model,
             encoder,
             labels_of(model.recognizer.config),
@@ -94,16 +99,37 @@ class Evaluator:
             autocast_dtype=self._autocast,
             label_map=self._label_map,
         )
-        for note in report.notes():
+        for note in found.report.notes():
             self._accelerator.print(f"{corpus.path}: {note}")
+        scores = found.report.to_json()
         if cache is not None:
-            write_whole(cache, json.dumps(report.to_json()) + "\n")
-        return report.to_json()
+            write_whole(cache, json.dumps(scores) + "\n")
+        if predictions is not None:
+            write_predictions(predictions, corpus.words, found.gold, found.predicted)
+        return scores
 
     def _summed(self, counts: EntityCounts) -> Report:
         tensor = torch.tensor(counts.to_list(), device=self._accelerator.device)
         total = self._accelerator.reduce(tensor, "sum")
         return EntityCounts.from_list(counts.types, total.tolist()).report()
+
+
+def write_predictions(
+    path: Path, words: Iterable[Sequence[str]], gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]
+) -> None:
+    """Write a line per word with its tag in the corpus and the predicted one, separated by TABs."""
+    blocks = (
+        "".join([f"{word}\t{tag}\t{guess}\n" for word, tag, guess in zip(*rows, strict=True)]) + "\n"
+        for rows in zip(words, gold, predicted, strict=True)
+    )
+    write_lines(blocks, path)
+
+
+def peak_memory_mib(device: torch.device) -> int:
+    """The most memory that this process had so far, on the GPU where it trains on one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # KiB on Linux
 
 
 def score_table(scores: Mapping[str, Scores]) -> str:
@@ -156,6 +182,7 @@ def finish(
                 "precision": accelerator.mixed_precision,
                 "best_step": progress.best_step,
                 "best_score": round(progress.best_score, 3),
+                "peak_memory_mib": peak_memory_mib(accelerator.device),
             },
             "versions": {
                 "python": platform.python_version(),

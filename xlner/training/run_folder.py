@@ -37,6 +37,10 @@ class RunFolder:
         """The folder of `step-N` folders."""
         return self.path / "checkpoints"
 
+    def predictions(self, corpus: str) -> Path:
+        """What the result says of a scored corpus, word by word, beside what the corpus says."""
+        return self.path / f"predictions-{corpus}.conll"
+
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         if self.writes:

@@ -87,7 +87,10 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
             checkpoint=recipe.checkpoint,
             tracker=make_tracker(accelerator, recipe),
         )
-        scores = {corpus.name: evaluator.of_folder(str(run.model), corpus) for corpus in held_out}
+        scores = {
+            corpus.name: evaluator.of_folder(str(run.model), corpus, predictions=run.predictions(corpus.name))
+            for corpus in held_out
+        }
         about = {"language": recipe.language, "seed": recipe.seed, "types": labels.types, "label_map": str(label_map)}
         finish(run, accelerator, about, [train, *held_out], scores, progress)
     return path

@@ -1,0 +1,217 @@
+"""Finished runs side by side: mean and spread over seeds, and whether a difference may be chance.
+
+Runs that differ in nothing but their seed are one setting. Scores come from the predictions that runs keep, so that
+they are all counted alike; settings are compared on the same test set, or not at all.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from xlner.data.corpus import read_corpus
+from xlner.errors import RunError
+from xlner.labels import spans_of
+
+# Keys in which runs of one setting may differ: seeds, places, and how fast a machine works.
+_INCIDENTAL = ("seed", "run", "soft_labels", "teacher", "data", "tensorboard", "target", "language")
+_INCIDENTAL_SECTIONS = ("hardware.", "checkpoint.")
+N_RESAMPLES = 2000
+_CHUNK = 100  # resamples at a time
+
+Counts = NDArray[np.float64]  # (S, 3): entities right, predicted, in the corpus, for each sentence
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A finished run: its recipe, what it was scored on, and its counts of each sentence, by entity type."""
+
+    path: Path
+    recipe: Mapping[str, str]
+    kind: str  # distill or teacher
+    language: str
+    seed: int
+    corpus: str  # fingerprint
+    corpus_name: str
+    counts: Mapping[str, Counts]
+    transfer_f1: float | None
+    seconds: float
+    peak_memory_mib: int | None
+
+    @property
+    def f1(self) -> float:
+        """Of all entities, in percent."""
+        return f1_of(sum(self.counts.values(), np.zeros((1, 3))).sum(axis=0))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A setting on one language: its runs by seed."""
+
+    runs: Mapping[int, ScoredRun]
+
+    def spread(self, values: Iterable[float]) -> str:
+        """Mean and, from two values on, standard deviation."""
+        found = list(values)
+        return f"{mean(found):.2f}" + (f" ± {stdev(found):.2f}" if len(found) > 1 else "")
+
+
+def read_run(path: Path) -> ScoredRun:
+    """A finished run with a labelled test set.
+
+    Raises:
+        RunError: If it is none, was never scored, or keeps no predictions.
+    """
+    try:
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        recipe = _flat(yaml.load((path / "recipe.yaml").read_text(encoding="utf-8"), yaml.BaseLoader))
+    except OSError as problem:
+        raise RunError(f"{path}: no finished run there ({Path(str(problem.filename)).name} is missing)") from problem
+    except ValueError as problem:
+        raise RunError(f"{path}: its report.json is damaged: {problem}") from problem
+    predictions = path / "predictions-test.conll"
+    if not predictions.is_file():
+        raise RunError(f"{path}: keeps no predictions of a test set ({predictions.name}); was there a labelled one?")
+    teacher = report["scores"].get("teacher")
+    corpus = report["corpora"]["test"]
+    return ScoredRun(
+        path=path,
+        recipe=recipe,
+        kind="distill" if "target" in report else "teacher",
+        language=report.get("target") or report["language"],
+        seed=report["seed"],
+        corpus=corpus["fingerprint"],
+        corpus_name=corpus.get("corpus_name") or "",
+        counts=sentence_counts(predictions),
+        transfer_f1=teacher["overall"]["f1"] if teacher else None,
+        seconds=report["training"]["seconds"],
+        peak_memory_mib=report["training"].get("peak_memory_mib"),
+    )
+
+
+def sentence_counts(predictions: Path) -> dict[str, Counts]:
+    """The counts of each sentence of a file of word, tag and predicted tag, by entity type."""
+    rows = []
+    gold, guessed = read_corpus(predictions, columns="0,1"), read_corpus(predictions, columns="0,2")
+    for wanted, found in zip(gold, guessed, strict=True):
+        rows.append((set(spans_of(wanted.tags or ())), set(spans_of(found.tags or ()))))
+    types = sorted({span.label for pair in rows for spans in pair for span in spans})
+    counts = {name: np.zeros((len(rows), 3)) for name in types}
+    for number, (wanted_spans, found_spans) in enumerate(rows):
+        for column, spans in enumerate((wanted_spans & found_spans, found_spans, wanted_spans)):
+            for span in spans:
+                counts[span.label][number, column] += 1
+    return counts
+
+
+def f1_of(totals: NDArray[np.float64]) -> float:
+    """F1 in percent of (..., 3) counts: right, predicted, in the corpus."""
+    right, predicted, gold = totals
+    return float(200 * right / (predicted + gold)) if predicted + gold else 0.0
+
+
+def settings_of(runs: Sequence[ScoredRun]) -> dict[str, dict[str, Cell]]:
+    """The runs by setting and language; a setting is called after what tells it from the others.
+
+    Raises:
+        RunError: If two runs of a setting have one seed, or runs of a language were scored on different test sets.
+    """
+    corpora: dict[str, ScoredRun] = {}
+    for run in runs:
+        first = corpora.setdefault(run.language, run)
+        if first.corpus != run.corpus:
+            raise RunError(
+                f"{run.path} was scored on {run.corpus_name or 'a test set'} ({run.corpus}), {first.path} on "
+                f"{first.corpus_name or 'another'} ({first.corpus}); only scores on one test set can be compared"
+            )
+    names = _names(runs)
+    table: dict[str, dict[str, dict[int, ScoredRun]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        cell = table[names[run.path]][run.language]
+        if run.seed in cell:
+            raise RunError(f"{run.path} and {cell[run.seed].path} are one setting with one seed, {run.seed}; leave one")
+        cell[run.seed] = run
+    return {name: {language: Cell(cell) for language, cell in row.items()} for name, row in table.items()}
+
+
+def p_value(base: Cell, other: Cell, *, seed: int = 0) -> float | None:
+    """How probable a difference as large as this one is by chance, by a paired bootstrap over sentences.
+
+    Sentences are drawn with replacement, the same ones for both settings and all seeds that both have; the
+    difference is that of the mean F1 over seeds. Two-sided. None if they share no seed.
+
+    Source: Efron and Tibshirani 1993, section 16.4; Berg-Kirkpatrick et al. 2012 (D12-1091).
+    """
+    seeds = sorted(base.runs.keys() & other.runs.keys())
+    if not seeds:
+        return None
+    pairs = [[_all_types(cell.runs[number]) for number in seeds] for cell in (base, other)]
+    n_sentences = len(pairs[0][0])
+    observed = _mean_f1(pairs[1]) - _mean_f1(pairs[0])
+    generator = np.random.default_rng(seed)
+    n_beyond = 0
+    for start in range(0, N_RESAMPLES, _CHUNK):
+        n_drawn = min(_CHUNK, N_RESAMPLES - start)
+        draws = generator.multinomial(n_sentences, np.full(n_sentences, 1 / n_sentences), size=n_drawn).astype(float)
+        base_f1, other_f1 = (np.mean([_f1_rows(draws @ counts) for counts in cell], axis=0) for cell in pairs)
+        # Shifted to a mean of 0, the resampled differences show what chance alone does.
+        n_beyond += int((np.abs(other_f1 - base_f1 - observed) >= abs(observed)).sum())
+    return (n_beyond + 1) / (N_RESAMPLES + 1)
+
+
+def _all_types(run: ScoredRun) -> Counts:
+    return np.asarray(sum(run.counts.values()))
+
+
+def _mean_f1(cells: Sequence[Counts]) -> float:
+    return mean(f1_of(counts.sum(axis=0)) for counts in cells)
+
+
+def _f1_rows(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    sums = totals[:, 1] + totals[:, 2]
+    return np.asarray(200 * totals[:, 0] / np.where(sums > 0, sums, 1))
+
+
+def _names(runs: Sequence[ScoredRun]) -> dict[Path, str]:
+    """What to call the setting of each run: the keys in which the runs of its kind differ, with their values."""
+    names = {}
+    for kind in {run.kind for run in runs}:
+        alike = [run for run in runs if run.kind == kind]
+        keys = sorted({key for run in alike for key in run.recipe if not _is_incidental(key)})
+        differing = [key for key in keys if len({run.recipe.get(key) for run in alike}) > 1]
+        # A variant sets keys of its own, which need not be told beside its name.
+        variants = {run.recipe.get("variant") for run in alike}
+        if len(variants) > 1:
+            differing = [key for key in differing if not _follows_variant(alike, key)]
+        for run in alike:
+            told = ", ".join(f"{key}={run.recipe.get(key, '-')}" for key in differing)
+            names[run.path] = told or ("supervised" if kind == "teacher" else f"variant={run.recipe.get('variant')}")
+            if kind == "teacher" and told:
+                names[run.path] = f"supervised, {told}"
+    return names
+
+
+def _follows_variant(runs: Sequence[ScoredRun], key: str) -> bool:
+    """Whether each variant has one value of this key in all its runs."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        values[run.recipe.get("variant", "")].add(run.recipe.get(key, ""))
+    return key != "variant" and all(len(found) == 1 for found in values.values())
+
+
+def _is_incidental(key: str) -> bool:
+    return key in _INCIDENTAL or key.startswith(_INCIDENTAL_SECTIONS)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
+    return flat

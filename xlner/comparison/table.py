@@ -1,0 +1,148 @@
+"""Settings and languages as Markdown, CSV and a plot."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from xlner.comparison.runs import Cell, ScoredRun, f1_of, p_value
+from xlner.errors import RunError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Table = Mapping[str, Mapping[str, Cell]]
+TRANSFER = "direct transfer"
+CSV_COLUMNS = (
+    *("setting", "language", "seed", "corpus", "type"),
+    *("right", "predicted", "in_corpus", "f1", "seconds", "run"),
+)
+
+
+def markdown(table: Table, runs: Sequence[ScoredRun], languages: Sequence[str], base: str) -> list[str]:
+    """The lines of a table: settings down, languages across; `base` is the setting that others are tested against."""
+    with_p = len(table) > 1
+    tested = [f"p against {base}"] if with_p else []
+    head = ["setting", *languages, "mean", *tested, "seeds", "seconds", "MiB"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    transfer = _transfer(runs, languages)
+    if any(transfer.values()):
+        cells = [_spread(transfer[language]) for language in languages]
+        known = [mean(values) for values in transfer.values() if values]
+        average = f"{mean(known):.2f}" if len(known) == len(languages) else "-"
+        lines.append("| " + " | ".join([TRANSFER, *cells, average, *[""] * len(tested), "", "", ""]) + " |")
+    for name, row in table.items():
+        cells = [
+            row[language].spread(run.f1 for run in row[language].runs.values()) if language in row else "-"
+            for language in languages
+        ]
+        of_all = [run for cell in row.values() for run in cell.runs.values()]
+        average = f"{mean(mean(run.f1 for run in cell.runs.values()) for cell in row.values()):.2f}"
+        complete = len(row) == len(languages)
+        memory = [run.peak_memory_mib for run in of_all if run.peak_memory_mib is not None]
+        last = [
+            average if complete else "-",
+            *([_tests(table[base], row, languages) if name != base else ""] if with_p else []),
+            ", ".join(str(seed) for seed in sorted({run.seed for run in of_all})),
+            f"{mean(run.seconds for run in of_all):.0f}",
+            str(max(memory)) if memory else "-",
+        ]
+        lines.append("| " + " | ".join([f"`{name}`", *cells, *last]) + " |")
+    lines += ["", "Test F1 in percent, mean ± standard deviation over seeds. Seconds of training, mean; most memory."]
+    if with_p:
+        lines.append("p: paired bootstrap over sentences, of the mean over shared seeds, two-sided.")
+    for language in languages:
+        run = next(run for run in runs if run.language == language)
+        lines.append(f"{language}: {run.corpus_name or run.path} (fingerprint {run.corpus})")
+    return lines
+
+
+def _transfer(runs: Sequence[ScoredRun], languages: Sequence[str]) -> dict[str, list[float]]:
+    """The teachers' own scores by language, one for each seed."""
+    found: dict[str, dict[int, float]] = {language: {} for language in languages}
+    for run in runs:
+        if run.transfer_f1 is not None:
+            found[run.language].setdefault(run.seed, run.transfer_f1)
+    return {language: list(scores.values()) for language, scores in found.items()}
+
+
+def _tests(base: Mapping[str, Cell], row: Mapping[str, Cell], languages: Sequence[str]) -> str:
+    values = {
+        language: p_value(base[language], row[language]) for language in languages if language in {*base} & {*row}
+    }
+    return ", ".join(f"{language} {p:.3f}" for language, p in values.items() if p is not None) or "-"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return Cell({}).spread(values) if values else "-"
+
+
+def by_type(table: Table, languages: Sequence[str]) -> list[str]:
+    """A table for each entity type."""
+    runs = [run for row in table.values() for cell in row.values() for run in cell.runs.values()]
+    lines = []
+    for kind in sorted({name for run in runs for name in run.counts}):
+        lines += ["", f"| {kind} | " + " | ".join(languages) + " |", "|---" * (1 + len(languages)) + "|"]
+        for name, row in table.items():
+            cells = [_spread(_type_scores(row[language], kind)) if language in row else "-" for language in languages]
+            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _type_scores(cell: Cell, kind: str) -> list[float]:
+    return [f1_of(run.counts[kind].sum(axis=0)) for run in cell.runs.values() if kind in run.counts]
+
+
+def write_csv(path: Path, table: Table) -> None:
+    """A line for each run and type: counts and scores as they are, for other programs."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        head = [
+            "setting",
+            "language",
+            "seed",
+            "corpus",
+            "type",
+            "right",
+            "predicted",
+            "in_corpus",
+            "f1",
+            "seconds",
+            "run",
+        ]
+        writer.writerow(head)
+        for name, row in table.items():
+            for language, cell in row.items():
+                for seed, run in sorted(cell.runs.items()):
+                    totals = {kind: counts.sum(axis=0) for kind, counts in run.counts.items()}
+                    for kind, total in [*totals.items(), ("all", sum(totals.values()))]:
+                        counts = [int(number) for number in total]
+                        score = f"{f1_of(total):.4f}"
+                        writer.writerow([name, language, seed, run.corpus, kind, *counts, score, run.seconds, run.path])
+
+
+def draw(table: Table, languages: Sequence[str]) -> "Figure":
+    """Bars of settings by language.
+
+    Raises:
+        RunError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise RunError("--plot needs matplotlib; install it by `pip install xlner[plot]`") from None
+    figure = Figure(figsize=(2 + 1.2 * len(languages) * max(1, len(table) / 3), 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(table)
+    for number, (name, row) in enumerate(table.items()):
+        places = [place + (number - (len(table) - 1) / 2) * width for place in range(len(languages))]
+        scores = [
+            [run.f1 for run in row[language].runs.values()] if language in row else [0.0] for language in languages
+        ]
+        errors = [[mean(values) - min(values) for values in scores], [max(values) - mean(values) for values in scores]]
+        axes.bar(places, [mean(values) for values in scores], width * 0.9, yerr=errors, capsize=2, label=name)
+    axes.set_xticks(range(len(languages)), languages)
+    axes.set_ylabel("test F1 (%), mean of seeds; lines: lowest and highest")
+    axes.legend(fontsize="small", loc="lower left")
+    return figure
