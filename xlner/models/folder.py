@@ -26,10 +26,11 @@ SIMILARITY_FILE = "similarity.safetensors"
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a tagger must know beyond the Hugging Face files.
+    """What must be known of a model beyond the Hugging Face files.
 
     `max_length` counts pieces, special ones included; 0 means the tokenizer's own limit. An empty `similarity`
-    means that there is no such head.
+    means that there is no such head. `outside_share` is the share of `O` among the words of the labelled text behind
+    the model, its own or its teacher's; 0 means that it is not known.
     """
 
     word_splitter: str = "unicode"
@@ -37,6 +38,7 @@ class ModelSettings:
     language: str = ""
     similarity: str = ""
     projection_size: int = 0
+    outside_share: float = 0.0
 
 
 def read_settings(name: str) -> ModelSettings:

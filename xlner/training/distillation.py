@@ -36,6 +36,7 @@ from xlner.training.corpora import check_types, read_labelled, rename_types
 from xlner.training.labelling import soft_labels_of
 from xlner.training.loop import Task, fit
 from xlner.training.optimization import autocast_dtype
+from xlner.training.pooling import pooled_soft_labels
 from xlner.training.reporting import Evaluator, finish
 from xlner.training.run_folder import RUNS, open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator, make_tracker
@@ -67,7 +68,7 @@ def distill(recipe: DistillRecipe) -> Path:
         test = read_labelled(test_path, recipe.corpus) if test_path else None
         _check_similarity(recipe, objective)
         text = corpus_path(recipe.data, recipe.target, "train")
-        soft_labels = soft_labels_of(
+        taught = soft_labels_of(
             recipe.teacher,
             text,
             corpus=recipe.corpus,
@@ -76,12 +77,14 @@ def distill(recipe: DistillRecipe) -> Path:
             accelerator=accelerator,
             autocast_dtype=autocast_dtype(accelerator.mixed_precision),
         )
+        outside_share = read_settings(recipe.teacher).outside_share
+        soft_labels = pooled_soft_labels(taught, recipe.pooling, outside_share, accelerator)
         labels = LabelSet(soft_labels.card.tags)
         if test is not None:
             (test,) = rename_types([test], label_map, labels.types)
             check_types(labels, [test])
         model, encoder, settings = new_student(recipe, labels)
-        windows = student_windows(soft_labels, encoder, accelerator)
+        windows = student_windows(taught, encoder, accelerator)
         start_run(run, recipe)
 
         def keep(best: JointModel) -> None:
@@ -104,7 +107,7 @@ def distill(recipe: DistillRecipe) -> Path:
         if test is not None:
             # The teacher's scores are the same for every student of these soft labels.
             mark = f"{test.fingerprint}{evaluator.map_mark}-{accelerator.mixed_precision}"
-            cache = soft_labels.folder / f"scores-{mark}.json"
+            cache = taught.folder / f"scores-{mark}.json"
             scores["teacher"] = evaluator.of_folder(recipe.teacher, test, cache=cache)
             scores["student"] = evaluator.of_folder(str(run.model), test, predictions=run.predictions(test.name))
         about = {
@@ -215,6 +218,7 @@ def new_student(recipe: DistillRecipe, labels: LabelSet) -> tuple[JointModel, Wo
         language=recipe.target,
         similarity=taught.similarity if with_head else "",
         projection_size=taught.projection_size if with_head else 0,
+        outside_share=taught.outside_share,
     )
     return model, encoder, settings
 

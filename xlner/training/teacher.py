@@ -1,6 +1,7 @@
 """The teacher: labelled source sentences, a recognizer and a similarity head trained in one forward."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from xlner.data.alignment import WordEncoder
 from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.data.pair_batches import LabelledBatch, LabelledPairs, PairDraw
-from xlner.labels import LabelMap, LabelSet
+from xlner.labels import OUTSIDE, LabelMap, LabelSet
 from xlner.losses import masked_sum, similarity_cross_entropy, token_cross_entropy
 from xlner.models.encoder import freeze, new_recognizer
 from xlner.models.folder import ModelSettings, save_model
@@ -69,6 +70,7 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
         model, encoder, settings = new_teacher(recipe, labels)
         for warning in repeated_sentences(train, held_out):
             accelerator.print(warning)
+        settings = replace(settings, outside_share=outside_share(train.tags))
         start_run(run, recipe)
 
         def keep(best: JointModel) -> None:
@@ -114,6 +116,12 @@ def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, Wo
         projection_size=size if with_similarity else 0,
     )
     return model, encoder, settings
+
+
+def outside_share(tags: Sequence[Sequence[str]]) -> float:
+    """The share of `O` among the words of labelled sentences."""
+    n_words = sum(len(row) for row in tags)
+    return sum(tag == OUTSIDE for row in tags for tag in row) / max(1, n_words)
 
 
 def teacher_task(
