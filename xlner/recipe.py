@@ -33,6 +33,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "loss": {"recognizer": "squared_error", "similarity_weight": "0"},
         "weights": {"alpha": "one", "beta": "one", "gamma": "one"},
     },
+    "authors": {
+        "pooling": _AS_TAUGHT,
+        "loss": {"recognizer": "squared_error", "similarity_weight": "0.5"},
+        "weights": {"beta": "raised_margin", "gamma": "cosine_agreement"},
+        "optimization": {"learning_rate": "5e-6", "head_learning_rate": "5e-9", "weight_decay": "0"},
+    },
+    "blog": {
+        "pooling": _AS_TAUGHT,
+        "weights": {"beta": "mean_squared_margin", "gamma": "cosine_agreement", "outputs": "student"},
+        "optimization": {"head_learning_rate": "5e-5"},
+    },
 }
 # Which schema a launch script fills, and which key names the recipe file.
 KINDS: dict[str, tuple[type[TeacherRecipe] | type[DistillRecipe], str]] = {

@@ -95,7 +95,10 @@ class PairsRecipe:
 class SimilarityRecipe:
     """The similarity head."""
 
-    kind: str = key("calibrated", "calibrated (a cos + b of a learned projection) or cosine (of hidden states)")
+    kind: str = key(
+        "calibrated",
+        "calibrated (a cos + b of a learned projection), cosine (of hidden states), scores (cosine of tag scores)",
+    )
     projection_size: int = key(64, "width of the learned projection", low=2, high=4096)
 
     def __post_init__(self) -> None:
@@ -148,8 +151,16 @@ class WeightsRecipe:
     """How far each position's loss is trusted; each name is a line of a table in `weights.py`."""
 
     alpha: str = key("squared_confidence", "trust in the recognizer, per word: squared_confidence or one")
-    beta: str = key("squared_margin", "trust in the similarity, per word pair: squared_margin or one")
-    gamma: str = key("agreement", "agreement of both teachers, per word pair: agreement or one")
+    beta: str = key(
+        "squared_margin",
+        "trust in the similarity, per word pair: squared_margin, raised_margin, mean_squared_margin or one",
+    )
+    gamma: str = key("agreement", "agreement of both teachers, per word pair: agreement, cosine_agreement or one")
+    outputs: str = key(
+        "teacher",
+        "whose similarity beta and whose probabilities gamma look at; through the student's flows a gradient",
+        choices="teacher student",
+    )
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -234,6 +245,11 @@ class TeacherRecipe:
     encoder: str = key("google-bert/bert-base-multilingual-cased", "encoder folder or hub name")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
+    sharing: str = key(
+        "joint",
+        "joint: one encoder for both tasks; separate: an encoder for each, twice the time and memory",
+        choices="joint separate",
+    )
     similarity_weight: float = key(
         1.0, "share of the similarity loss beside the recognizer loss; 0: no similarity task", low=0
     )

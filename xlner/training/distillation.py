@@ -27,7 +27,7 @@ from xlner.labels import LabelMap, LabelSet
 from xlner.losses import DISTILLATION_LOSSES, masked_sum, similarity_cross_entropy
 from xlner.models.encoder import freeze, new_recognizer
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
-from xlner.models.heads import SIMILARITIES
+from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
 from xlner.prediction import word_encoder
 from xlner.recipe import choose
@@ -138,6 +138,7 @@ class Objective(NamedTuple):
     recognizer_weight: float
     similarity_weight: float
     uses_similarity: bool
+    weighs_by_student: bool
 
     def counts(self, batch: SoftBatch) -> Tensor:
         """Positions of the terms: word pairs, words of the first and of the second tower; (3,)."""
@@ -149,17 +150,19 @@ class Objective(NamedTuple):
         """Weighted sums of the similarity loss and of the recognizer loss of either tower; (3,)."""
         tokens, pairs = batch.tokens, batch.word_pairs if self.similarity_weight else None
         output = network(tokens.input_ids, tokens.attention_mask, pairs)
-        probs = batch.teacher_probs
+        probs, said = batch.teacher_probs.detach(), batch.teacher_similarity.detach()
         weights = self.alpha(probs)
         similarity = torch.zeros((), device=probs.device)
         if self.uses_similarity:
-            first_probs, second_probs = probs.flatten(0, 1)[batch.word_pairs]
-            gamma = self.gamma(first_probs, second_probs, batch.teacher_similarity)
+            compared = output.logits.float().softmax(dim=-1) if self.weighs_by_student else probs
+            first_probs, second_probs = compared.flatten(0, 1)[batch.word_pairs]
+            gamma = self.gamma(first_probs, second_probs, said)
             places = batch.word_pairs.flatten()  # a pair counts for both of its words
             weights = weights * gamma_of_words(gamma.repeat(2), places, weights.numel()).view_as(weights)
             if output.similarity_logits is not None:
-                values = similarity_cross_entropy(output.similarity_logits, batch.teacher_similarity)
-                similarity = masked_sum(values, weights=gamma * self.beta(batch.teacher_similarity))
+                trusted = output.similarity_logits.float().sigmoid() if self.weighs_by_student else said
+                values = similarity_cross_entropy(output.similarity_logits, said)
+                similarity = masked_sum(values, weights=gamma * self.beta(trusted))
         values = self.recognizer(output.logits, probs, temperature=self.temperature)
         first = batch.in_first_tower[:, None]
         by_tower = [masked_sum(values, tokens.word_mask & tower, weights) for tower in (first, ~first)]
@@ -181,6 +184,7 @@ def make_objective(recipe: DistillRecipe) -> Objective:
         recognizer_weight=recipe.loss.recognizer_weight,
         similarity_weight=recipe.loss.similarity_weight,
         uses_similarity=recipe.loss.similarity_weight > 0 or recipe.weights.gamma != "one",
+        weighs_by_student=recipe.weights.outputs == "student",
     )
 
 
@@ -201,14 +205,14 @@ def new_student(recipe: DistillRecipe, labels: LabelSet) -> tuple[JointModel, Wo
     with_head = recipe.loss.similarity_weight > 0
     if recipe.encoder == "teacher":
         model = load_joint_model(recipe.teacher)
+        model.evaluator = None  # a student has one encoder, whatever its teacher has
         if not with_head:
             model.similarity = None
         source = recipe.teacher
     else:
         recognizer = new_recognizer(recipe.encoder, labels)
-        head = SIMILARITIES[taught.similarity] if with_head else None
-        size = taught.projection_size
-        model = JointModel(recognizer, head(recognizer.config.hidden_size, size) if head else None)
+        head = new_head(taught.similarity, recognizer, taught.projection_size) if with_head else None
+        model = JointModel(recognizer, head)
         source = recipe.encoder
     freeze(model.recognizer, recipe.optimization.freeze)
     encoder = word_encoder(source, model.recognizer, recipe.corpus.max_length)
