@@ -33,8 +33,10 @@ from xlner.schema import (
     CorpusRecipe,
     DistillRecipe,
     HardwareRecipe,
+    LossRecipe,
     OptimizationRecipe,
     TeacherRecipe,
+    WeightsRecipe,
 )
 from xlner.training.corpora import read_labelled
 from xlner.training.distillation import distillation_task, make_objective, new_student, student_windows
@@ -73,7 +75,10 @@ def main() -> None:
             target="de",
             data=arguments.data,
             teacher=str(place / "teacher"),
+            variant="calibrated",  # the one with all parts of the method
             corpus=corpus,
+            loss=LossRecipe(similarity_weight=1.0),
+            weights=WeightsRecipe(alpha="squared_confidence", beta="squared_margin", gamma="agreement"),
             optimization=OPTIMIZATION,
             hardware=hardware,
         )

@@ -12,6 +12,7 @@ from runs import DISTILL, STEPS_PER_EPOCH, TEACHER, TINY, metrics, run_script, s
 from safetensors.torch import load_file, save_file
 
 from xlner import load_tagger
+from xlner.data.soft_labels import SoftLabels
 from xlner.recipe import load_recipe
 
 
@@ -37,7 +38,7 @@ def teacher(teaching, tmp_path_factory):
 @pytest.fixture(scope="module")
 def learning(teacher, small_data):
     """The arguments of a student's run, but its name and encoder: it starts as a copy of its teacher."""
-    return ("target=de", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY)
+    return ("target=de", "variant=calibrated", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY)
 
 
 @pytest.fixture(scope="module")
@@ -382,3 +383,29 @@ def test_a_student_cannot_be_kept_by_agreement_on_nothing(learning, tmp_path):
     (message,) = finished.messages
     assert finished.status == 2
     assert message.startswith("selection=agreement needs text that is held out")
+
+
+def test_the_default_student_learns_from_pooled_soft_labels(learning, teacher, tmp_path):
+    arguments = [argument for argument in learning if not argument.startswith("variant=")]
+
+    run_well(DISTILL, *arguments, "run=pooled", cwd=tmp_path)
+
+    (folder,) = (tmp_path / "runs" / "soft-labels").iterdir()
+    (pooled,) = folder.glob("pooled-*")
+    ours, theirs = SoftLabels(pooled), SoftLabels(folder)
+    numbers = range(len(theirs))
+    assert [ours.words(number) for number in numbers] == [theirs.words(number) for number in numbers]
+    assert not all((ours.probs(number) == theirs.probs(number)).all() for number in numbers)
+    assert report_of(tmp_path / "runs" / "pooled")["variant"] == "pooled"
+
+
+def test_pooled_soft_labels_are_made_once(learning, tmp_path):
+    arguments = [*brief([argument for argument in learning if not argument.startswith("variant=")])]
+    run_well(DISTILL, *arguments, "run=first", cwd=tmp_path)
+    (part,) = (tmp_path / "runs").glob("soft-labels/*/pooled-*/part-0000.arrow")
+    written = part.stat().st_mtime_ns
+
+    run_well(DISTILL, *arguments, "run=second", "seed=1", cwd=tmp_path)
+
+    (found,) = (tmp_path / "runs").glob("soft-labels/*/pooled-*/part-0000.arrow")
+    assert found.stat().st_mtime_ns == written

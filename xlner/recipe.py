@@ -27,21 +27,27 @@ Choice = TypeVar("Choice")
 _AS_TAUGHT = {"word": "0", "left": "0", "right": "0", "outline": "0", "outside": "0", "temperature": "1"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "pooled": {},
-    "calibrated": {"pooling": _AS_TAUGHT},
-    "tsl": {
+    "calibrated": {
         "pooling": _AS_TAUGHT,
-        "loss": {"recognizer": "squared_error", "similarity_weight": "0"},
-        "weights": {"alpha": "one", "beta": "one", "gamma": "one"},
+        "loss": {"similarity_weight": "1"},
+        "weights": {"alpha": "squared_confidence", "beta": "squared_margin", "gamma": "agreement"},
     },
+    "tsl": {"pooling": _AS_TAUGHT, "loss": {"recognizer": "squared_error"}},
     "authors": {
         "pooling": _AS_TAUGHT,
         "loss": {"recognizer": "squared_error", "similarity_weight": "0.5"},
-        "weights": {"beta": "raised_margin", "gamma": "cosine_agreement"},
+        "weights": {"alpha": "squared_confidence", "beta": "raised_margin", "gamma": "cosine_agreement"},
         "optimization": {"learning_rate": "5e-6", "head_learning_rate": "5e-9", "weight_decay": "0"},
     },
     "blog": {
         "pooling": _AS_TAUGHT,
-        "weights": {"beta": "mean_squared_margin", "gamma": "cosine_agreement", "outputs": "student"},
+        "loss": {"similarity_weight": "1"},
+        "weights": {
+            "alpha": "squared_confidence",
+            "beta": "mean_squared_margin",
+            "gamma": "cosine_agreement",
+            "outputs": "student",
+        },
         "optimization": {"head_learning_rate": "5e-5"},
     },
 }

@@ -194,7 +194,7 @@ def _check_similarity(recipe: DistillRecipe, objective: Objective) -> None:
     if objective.uses_similarity and missing:
         raise RecipeError(
             f"{recipe.teacher}: this teacher has no similarity head; set loss.similarity_weight=0 and "
-            "weights.gamma=one (or variant=tsl), or train it with similarity_weight above 0"
+            "weights.gamma=one (or variant=pooled), or train it with similarity_weight above 0"
         )
 
 
