@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from xlner import __version__
+from xlner.check_command import check_data
 from xlner.errors import CorpusError, XlnerError
 
 if TYPE_CHECKING:
@@ -155,6 +156,9 @@ def _lines(source: BinaryIO, name: str, encoding: str) -> Iterator[str]:
         raise CorpusError(f"unknown encoding {encoding!r}; expected one such as utf-8 or latin-1") from None
     except UnicodeError as problem:
         raise CorpusError(f"{name}: the text is not {encoding} ({problem}); {way_out}") from None
+
+
+app.command("check-data")(check_data)
 
 
 def _as_json(tagger: "Tagger", texts: Sequence[str]) -> Iterator[str]:
