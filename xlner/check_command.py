@@ -52,7 +52,7 @@ def check_data(
     tokenizer, model_types = _encoder(encoder, model)
     checked: list[CheckedCorpus] = []
     for number, source in enumerate(tqdm(files, unit=" files", disable=None, dynamic_ncols=True)):
-        others = [corpus.index for corpus in checked]
+        others = [corpus.known for corpus in checked]
         found = check_corpus(
             source, format, options, limit=limit, others=others, encoder=tokenizer, model_types=model_types
         )

@@ -56,15 +56,15 @@ class PieceProfile:
         self._lengths[len(pieces)] += 1
         n_pieces = Counter(owners)
         if len(n_pieces) < len(words):
-            for number in (number for number in range(len(words)) if number not in n_pieces):
-                self._findings.note("XL050", located.place(number), f"the tokenizer makes nothing of {words[number]!a}")
+            for number in [number for number in range(len(words)) if number not in n_pieces]:
+                self._findings.note("XL050", located.place(number), f"the tokenizer makes nothing of {words[number]!r}")
         unknown = self._encoder.tokenizer.unk_token_id
         if unknown in pieces:
             n_unknown = Counter(owner for owner, piece in zip(owners, pieces, strict=True) if piece == unknown)
-            for number, count in n_unknown.items():
-                if number is not None and count == n_pieces[number]:
-                    message = f"the encoder knows nothing of {words[number]!r}"
-                    self._findings.note("XL051", located.place(number), message)
+            for owner, count in n_unknown.items():
+                if owner is not None and count == n_pieces[owner]:
+                    message = f"the encoder knows nothing of {words[owner]!r}"
+                    self._findings.note("XL051", located.place(owner), message)
         if len(pieces) > self._encoder.room:
             message = (
                 f"{len(pieces):,} pieces, more than the encoder's {self._encoder.room:,}; xlner reads it in windows"

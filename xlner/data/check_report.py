@@ -85,7 +85,8 @@ def _pieces(checked: CheckedCorpus) -> Iterator[str]:
         return
     yield f"  pieces a sentence: {_shown(pieces.lengths)}; the encoder's window: {pieces.window:,}"
     for cut, n_words in pieces.n_lost_words.items():
-        yield f"  cut off after {cut} pieces, {n_words:,} words and {pieces.n_lost_entities[cut]:,} entities would be lost"
+        n_entities = pieces.n_lost_entities[cut]
+        yield f"  cut off after {cut} pieces, {n_words:,} words and {n_entities:,} entities would be lost"
     yield "  (xlner cuts nothing off: it reads long sentences in windows)"
 
 

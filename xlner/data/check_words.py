@@ -14,10 +14,11 @@ BYTE_ORDER_MARK = "\ufeff"
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 # Inside words these say nothing. Joiners (U+200C, U+200D) and marks of direction do, so they are not among them.
-_ZERO_WIDTH = "\u00ad\u200b\u2060\ufeff"
-_STRAY = re.compile(rf"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f{_ZERO_WIDTH}]")
-# White space, but for the no-break spaces that group digits in many languages: they are parts of a word.
-_CUT = re.compile(r"(?!(?<=\d)[\u00a0\u2007\u202f]\d)\s+")
+_ZERO_WIDTH = "\u200b\u2060\ufeff"
+# After a character that mojibake begins with they are a half of a letter: without it, nobody could mend the word.
+_STRAY = re.compile(rf"(?<![ÂÃÐÑ])[\x7f-\x84\x86-\x9f\xad]|[\x00-\x08\x0e-\x1b{_ZERO_WIDTH}]")
+# White space, but for halves of letters, and the no-break spaces that group digits in many languages.
+_CUT = re.compile(r"(?!(?<=\d)[\u00a0\u2007\u202f]\d|(?<=[ÂÃÐÑ])[\x85\xa0])\s+")
 # What the bytes 0x80 to 0xBF become when they are read as latin-1 or cp1252.
 _TAIL = "[\u0080-\u00bf" + bytes(set(range(0x80, 0xA0)) - {0x81, 0x8D, 0x8F, 0x90, 0x9D}).decode("cp1252") + "]"
 _MOJIBAKE = re.compile(rf"(?<![A-ZÀ-Þ])[ÂÃ]{_TAIL}|â€{_TAIL}|(?:[ÐÑ]{_TAIL}){{2}}|ï¿½|ï»¿")
@@ -40,16 +41,16 @@ def word_problems(word: str) -> tuple[WordProblem, ...]:
     if word.isalnum() and word.isascii():
         return ()
     if is_invisible(word):
-        return (WordProblem("XL030", f"the word {word!a} ({_names(word)}) cannot be seen"),)
+        return (WordProblem("XL030", f"the word {word!r} ({_names(word)}) cannot be seen"),)
     found = []
     if word.startswith(BYTE_ORDER_MARK):
-        found.append(WordProblem("XL031", f"the word {word!a} begins with a byte order mark"))
+        found.append(WordProblem("XL031", f"the word {word!r} begins with a byte order mark"))
     if _CUT.search(word):
         found.append(
             WordProblem("XL032", f"the word {word!r} holds white space; expected a word of its own for each part")
         )
     if stray := _STRAY.search(word.lstrip(BYTE_ORDER_MARK)):
-        found.append(WordProblem("XL033", f"the word {word!a} holds {_names(stray.group())}"))
+        found.append(WordProblem("XL033", f"the word {word!r} holds {_names(stray.group())}"))
     if "\ufffd" in word:
         found.append(WordProblem("XL034", f"the word {word!r} lost a character to a conversion (U+FFFD)"))
     if match := _MOJIBAKE.search(word):
@@ -83,9 +84,10 @@ def _look_alikes(word: str) -> str:
             if not latin or not others:
                 continue
             # All letters of one of the two could be letters of the other: the word can be written in one script.
+            # `EBPα` is none of these: three letters do not stand there by mistake, for the sake of one.
             if all(char in table for char in others):
                 return "".join(others)
-            if all(char in table.values() for char in latin):
+            if len(latin) <= len(others) and all(char in table.values() for char in latin):
                 return "".join(latin)
     return ""
 
@@ -96,9 +98,26 @@ def script(char: str) -> str:
     if not char.isalpha():
         return ""
     first = unicodedata.name(char, "?").split(" ")[0].split("-")[0].capitalize()
-    return {"Cjk": "Han", "Micro": "", "Ohm": "", "Kelvin": "", "Angstrom": "", "Fullwidth": "Latin"}.get(first, first)
+    return "" if first in _NO_SCRIPTS else _SCRIPTS.get(first, first)
 
 
 def _names(text: str) -> str:
     """Characters as people look them up: `U+200B ZERO WIDTH SPACE`."""
     return ", ".join(f"U+{ord(char):04X} {unicodedata.name(char, 'unnamed')}" for char in dict.fromkeys(text[:4]))
+
+
+_SCRIPTS = {"Cjk": "Han", "Fullwidth": "Latin", "Halfwidth": "Katakana"}
+# First words of the names of letters that belong to no script.
+_NO_SCRIPTS = {
+    "?",
+    "Micro",
+    "Ohm",
+    "Kelvin",
+    "Angstrom",
+    "Feminine",
+    "Masculine",
+    "Modifier",
+    "Mathematical",
+    "Planck",
+    "Ideographic",
+}

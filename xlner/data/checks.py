@@ -34,7 +34,7 @@ class CheckedCorpus(NamedTuple):
     scheme: str
     profile: CorpusProfile
     pieces: PieceProfile | None
-    index: SentenceIndex
+    known: SentenceIndex
     findings: Findings
     n_shared: Counter[str]
 
