@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 
 # A module imports from strictly lower floors, or from its own folder: rooms of one floor do not know each other.
 # `recipe` fills `schema`; `data` asks it to choose from its table of formats, so data and models lie above it.
+# `check_command` stands just below `cli`, which registers it: it looks at corpora, and asks a model for its labels.
 FLOORS = {
     "errors": 0,
     "text": 0,
