@@ -185,8 +185,21 @@ def test_iob1_is_told_from_broken_sequences(tmp_path, tags, is_broken):
 
 @pytest.mark.parametrize(
     "word",
-    ["34\u00a0470", "DVDшник", "μm", "βHCG", "EBPα", "IT-компания", "می\u200cخواهم", "👩\u200d💻", "CAFÉ»", "NAÇÃ»"]
-    + ["Straße", "東京タワー", "Ἀθῆναι", "São", "Ångström", "O'Brien", "$1,000", "à", "e\u0301", "❤️", "Đà"],
+    [
+        *(
+            "34\u00a0470",
+            "DVDшник",
+            "μm",
+            "βHCG",
+            "EBPα",
+            "IT-компания",
+            "می\u200cخواهم",
+            "👩\u200d💻",
+            "CAFÉ»",
+            "NAÇÃ»",
+        ),
+        *("Straße", "東京タワー", "Ἀθῆναι", "São", "Ångström", "O'Brien", "$1,000", "à", "e\u0301", "❤️", "Đà"),
+    ],
 )
 def test_legitimate_words_are_left_alone(word):
     assert word_problems(word) == ()
@@ -224,12 +237,12 @@ def test_a_repaired_copy_counts_each_repair_and_keeps_entities(xlner, tmp_path):
         "Anna\tB-PER\nLenz\tI-PER\n34\tB-MISC\n470\tI-MISC\n\nKiel\tB-LOC\n\n"
     )
     for line in (
-        "XL010 a row with another number of columns: 1 times: the sentence is left out",
-        "XL013 a tag that continues no entity: 1 times: read",
-        "XL030 a word that nobody can see: 3 times: the word is taken out",
-        "XL030 a word that nobody can see: 1 times: the sentence is left out: no word of it can be seen",
-        "XL031 a word that begins with a byte order mark: 1 times: the byte order mark is taken out",
-        "XL032 white space inside a word: 1 times: cut into words at the white space",
+        "1 x XL010 a row with another number of columns: the sentence is left out",
+        "1 x XL013 a tag that continues no entity: the tag is mended",
+        "3 x XL030 a word that nobody can see: the word is taken out",
+        "1 x XL030 a word that nobody can see: the sentence is left out: no word of it can be seen",
+        "1 x XL031 a word that begins with a byte order mark: the byte order mark is taken out",
+        "1 x XL032 white space inside a word: cut into words at the white space",
     ):
         assert line in out
     assert "2 sentences of 3 that could be read" in out
@@ -237,14 +250,14 @@ def test_a_repaired_copy_counts_each_repair_and_keeps_entities(xlner, tmp_path):
 
 
 def test_duplicates_are_left_out_only_if_asked(xlner, tmp_path):
-    path = write(tmp_path, "x.conll", LONG * 3 + LONG.replace("B-PER", "O"))
+    path = write(tmp_path, "x.conll", "Ja\tO\n\n" * 2 + LONG * 3 + LONG.replace("B-PER", "O"))
 
     xlner("check-data", path, "--fix", tmp_path / "all.conll")
     _, out, _ = xlner("check-data", path, "--fix", tmp_path / "few.conll", "--fix-duplicates")
 
-    assert len(list(read_corpus(tmp_path / "all.conll"))) == 4
-    assert len(list(read_corpus(tmp_path / "few.conll"))) == 2
-    assert "XL040 a sentence that stands twice in a file: 2 times: the second sentence is left out" in out
+    assert len(list(read_corpus(tmp_path / "all.conll"))) == 6
+    assert len(list(read_corpus(tmp_path / "few.conll"))) == 4
+    assert "2 x XL040 a sentence that stands twice in a file: the second sentence is left out" in out
 
 
 def test_sentences_without_labels_go_behind_the_first_with_labels(xlner, tmp_path):
@@ -254,7 +267,7 @@ def test_sentences_without_labels_go_behind_the_first_with_labels(xlner, tmp_pat
 
     assert status == 0
     assert (tmp_path / "x.conll").read_text() == "Kiel\tB-LOC\n\nRegen\t_\n\n"
-    assert "XL045 sentences without labels beside sentences with labels: 1 times: moved to the end" in out
+    assert "1 x XL045 sentences without labels beside sentences with labels: moved to the end" in out
 
 
 def test_several_files_are_repaired_into_a_folder(xlner, tmp_path):
@@ -276,7 +289,7 @@ def test_several_files_are_repaired_into_a_folder(xlner, tmp_path):
         (["tag.jsonl", "--fix", "new.conll"], "not written, for it would not read back as it is"),
         (["nope.conll"], "no corpus at"),
         (["x.conll", "--fix-duplicates"], "--fix-duplicates needs --fix"),
-        (["x.conll", "--encoder", "runs/nope"], "runs/nope"),
+        (["x.conll", "--model", "runs/nope"], "runs/nope: no such folder"),
     ],
 )
 def test_what_cannot_be_done_ends_with_status_2_and_leaves_nothing(xlner, tmp_path, monkeypatch, arguments, message):
