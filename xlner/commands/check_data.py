@@ -37,8 +37,6 @@ def check_data(
     ] = False,
 ) -> None:
     """Look corpora through: counts, lengths, and problems with file and line, by the codes of docs/errors.md."""
-    from tqdm import tqdm
-
     from xlner.data.check_report import report_json, report_lines
     from xlner.data.checks import CheckedCorpus, check_corpus
     from xlner.data.corpus import ReadingOptions
@@ -51,7 +49,7 @@ def check_data(
     options = ReadingOptions(columns, scheme, encoding, split_words)
     tokenizer, model_types = _encoder(encoder, model)
     checked: list[CheckedCorpus] = []
-    for number, source in enumerate(tqdm(files, unit=" files", disable=None, dynamic_ncols=True)):
+    for number, source in enumerate(files):
         others = [corpus.known for corpus in checked]
         found = check_corpus(
             source, format, options, limit=limit, others=others, encoder=tokenizer, model_types=model_types
@@ -125,7 +123,7 @@ def _repair(
     repairs += found.findings.repairs
     yield f"  repaired copy: {copy}: {n_written:,} sentences of {found.profile.n_sentences:,} that could be read"
     for (code, repair), number in sorted(repairs.items()):
-        yield f"    {code} {CODES[code].title}: {number:,} times: {repair}"
+        yield f"    {number:,} x {code} {CODES[code].title}: {repair}"
     if not repairs:
         yield "    nothing had to be repaired"
 

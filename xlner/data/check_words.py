@@ -21,7 +21,8 @@ _STRAY = re.compile(rf"(?<![ÂÃÐÑ])[\x7f-\x84\x86-\x9f\xad]|[\x00-\x08\x0e-\x
 _CUT = re.compile(r"(?!(?<=\d)[\u00a0\u2007\u202f]\d|(?<=[ÂÃÐÑ])[\x85\xa0])\s+")
 # What the bytes 0x80 to 0xBF become when they are read as latin-1 or cp1252.
 _TAIL = "[\u0080-\u00bf" + bytes(set(range(0x80, 0xA0)) - {0x81, 0x8D, 0x8F, 0x90, 0x9D}).decode("cp1252") + "]"
-_MOJIBAKE = re.compile(rf"(?<![A-ZÀ-Þ])[ÂÃ]{_TAIL}|â€{_TAIL}|(?:[ÐÑ]{_TAIL}){{2}}|ï¿½|ï»¿")
+# Behind capitals, Ã and a quotation mark or the like are what they seem: `NAÇÃ»`.
+_MOJIBAKE = re.compile(rf"[ÂÃ](?:(?<![A-ZÀ-Þ][ÂÃ]){_TAIL}|[¡-¨±-¶¼-¾])|â€{_TAIL}|(?:[ÐÑ]{_TAIL}){{2}}|ï¿½|ï»¿")
 _LETTERS = re.compile(r"[^\W\d_]+")
 # Letters of Cyrillic and of Greek that look like Latin ones, in pairs.
 _CYRILLIC = dict(zip("АВЕЅІЈКМНОРСТУХЪаеѕіјорсухԁһԛԝ", "ABESIJKMHOPCTYXbaesijopcyxdhqw", strict=True))

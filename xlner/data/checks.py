@@ -5,9 +5,11 @@ Problems of form come from the reader, problems of content from here; docs/error
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from xlner.data.alignment import WordEncoder
 from xlner.data.check_overlap import SentenceIndex, sentence_key
@@ -69,7 +71,8 @@ def check_corpus(
     pieces = None if encoder is None else PieceProfile(encoder, findings)
     scheme = "strict" if options.scheme == "auto" else options.scheme
     stream = read_located(source, format, options._replace(scheme=scheme, report=findings.add))
-    sentences = _counted(stream, profile, findings)
+    bar = tqdm(stream, desc=source, unit=" sentences", disable=None, leave=False, dynamic_ncols=True)
+    sentences = _counted(bar, profile, findings)
     first_unlabelled, n_shared = "", Counter[str]()
     while batch := list(islice(sentences, BATCH_SENTENCES)):
         for located in batch:
@@ -87,7 +90,7 @@ def check_corpus(
     return CheckedCorpus(source, _scheme_found(options.scheme, profile), profile, pieces, index, findings, n_shared)
 
 
-def _counted(stream: Iterator[Located], profile: CorpusProfile, findings: Findings) -> Iterator[Located]:
+def _counted(stream: Iterable[Located], profile: CorpusProfile, findings: Findings) -> Iterator[Located]:
     # The reader reports a sentence's broken tags right before it hands the sentence out.
     n_before = 0
     for located in stream:

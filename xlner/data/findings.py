@@ -22,7 +22,9 @@ class Findings:
         """Count a problem."""
         self.counts[problem.code] += 1
         if problem.repair:
-            self.repairs[problem.code, problem.repair.partition(" as ")[0]] += 1
+            # `read as B-LOC` would be a repair of its own for each tag.
+            repair = "the tag is mended" if problem.repair.startswith("read as ") else problem.repair
+            self.repairs[problem.code, repair] += 1
         kept = self.first.setdefault(problem.code, [])
         if len(kept) < self.limit:
             kept.append(problem)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, dropwhile, takewhile
 from pathlib import Path
 
-from xlner.data.check_overlap import hash_of
+from xlner.data.check_overlap import hash_of, sentence_key
 from xlner.data.check_words import visible_parts, word_problems
 from xlner.data.corpus import read_corpus
 from xlner.data.fingerprints import CorpusFingerprint, fingerprint
@@ -121,11 +121,11 @@ def _repaired(
         ordered = chain(dropwhile(_is_bare, ordered), _moved(takewhile(_is_bare, usable(Counter())), repairs))
     seen = set[int]()
     for sentence in ordered:
-        key = hash_of((*sentence.words, "", *(sentence.tags or ())))
-        if fix_duplicates and key in seen:
-            repairs[REPEATED] += 1
-            continue
-        if fix_duplicates:
+        if fix_duplicates and sentence_key(sentence):
+            key = hash_of((*sentence.words, "", *(sentence.tags or ())))
+            if key in seen:
+                repairs[REPEATED] += 1
+                continue
             seen.add(key)
         yield sentence
 
