@@ -50,7 +50,7 @@ def main() -> None:
     try:
         app()
     except XlnerError as problem:
-        typer.echo(problem, err=True)
+        typer.echo(problem.told(), err=True)
         raise SystemExit(2) from None
 
 

@@ -34,6 +34,7 @@ class CorpusProblem(CorpusError):  # noqa: N818 - a CorpusError with a code and 
         """
         super().__init__(f"{place}: {message} [{code}]")
         self.code = code
+        self.hint = f"`xlner check-data FILE` lists all problems of a corpus; docs/errors.md explains {code}"
         self.place = place
         self.message = message
         self.repair = repair
