@@ -47,10 +47,11 @@ def learn(bert_folder):
 
 
 def refused(finished):
-    """The only message of a run that ended with status 2 before it had begun."""
+    """The only message of a run that ended with status 2 before it had begun; a hint may follow it."""
     assert finished.status == 2
     assert "Traceback" not in finished.stderr
-    (message,) = finished.stderr.splitlines()
+    message, *hint = finished.stderr.splitlines()
+    assert [line for line in hint if not line.startswith("`xlner check-data FILE` lists all problems")] == []
     return message
 
 
