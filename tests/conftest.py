@@ -22,7 +22,7 @@ from transformers import (
 from xlner.data.corpus import read_corpus
 from xlner.labels import LabelSet
 from xlner.models.folder import ModelSettings, save_model
-from xlner.models.heads import SIMILARITIES
+from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
 from xlner.text import Sentence
 
@@ -152,7 +152,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerBase, *, kind: str = "bert", simila
     else:
         # Positions 0 and 1 are padding's: 66 positions take 64 pieces.
         recognizer = XLMRobertaForTokenClassification(XLMRobertaConfig(max_position_embeddings=66, **sizes))
-    return JointModel(recognizer.eval(), SIMILARITIES[similarity](32, 8) if similarity else None).eval()
+    return JointModel(recognizer.eval(), new_head(similarity, recognizer, 8) if similarity else None).eval()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """The student's loss against METHOD.md section 3, written once more as slow loops over words and pairs."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -81,52 +83,126 @@ def log_softmax(logits):
     return [logit - total for logit in logits]
 
 
-def slow_sums(student, batch, *, weighted, squared):
+def sigmoid(value):
+    return 1 / (1 + math.exp(-value))
+
+
+def dot(one, other):
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def sigmoid_of_cosine(one, other):
+    return sigmoid(dot(one, other) / math.sqrt(dot(one, one) * dot(other, other)))
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+class Slow(NamedTuple):
+    """A variant of METHOD.md section 4; `beta` takes s of teacher and student, and all of the student in the batch."""
+
+    squared: bool
+    weighted: bool = True
+    beta: Callable[..., float] = lambda s_teacher, s_student, of_students: (2 * s_teacher - 1) ** 2
+    same_tag: Callable[..., float] = dot
+    student_probs: bool = False
+
+
+SLOW = {
+    "calibrated": Slow(squared=False),
+    "tsl": Slow(squared=True, weighted=False),
+    "authors": Slow(
+        squared=True,
+        beta=lambda s_teacher, s_student, of_students: min(1, (2 * s_teacher - 1) ** 2 + 0.5),
+        same_tag=sigmoid_of_cosine,
+    ),
+    "blog": Slow(
+        squared=False,
+        beta=lambda s_teacher, s_student, of_students: mean([(2 * s - 1) ** 2 for s in of_students]),
+        same_tag=sigmoid_of_cosine,
+        student_probs=True,
+    ),
+}
+
+
+def slow_sums(student, batch, slow):
     """The three sums of METHOD.md section 3 and their counts, in plain Python."""
     logits, projections = student_says(student)
     width = batch.tokens.input_ids.shape[1]
     p = {word: batch.teacher_probs.view(-1, N_TAGS)[place_of(word, width)].tolist() for word in logits}
+    q = {word: [math.exp(value) for value in log_softmax(values)] for word, values in logits.items()}
     s = dict(zip(PAIRS, batch.teacher_similarity.tolist(), strict=True))
     scale, offset = student.similarity.curve()
+    s_students = {
+        (one, other): sigmoid(scale * dot(projections[one], projections[other]) + offset) for one, other in PAIRS
+    }
     similarity, gammas_of = 0.0, {word: [] for word in logits}
     for (one, other), s_teacher in s.items():
-        s_p = sum(a * b for a, b in zip(p[one], p[other], strict=True))
-        gamma = 1 - abs(s_p - s_teacher)
+        compared = q if slow.student_probs else p
+        gamma = 1 - abs(slow.same_tag(compared[one], compared[other]) - s_teacher)
         gammas_of[one].append(gamma)
         gammas_of[other].append(gamma)
-        cosine = sum(a * b for a, b in zip(projections[one], projections[other], strict=True))
-        s_student = 1 / (1 + math.exp(-(scale * cosine + offset)))
+        s_student = s_students[one, other]
         cross_entropy = -s_teacher * math.log(s_student) - (1 - s_teacher) * math.log(1 - s_student)
-        similarity += gamma * (2 * s_teacher - 1) ** 2 * cross_entropy
+        similarity += gamma * slow.beta(s_teacher, s_student, s_students.values()) * cross_entropy
     towers = [0.0, 0.0]
-    for word, student_logits in logits.items():
-        student_log = log_softmax(student_logits)
-        if squared:
-            loss = sum((math.exp(q) - t) ** 2 for q, t in zip(student_log, p[word], strict=True))
+    for word in logits:
+        if slow.squared:
+            loss = sum((a - b) ** 2 for a, b in zip(q[word], p[word], strict=True))
         else:
-            loss = -sum(t * q for q, t in zip(student_log, p[word], strict=True))
+            loss = -sum(t * math.log(a) for a, t in zip(q[word], p[word], strict=True))
         alpha = max(p[word]) ** 2
-        gamma = sum(gammas_of[word]) / len(gammas_of[word]) if gammas_of[word] else 1.0
-        towers[word[0] >= N_FIRST] += gamma * alpha * loss if weighted else loss
+        gamma = mean(gammas_of[word]) if gammas_of[word] else 1.0
+        towers[word[0] >= N_FIRST] += gamma * alpha * loss if slow.weighted else loss
     counts = [len(PAIRS), *(sum(len(WORDS[i]) for i in tower) for tower in ((0, 1, 2), (3, 4)))]
     return [similarity, *towers], counts
 
 
-@pytest.mark.parametrize(
-    ("variant", "weighted", "squared"), [("calibrated", True, False), ("tsl", False, True)], ids=["calibrated", "tsl"]
-)
-def test_the_loss_is_that_of_the_method(student, variant, weighted, squared):
+@pytest.mark.parametrize("variant", sorted(SLOW))
+def test_the_loss_is_that_of_the_method(student, variant):
     batch = soft_batch()
     objective = objective_of(variant)
 
     sums = objective.loss_sums(student, batch)
     counts = objective.counts(batch)
 
-    expected_sums, expected_counts = slow_sums(student, batch, weighted=weighted, squared=squared)
+    expected_sums, expected_counts = slow_sums(student, batch, SLOW[variant])
     if variant == "tsl":
         expected_sums[0] = 0.0  # single sentences, no similarity
     torch.testing.assert_close(sums, torch.tensor(expected_sums), rtol=1e-4, atol=1e-5)
     assert counts.tolist() == expected_counts
+
+
+@pytest.mark.parametrize("name", ["beta", "gamma"])
+@pytest.mark.parametrize(("variant", "flows"), [("authors", False), ("calibrated", False), ("blog", True)])
+def test_a_gradient_flows_through_the_weights_of_the_blog_variant_alone(student, variant, flows, name):
+    objective = objective_of(variant)
+    seen = []
+    weight = objective._asdict()[name]
+
+    def watched(*outputs):
+        seen.append(weight(*outputs))
+        return seen[-1]
+
+    objective._replace(**{name: watched}).loss_sums(student, soft_batch())
+
+    assert [values.requires_grad for values in seen] == [flows]
+
+
+def test_the_authors_constants_are_those_of_their_code():
+    recipe = load_recipe("distill", ["target=de", "variant=authors"])
+
+    assert recipe.loss.similarity_weight == 0.5
+    assert recipe.optimization.learning_rate == 5e-6
+    assert recipe.optimization.head_learning_rate == pytest.approx(recipe.optimization.learning_rate / 1000)
+    assert recipe.optimization.weight_decay == 0  # Adam
+
+
+def test_the_blog_trains_heads_as_fast_as_the_encoder():
+    recipe = load_recipe("distill", ["target=de", "variant=blog"])
+
+    assert recipe.optimization.head_learning_rate == recipe.optimization.learning_rate
 
 
 def test_gamma_reaches_the_recognizer_alone_where_there_is_no_similarity_loss(student):
@@ -134,7 +210,7 @@ def test_gamma_reaches_the_recognizer_alone_where_there_is_no_similarity_loss(st
 
     sums = objective_of("calibrated", "loss.similarity_weight=0").loss_sums(student, batch)
 
-    (_, *expected), _ = slow_sums(student, batch, weighted=True, squared=False)
+    (_, *expected), _ = slow_sums(student, batch, SLOW["calibrated"])
     torch.testing.assert_close(sums, torch.tensor([0.0, *expected]), rtol=1e-4, atol=1e-5)
 
 
@@ -174,7 +250,8 @@ def gradient(student, objective, batch):
     return max(float(p.grad.abs().max()) for p in student.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+# Where a gradient flows through the weights, the student lowers its loss by lowering these.
+@pytest.mark.parametrize("variant", sorted(VARIANTS.keys() - {"blog"}))
 def test_a_student_that_agrees_on_both_sentences_of_each_pair_gets_no_gradient(student, variant):
     batch = agreeing(student, soft_batch())
 

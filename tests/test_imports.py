@@ -17,6 +17,7 @@ FLOORS = {
     "text": 0,
     "labels": 1,
     "losses": 1,
+    "pooling": 1,
     "schema": 1,
     "splitting": 1,
     "weights": 1,

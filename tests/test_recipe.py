@@ -298,7 +298,7 @@ def test_the_file_overrides_the_variant_and_the_command_line_the_file(written):
 def test_the_variant_of_the_command_line_overrides_that_of_the_file(written):
     argument = written("target: de\nvariant: tsl\n")
 
-    recipe = load_recipe("distill", [argument, "variant=calibrated"])
+    recipe = load_recipe("distill", [argument, "variant=pooled"])
 
     assert recipe == DistillRecipe(target="de")
 

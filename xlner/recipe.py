@@ -24,11 +24,25 @@ Recipe = TeacherRecipe | DistillRecipe
 Choice = TypeVar("Choice")
 
 # A variant is a set of defaults; METHOD.md section 4 and `docs/method.md` give the formulas behind the names.
+_AS_TAUGHT = {"word": "0", "left": "0", "right": "0", "outline": "0", "outside": "0", "temperature": "1"}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "calibrated": {},
+    "pooled": {},
+    "calibrated": {"pooling": _AS_TAUGHT},
     "tsl": {
+        "pooling": _AS_TAUGHT,
         "loss": {"recognizer": "squared_error", "similarity_weight": "0"},
         "weights": {"alpha": "one", "beta": "one", "gamma": "one"},
+    },
+    "authors": {
+        "pooling": _AS_TAUGHT,
+        "loss": {"recognizer": "squared_error", "similarity_weight": "0.5"},
+        "weights": {"beta": "raised_margin", "gamma": "cosine_agreement"},
+        "optimization": {"learning_rate": "5e-6", "head_learning_rate": "5e-9", "weight_decay": "0"},
+    },
+    "blog": {
+        "pooling": _AS_TAUGHT,
+        "weights": {"beta": "mean_squared_margin", "gamma": "cosine_agreement", "outputs": "student"},
+        "optimization": {"head_learning_rate": "5e-5"},
     },
 }
 # Which schema a launch script fills, and which key names the recipe file.
@@ -61,7 +75,7 @@ def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str = "reci
         layers.append((str(path), _read_yaml(path)) if path else ("command line", {"target": selected}))
     layers.append(("command line", given))
     if schema is DistillRecipe:
-        variant = next((layer["variant"] for _, layer in reversed(layers) if "variant" in layer), "calibrated")
+        variant = next((layer["variant"] for _, layer in reversed(layers) if "variant" in layer), "pooled")
         layers.insert(0, (f"variant {variant}", choose(VARIANTS, str(variant), "variant")))
     return _build(schema, layers)
 

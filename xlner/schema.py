@@ -95,7 +95,10 @@ class PairsRecipe:
 class SimilarityRecipe:
     """The similarity head."""
 
-    kind: str = key("calibrated", "calibrated (a cos + b of a learned projection) or cosine (of hidden states)")
+    kind: str = key(
+        "calibrated",
+        "calibrated (a cos + b of a learned projection), cosine (of hidden states), scores (cosine of tag scores)",
+    )
     projection_size: int = key(64, "width of the learned projection", low=2, high=4096)
 
     def __post_init__(self) -> None:
@@ -148,12 +151,54 @@ class WeightsRecipe:
     """How far each position's loss is trusted; each name is a line of a table in `weights.py`."""
 
     alpha: str = key("squared_confidence", "trust in the recognizer, per word: squared_confidence or one")
-    beta: str = key("squared_margin", "trust in the similarity, per word pair: squared_margin or one")
-    gamma: str = key("agreement", "agreement of both teachers, per word pair: agreement or one")
+    beta: str = key(
+        "squared_margin",
+        "trust in the similarity, per word pair: squared_margin, raised_margin, mean_squared_margin or one",
+    )
+    gamma: str = key("agreement", "agreement of both teachers, per word pair: agreement, cosine_agreement or one")
+    outputs: str = key(
+        "teacher",
+        "whose similarity beta and whose probabilities gamma look at; through the student's flows a gradient",
+        choices="teacher student",
+    )
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self, "weights")
+
+
+@dataclass(frozen=True)
+class PoolingRecipe:
+    """How far soft labels follow what the teacher says in like places; the formula stands in `pooling.py`."""
+
+    word: float = key(0.3, "weight of the same word elsewhere in the text", low=0, high=1)
+    left: float = key(0.15, "weight of places with the same word before", low=0, high=1)
+    right: float = key(0.15, "weight of places with the same word after", low=0, high=1)
+    outline: float = key(0.3, "weight of places with the same pattern of capitals around", low=0, high=1)
+    outside: float = key(
+        0.5,
+        "share of the way to as many words outside entities as in the source language; 0: left as it is",
+        low=0,
+        high=1,
+    )
+    temperature: float = key(0.5, "divides the logits of what was pooled; below 1 sharpens", low=0.05, high=20)
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "pooling")
+        total = sum(self.weights.values())
+        if total > 1.0 + 1e-9:
+            raise RecipeError(f"pooling: {', '.join(self.weights)} add up to {total:g}; they may be 1 together at most")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights of the kinds of like places, by the names of `pooling.KEYS`."""
+        return {"word": self.word, "left": self.left, "right": self.right, "outline": self.outline}
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it changes any soft label."""
+        return any(self.weights.values()) or self.outside > 0 or self.temperature != 1.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +245,11 @@ class TeacherRecipe:
     encoder: str = key("google-bert/bert-base-multilingual-cased", "encoder folder or hub name")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
+    sharing: str = key(
+        "joint",
+        "joint: one encoder for both tasks; separate: an encoder for each, twice the time and memory",
+        choices="joint separate",
+    )
     similarity_weight: float = key(
         1.0, "share of the similarity loss beside the recognizer loss; 0: no similarity task", low=0
     )
@@ -227,7 +277,7 @@ class DistillRecipe:
     encoder: str = key(
         "teacher", "what the student starts from: an encoder folder or hub name, or `teacher`: its encoder as trained"
     )
-    variant: str = key("calibrated", "named set of losses and weights")
+    variant: str = key("pooled", "named set of losses and weights")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     soft_labels: str = key("auto", "folder of stored soft labels; auto: under runs/soft-labels, found by content")
     selection: str = key(
@@ -244,6 +294,7 @@ class DistillRecipe:
     pairs: PairsRecipe = section(PairsRecipe)
     loss: LossRecipe = section(LossRecipe)
     weights: WeightsRecipe = section(WeightsRecipe)
+    pooling: PoolingRecipe = section(PoolingRecipe)
     optimization: OptimizationRecipe = section(OptimizationRecipe)
     hardware: HardwareRecipe = section(HardwareRecipe)
     checkpoint: CheckpointRecipe = section(CheckpointRecipe)

@@ -1,39 +1,57 @@
-"""How far each position of a student's loss is trusted: pure functions of what the teachers said.
+"""How far each position of a student's loss is trusted: pure functions of what was said about it.
 
-Weights are made from teacher outputs alone, carry no gradient and lie in [0, 1], one value per word or word pair,
-never a batch mean. Letters in shapes: N words (any leading shape), C tags, Q word pairs.
+Weights lie in [0, 1], one value per word or word pair. Whose outputs they are made from, and whether a gradient flows
+back into these, is up to the caller. Letters in shapes: N words (any leading shape), C tags, Q word pairs.
 Source: Li et al. 2022 (2022.acl-long.14), section 3; `docs/method.md` for the changes.
 """
 
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def squared_confidence(teacher_probs: Tensor) -> Tensor:
-    """Alpha: the square of the teacher's highest tag probability; (N, C) to (N,)."""
-    return teacher_probs.detach().float().amax(dim=-1).square()
+def squared_confidence(probs: Tensor) -> Tensor:
+    """Alpha: the square of the highest tag probability; (N, C) to (N,)."""
+    return probs.float().amax(dim=-1).square()
 
 
-def squared_margin(teacher_similarity: Tensor) -> Tensor:
+def squared_margin(similarity: Tensor) -> Tensor:
     """Beta: (2 s - 1)^2, which is 0 for an undecided similarity of 0.5 and 1 at both ends; (Q,) to (Q,)."""
-    return (2.0 * teacher_similarity.detach().float() - 1.0).square()
+    return (2.0 * similarity.float() - 1.0).square()
 
 
-def agreement(first_probs: Tensor, second_probs: Tensor, teacher_similarity: Tensor) -> Tensor:
+def raised_margin(similarity: Tensor) -> Tensor:
+    """Beta as in the published code: min(1, (2 s - 1)^2 + 0.5); (Q,) to (Q,)."""
+    return (squared_margin(similarity) + 0.5).clamp_max(1.0)
+
+
+def mean_squared_margin(similarity: Tensor) -> Tensor:
+    """Beta as in the post: (2 s - 1)^2, averaged over the batch, the same for every pair; (Q,) to (Q,)."""
+    margins = squared_margin(similarity)
+    return margins.mean().expand_as(margins) if len(margins) else margins
+
+
+def agreement(first_probs: Tensor, second_probs: Tensor, similarity: Tensor) -> Tensor:
     """Gamma: 1 - |s_p - s|, where s_p is the probability, by the recognizer, that both words have one tag.
 
     Args:
         first_probs: Tag probabilities of the first words, (Q, C).
         second_probs: Tag probabilities of the second words, (Q, C).
-        teacher_similarity: What the similarity head says, (Q,).
+        similarity: What the similarity head says, (Q,).
 
     Returns:
         (Q,); 1 where recognizer and similarity head say the same.
     """
-    same_tag = (first_probs.detach().float() * second_probs.detach().float()).sum(dim=-1)
-    return 1.0 - (same_tag - teacher_similarity.detach().float()).abs()
+    same_tag = (first_probs.float() * second_probs.float()).sum(dim=-1)
+    return 1.0 - (same_tag - similarity.float()).abs()
+
+
+def cosine_agreement(first_probs: Tensor, second_probs: Tensor, similarity: Tensor) -> Tensor:
+    """Gamma as published: 1 - |sigma(cos(p_1, p_2)) - s|, which never says 0 or 1 by p alone; as for `agreement`."""
+    same_tag = F.cosine_similarity(first_probs.float(), second_probs.float(), dim=-1).sigmoid()
+    return 1.0 - (same_tag - similarity.float()).abs()
 
 
 def gamma_of_words(gamma: Tensor, places: Tensor, n_places: int) -> Tensor:
@@ -52,19 +70,28 @@ def gamma_of_words(gamma: Tensor, places: Tensor, n_places: int) -> Tensor:
     return torch.where(pairs > 0, total / pairs.clamp_min(1.0), torch.ones_like(total))
 
 
-def _full_alpha(teacher_probs: Tensor) -> Tensor:
-    return torch.ones(teacher_probs.shape[:-1], device=teacher_probs.device)
+def _full_alpha(probs: Tensor) -> Tensor:
+    return torch.ones(probs.shape[:-1], device=probs.device)
 
 
-def _full_beta(teacher_similarity: Tensor) -> Tensor:
-    return torch.ones_like(teacher_similarity, dtype=torch.float32)
+def _full_beta(similarity: Tensor) -> Tensor:
+    return torch.ones_like(similarity, dtype=torch.float32)
 
 
-def _full_gamma(first_probs: Tensor, second_probs: Tensor, teacher_similarity: Tensor) -> Tensor:
-    return torch.ones_like(teacher_similarity, dtype=torch.float32)
+def _full_gamma(first_probs: Tensor, second_probs: Tensor, similarity: Tensor) -> Tensor:
+    return torch.ones_like(similarity, dtype=torch.float32)
 
 
 # A new weighting is one function above and one line here; recipes name it by its key.
 ALPHAS: dict[str, Callable[[Tensor], Tensor]] = {"squared_confidence": squared_confidence, "one": _full_alpha}
-BETAS: dict[str, Callable[[Tensor], Tensor]] = {"squared_margin": squared_margin, "one": _full_beta}
-GAMMAS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"agreement": agreement, "one": _full_gamma}
+BETAS: dict[str, Callable[[Tensor], Tensor]] = {
+    "squared_margin": squared_margin,
+    "raised_margin": raised_margin,
+    "mean_squared_margin": mean_squared_margin,
+    "one": _full_beta,
+}
+GAMMAS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "agreement": agreement,
+    "cosine_agreement": cosine_agreement,
+    "one": _full_gamma,
+}

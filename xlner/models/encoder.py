@@ -7,6 +7,7 @@ transformers. No code, pickle or attention kernel of a model folder is ever run.
 import json
 import logging
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def new_recognizer(encoder: str, labels: LabelSet) -> PreTrainedModel:
     _replace_output(model, former, labels.tags, trained=not missing)
     _name_tags(model.config, labels.tags)
     return model
+
+
+def second_network(recognizer: PreTrainedModel) -> PreTrainedModel:
+    """Another network of the same make and the same weights, which shares none of them."""
+    return deepcopy(recognizer)
 
 
 def longest_input(model: PreTrainedModel) -> int | None:

@@ -1,7 +1,8 @@
 """The model folder: a plain Hugging Face token classifier, and beside it what only xlner needs.
 
 `config.json`, `model.safetensors` and the tokenizer open in transformers as they are. `xlner.json` holds the
-settings below, `similarity.safetensors` the similarity head.
+settings below, `similarity.safetensors` the similarity head, `evaluator.safetensors` the network that the head reads
+where that is not the recognizer.
 """
 
 import json
@@ -16,20 +17,23 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from xlner.errors import ModelError
-from xlner.models.encoder import load_recognizer
-from xlner.models.heads import SIMILARITIES
+from xlner.models.encoder import load_recognizer, second_network
+from xlner.models.heads import SIMILARITIES, new_head
 from xlner.models.joint import JointModel
 
 SETTINGS_FILE = "xlner.json"
 SIMILARITY_FILE = "similarity.safetensors"
+EVALUATOR_FILE = "evaluator.safetensors"
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a tagger must know beyond the Hugging Face files.
+    """What must be known of a model beyond the Hugging Face files.
 
     `max_length` counts pieces, special ones included; 0 means the tokenizer's own limit. An empty `similarity`
-    means that there is no such head.
+    means that there is no such head; with `sharing` other than `joint` it has an encoder of its own. `outside_share`
+    is the share of `O` among the words of the labelled text behind the model, its own or its teacher's; 0 means that
+    it is not known.
     """
 
     word_splitter: str = "unicode"
@@ -37,6 +41,8 @@ class ModelSettings:
     language: str = ""
     similarity: str = ""
     projection_size: int = 0
+    outside_share: float = 0.0
+    sharing: str = "joint"
 
 
 def read_settings(name: str) -> ModelSettings:
@@ -77,14 +83,18 @@ def load_joint_model(folder: str) -> JointModel:
     if settings.similarity not in SIMILARITIES:
         known = ", ".join(SIMILARITIES)
         raise ModelError(f"{folder}: unknown similarity head {settings.similarity!r}; known: {known}")
-    head = SIMILARITIES[settings.similarity](recognizer.config.hidden_size, settings.projection_size)
+    head = new_head(settings.similarity, recognizer, settings.projection_size)
+    evaluator = second_network(recognizer) if settings.sharing == "separate" else None
     try:
         if head.state_dict():
             path = find_file(folder, SIMILARITY_FILE)
             head.load_state_dict(load_file(path or Path(folder) / SIMILARITY_FILE))
+        if evaluator is not None:
+            path = find_file(folder, EVALUATOR_FILE)
+            evaluator.load_state_dict(load_file(path or Path(folder) / EVALUATOR_FILE))
     except (OSError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"{folder}: the similarity head could not be loaded: {problem}") from problem
-    return JointModel(recognizer, head)
+    return JointModel(recognizer, head, evaluator)
 
 
 def save_model(folder: Path, model: JointModel, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings) -> None:
@@ -96,6 +106,9 @@ def save_model(folder: Path, model: JointModel, tokenizer: PreTrainedTokenizerBa
     tokenizer.save_pretrained(unfinished)
     if model.similarity is not None and (state := model.similarity.state_dict()):
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished / SIMILARITY_FILE)
+    if model.evaluator is not None:
+        state = model.evaluator.state_dict()
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished / EVALUATOR_FILE)
     (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
     umask = os.umask(0)
     os.umask(umask)

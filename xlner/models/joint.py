@@ -1,4 +1,4 @@
-"""The network of teachers and of transformer students: one encoder, two heads, one forward for both tasks.
+"""The network of teachers and of transformer students: two heads, one forward for both tasks, one encoder or two.
 
 A student's two towers share their weights, so both sentences of a pair are rows of one batch. Shapes: B windows,
 P pieces, C tags, D hidden width, E projection width, Q word pairs.
@@ -24,12 +24,25 @@ class JointOutput(NamedTuple):
 
 
 class JointModel(nn.Module):
-    """A recognizer (any Hugging Face token classifier) and a similarity head on its last hidden states."""
+    """A recognizer (any Hugging Face token classifier) and a similarity head on its last hidden states.
 
-    def __init__(self, recognizer: PreTrainedModel, similarity: SimilarityHead | None) -> None:
+    With an `evaluator`, a network of the same make, the head reads that one instead: two tasks that share nothing.
+    """
+
+    def __init__(
+        self,
+        recognizer: PreTrainedModel,
+        similarity: SimilarityHead | None,
+        evaluator: PreTrainedModel | None = None,
+    ) -> None:
         super().__init__()
         self.recognizer = recognizer
         self.similarity = similarity
+        self.evaluator = evaluator
+        if evaluator is not None and similarity is not None and not similarity.reads_scores:
+            # Scores that nothing reads get no gradient, which several processes would wait for.
+            for name, parameter in evaluator.named_parameters():
+                parameter.requires_grad_(parameter.requires_grad and name.startswith(evaluator.base_model_prefix))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, word_pairs: Tensor | None = None) -> JointOutput:
         """Both tasks in one pass.
@@ -43,7 +56,10 @@ class JointModel(nn.Module):
             output = self.recognizer(input_ids=input_ids, attention_mask=attention_mask)
             return JointOutput(output.logits, None, None)
         output = self.recognizer(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
-        projections = self.similarity.project(output.hidden_states[-1])
+        read = output
+        if self.evaluator is not None:
+            read = self.evaluator(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        projections = self.similarity.project(read.logits if self.similarity.reads_scores else read.hidden_states[-1])
         if word_pairs is None:
             return JointOutput(output.logits, None, projections)
         first, second = projections.flatten(0, 1)[word_pairs]

@@ -27,7 +27,7 @@ from xlner.labels import LabelMap, LabelSet
 from xlner.losses import DISTILLATION_LOSSES, masked_sum, similarity_cross_entropy
 from xlner.models.encoder import freeze, new_recognizer
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
-from xlner.models.heads import SIMILARITIES
+from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
 from xlner.prediction import word_encoder
 from xlner.recipe import choose
@@ -36,6 +36,7 @@ from xlner.training.corpora import check_types, read_labelled, rename_types
 from xlner.training.labelling import soft_labels_of
 from xlner.training.loop import Task, fit
 from xlner.training.optimization import autocast_dtype
+from xlner.training.pooling import pooled_soft_labels
 from xlner.training.reporting import Evaluator, finish
 from xlner.training.run_folder import RUNS, open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator, make_tracker
@@ -67,7 +68,7 @@ def distill(recipe: DistillRecipe) -> Path:
         test = read_labelled(test_path, recipe.corpus) if test_path else None
         _check_similarity(recipe, objective)
         text = corpus_path(recipe.data, recipe.target, "train")
-        soft_labels = soft_labels_of(
+        taught = soft_labels_of(
             recipe.teacher,
             text,
             corpus=recipe.corpus,
@@ -76,12 +77,14 @@ def distill(recipe: DistillRecipe) -> Path:
             accelerator=accelerator,
             autocast_dtype=autocast_dtype(accelerator.mixed_precision),
         )
+        outside_share = read_settings(recipe.teacher).outside_share
+        soft_labels = pooled_soft_labels(taught, recipe.pooling, outside_share, accelerator)
         labels = LabelSet(soft_labels.card.tags)
         if test is not None:
             (test,) = rename_types([test], label_map, labels.types)
             check_types(labels, [test])
         model, encoder, settings = new_student(recipe, labels)
-        windows = student_windows(soft_labels, encoder, accelerator)
+        windows = student_windows(taught, encoder, accelerator)
         start_run(run, recipe)
 
         def keep(best: JointModel) -> None:
@@ -104,7 +107,7 @@ def distill(recipe: DistillRecipe) -> Path:
         if test is not None:
             # The teacher's scores are the same for every student of these soft labels.
             mark = f"{test.fingerprint}{evaluator.map_mark}-{accelerator.mixed_precision}"
-            cache = soft_labels.folder / f"scores-{mark}.json"
+            cache = taught.folder / f"scores-{mark}.json"
             scores["teacher"] = evaluator.of_folder(recipe.teacher, test, cache=cache)
             scores["student"] = evaluator.of_folder(str(run.model), test, predictions=run.predictions(test.name))
         about = {
@@ -135,6 +138,7 @@ class Objective(NamedTuple):
     recognizer_weight: float
     similarity_weight: float
     uses_similarity: bool
+    weighs_by_student: bool
 
     def counts(self, batch: SoftBatch) -> Tensor:
         """Positions of the terms: word pairs, words of the first and of the second tower; (3,)."""
@@ -146,17 +150,19 @@ class Objective(NamedTuple):
         """Weighted sums of the similarity loss and of the recognizer loss of either tower; (3,)."""
         tokens, pairs = batch.tokens, batch.word_pairs if self.similarity_weight else None
         output = network(tokens.input_ids, tokens.attention_mask, pairs)
-        probs = batch.teacher_probs
+        probs, said = batch.teacher_probs.detach(), batch.teacher_similarity.detach()
         weights = self.alpha(probs)
         similarity = torch.zeros((), device=probs.device)
         if self.uses_similarity:
-            first_probs, second_probs = probs.flatten(0, 1)[batch.word_pairs]
-            gamma = self.gamma(first_probs, second_probs, batch.teacher_similarity)
+            compared = output.logits.float().softmax(dim=-1) if self.weighs_by_student else probs
+            first_probs, second_probs = compared.flatten(0, 1)[batch.word_pairs]
+            gamma = self.gamma(first_probs, second_probs, said)
             places = batch.word_pairs.flatten()  # a pair counts for both of its words
             weights = weights * gamma_of_words(gamma.repeat(2), places, weights.numel()).view_as(weights)
             if output.similarity_logits is not None:
-                values = similarity_cross_entropy(output.similarity_logits, batch.teacher_similarity)
-                similarity = masked_sum(values, weights=gamma * self.beta(batch.teacher_similarity))
+                trusted = output.similarity_logits.float().sigmoid() if self.weighs_by_student else said
+                values = similarity_cross_entropy(output.similarity_logits, said)
+                similarity = masked_sum(values, weights=gamma * self.beta(trusted))
         values = self.recognizer(output.logits, probs, temperature=self.temperature)
         first = batch.in_first_tower[:, None]
         by_tower = [masked_sum(values, tokens.word_mask & tower, weights) for tower in (first, ~first)]
@@ -178,6 +184,7 @@ def make_objective(recipe: DistillRecipe) -> Objective:
         recognizer_weight=recipe.loss.recognizer_weight,
         similarity_weight=recipe.loss.similarity_weight,
         uses_similarity=recipe.loss.similarity_weight > 0 or recipe.weights.gamma != "one",
+        weighs_by_student=recipe.weights.outputs == "student",
     )
 
 
@@ -198,14 +205,14 @@ def new_student(recipe: DistillRecipe, labels: LabelSet) -> tuple[JointModel, Wo
     with_head = recipe.loss.similarity_weight > 0
     if recipe.encoder == "teacher":
         model = load_joint_model(recipe.teacher)
+        model.evaluator = None  # a student has one encoder, whatever its teacher has
         if not with_head:
             model.similarity = None
         source = recipe.teacher
     else:
         recognizer = new_recognizer(recipe.encoder, labels)
-        head = SIMILARITIES[taught.similarity] if with_head else None
-        size = taught.projection_size
-        model = JointModel(recognizer, head(recognizer.config.hidden_size, size) if head else None)
+        head = new_head(taught.similarity, recognizer, taught.projection_size) if with_head else None
+        model = JointModel(recognizer, head)
         source = recipe.encoder
     freeze(model.recognizer, recipe.optimization.freeze)
     encoder = word_encoder(source, model.recognizer, recipe.corpus.max_length)
@@ -215,6 +222,7 @@ def new_student(recipe: DistillRecipe, labels: LabelSet) -> tuple[JointModel, Wo
         language=recipe.target,
         similarity=taught.similarity if with_head else "",
         projection_size=taught.projection_size if with_head else 0,
+        outside_share=taught.outside_share,
     )
     return model, encoder, settings
 

@@ -37,7 +37,14 @@ from xlner.text import Sentence
 from xlner.training.corpora import sentence_stream
 
 # The files of a model folder on which its outputs depend.
-_TEACHER_FILES = ("config.json", "model.safetensors", "similarity.safetensors", "tokenizer.json", "xlner.json")
+_TEACHER_FILES = (
+    "config.json",
+    "model.safetensors",
+    "similarity.safetensors",
+    "evaluator.safetensors",
+    "tokenizer.json",
+    "xlner.json",
+)
 
 
 def teacher_fingerprint(folder: str) -> str:

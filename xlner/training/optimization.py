@@ -17,7 +17,8 @@ def make_optimizer(model: JointModel, recipe: OptimizationRecipe) -> AdamW:
 
     Biases and normalisation weights (everything of one dimension) are not decayed.
     """
-    in_encoder = {id(parameter) for parameter in model.recognizer.base_model.parameters()}
+    networks = [network for network in (model.recognizer, model.evaluator) if network is not None]
+    in_encoder = {id(parameter) for network in networks for parameter in network.base_model.parameters()}
     groups: list[dict[str, Any]] = []
     for rate, encoder in ((recipe.learning_rate, True), (recipe.head_learning_rate, False)):
         members = [p for p in model.parameters() if p.requires_grad and (id(p) in in_encoder) is encoder]

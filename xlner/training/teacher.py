@@ -1,6 +1,7 @@
-"""The teacher: labelled source sentences, a recognizer and a similarity head trained in one forward."""
+"""The teacher: labelled source sentences, a recognizer and a similarity head, on one encoder or on one each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from torch import Tensor, nn
 from xlner.data.alignment import WordEncoder
 from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.data.pair_batches import LabelledBatch, LabelledPairs, PairDraw
-from xlner.labels import LabelMap, LabelSet
+from xlner.labels import OUTSIDE, LabelMap, LabelSet
 from xlner.losses import masked_sum, similarity_cross_entropy, token_cross_entropy
-from xlner.models.encoder import freeze, new_recognizer
+from xlner.models.encoder import freeze, new_recognizer, second_network
 from xlner.models.folder import ModelSettings, save_model
-from xlner.models.heads import SIMILARITIES
+from xlner.models.heads import SIMILARITIES, new_head
 from xlner.models.joint import JointModel
 from xlner.prediction import word_encoder
 from xlner.recipe import choose
@@ -69,6 +70,7 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
         model, encoder, settings = new_teacher(recipe, labels)
         for warning in repeated_sentences(train, held_out):
             accelerator.print(warning)
+        settings = replace(settings, outside_share=outside_share(train.tags))
         start_run(run, recipe)
 
         def keep(best: JointModel) -> None:
@@ -98,13 +100,17 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
 
 def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, WordEncoder, ModelSettings]:
     """A teacher before training, its heads drawn from the seed, and what its model folder will say of it."""
-    head_kind = choose(SIMILARITIES, recipe.similarity.kind, "similarity.kind")
+    choose(SIMILARITIES, recipe.similarity.kind, "similarity.kind")
     with_similarity = recipe.similarity_weight > 0
+    separate = with_similarity and recipe.sharing == "separate"
     set_seed(recipe.seed)  # the fresh heads are drawn from here, alike in all processes
     recognizer = new_recognizer(recipe.encoder, labels)
     freeze(recognizer, recipe.optimization.freeze)
     size = recipe.similarity.projection_size
-    model = JointModel(recognizer, head_kind(recognizer.config.hidden_size, size) if with_similarity else None)
+    evaluator = second_network(recognizer) if separate else None
+    model = JointModel(
+        recognizer, new_head(recipe.similarity.kind, recognizer, size) if with_similarity else None, evaluator
+    )
     encoder = word_encoder(recipe.encoder, recognizer, recipe.corpus.max_length)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,
@@ -112,8 +118,15 @@ def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, Wo
         language=recipe.language,
         similarity=recipe.similarity.kind if with_similarity else "",
         projection_size=size if with_similarity else 0,
+        sharing="separate" if separate else "joint",
     )
     return model, encoder, settings
+
+
+def outside_share(tags: Sequence[Sequence[str]]) -> float:
+    """The share of `O` among the words of labelled sentences."""
+    n_words = sum(len(row) for row in tags)
+    return sum(tag == OUTSIDE for row in tags for tag in row) / max(1, n_words)
 
 
 def teacher_task(

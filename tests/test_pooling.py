@@ -1,0 +1,177 @@
+"""Pooled soft labels against the formula at the head of `xlner/pooling.py`, worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from xlner.errors import RecipeError
+from xlner.pooling import (
+    DOUBT,
+    KEYS,
+    Outside,
+    TagMeans,
+    entity_margins,
+    outline,
+    outside_shift,
+    pool,
+    pooled_probs,
+    shift_outside,
+)
+from xlner.recipe import VARIANTS, load_recipe
+from xlner.schema import PoolingRecipe
+
+SENTENCES = [["Kiel", "ist", "kalt"], ["In", "Kiel"], ["Kiel", ",", "Ulm"]]
+# Tags: O, B-LOC.
+PROBS = [
+    np.array([[0.2, 0.8], [0.9, 0.1], [0.9, 0.1]]),
+    np.array([[0.8, 0.2], [0.6, 0.4]]),
+    np.array([[0.4, 0.6], [0.9, 0.1], [0.0, 0.0]]),  # the teacher could not see `Ulm`
+]
+NONE = dict.fromkeys(KEYS, 0.0)
+
+
+def text():
+    return zip(SENTENCES, PROBS, strict=True)
+
+
+def pooled(weights, *, source_share=0.0, strength=0.0, temperature=1.0):
+    outside = Outside(0, source_share, strength)
+    return list(pooled_probs(text, NONE | weights, outside, temperature=temperature))
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("Kiel", "A"), ("kiel", "a"), ("ǅep", "A"), ("北京", "a"), ("3.", "0"), (",", ","), ("(a", "(a"), ("", "")],
+)
+def test_an_outline_tells_capitals_letters_digits_and_signs_apart(word, expected):
+    assert outline(word) == expected
+
+
+def test_keys_name_the_word_its_neighbours_and_the_outlines_around():
+    keys = {name: kind(["Kiel", ",", "ulm"]) for name, kind in KEYS.items()}
+
+    assert keys == {
+        "word": ["Kiel", ",", "ulm"],
+        "left": ["\tA", "Kiel\t,", ",\ta"],
+        "right": [",\tA", "ulm\t,", "\ta"],
+        "outline": ["\t\tA\t,\ta", "\tA\t,\ta\t", "A\t,\ta\t\t"],
+    }
+
+
+def test_a_mean_is_that_of_the_other_words_with_the_key():
+    means = TagMeans(2)
+    for row in ([0.2, 0.8], [0.6, 0.4], [0.4, 0.6]):
+        means.add(["Kiel"], np.array([row]))
+    means.add(["Ulm"], np.array([[1.0, 0.0]]))
+
+    found, counts = means.of_others(["Kiel", "Ulm"], np.array([[0.2, 0.8], [1.0, 0.0]]))
+
+    np.testing.assert_allclose(found, [[0.5, 0.5], [0.0, 0.0]])
+    assert counts.tolist() == [2, 0]
+
+
+def test_means_hold_more_keys_than_were_made_room_for():
+    means = TagMeans(2)
+    keys = [str(number) for number in range(5000)]
+    means.add(keys, np.full((5000, 2), 0.5))
+    means.add(keys, np.full((5000, 2), 0.5))
+
+    found, counts = means.of_others(keys, np.full((5000, 2), 0.5))
+
+    assert set(counts.tolist()) == {1}
+    np.testing.assert_allclose(found, 0.5)
+
+
+def test_a_word_is_pooled_as_the_formula_says():
+    first = pooled({"word": 0.6})[0][0]
+
+    # `Kiel` stands at two other places, with means 0.5 and 0.5; its weight there is 0.6 * 2 / (2 + DOUBT).
+    share = 0.6 * 2 / (2 + DOUBT)
+    powers = [0.2 ** (1 - share) * 0.5**share, 0.8 ** (1 - share) * 0.5**share]
+    np.testing.assert_allclose(first, np.array(powers) / sum(powers), rtol=1e-4)
+
+
+def test_several_kinds_of_places_share_what_the_word_itself_gives_up():
+    probs, means = np.array([[0.2, 0.8]]), np.array([[[0.5, 0.5]], [[0.9, 0.1]]])
+
+    found = pool(probs, means, np.array([[2], [6]]), [0.4, 0.4])
+
+    shares = [0.4 * 2 / 4, 0.4 * 6 / 8]
+    powers = [
+        own ** (1 - sum(shares)) * one ** shares[0] * other ** shares[1]
+        for own, one, other in ((0.2, 0.5, 0.9), (0.8, 0.5, 0.1))
+    ]
+    np.testing.assert_allclose(found[0], np.array(powers) / sum(powers), rtol=1e-4)
+
+
+def test_a_word_without_like_places_stays_as_it_is():
+    np.testing.assert_allclose(pooled({"word": 1.0})[0][1], [0.9, 0.1], rtol=1e-4)
+
+
+def test_a_word_that_the_teacher_could_not_see_keeps_its_zeros_and_has_no_say():
+    weights = dict.fromkeys(KEYS, 0.25)
+
+    results = pooled(weights, source_share=0.9, strength=1.0)
+
+    assert results[2][2].tolist() == [0.0, 0.0]
+    assert all(
+        np.allclose(result.sum(axis=1)[probs.any(axis=1)], 1.0) for result, probs in zip(results, PROBS, strict=True)
+    )
+
+
+def test_weights_of_zero_change_nothing():
+    for result, probs in zip(pooled({}), PROBS, strict=True):
+        np.testing.assert_array_equal(result, probs)
+
+
+def test_a_temperature_below_one_sharpens():
+    first = pooled({}, temperature=0.5)[0][0]
+
+    np.testing.assert_allclose(first, [0.04 / 0.68, 0.64 / 0.68], rtol=1e-4)
+
+
+def test_the_margin_is_the_distance_of_the_best_entity_tag_from_o():
+    found = entity_margins(np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), 0)
+
+    np.testing.assert_allclose(found, [math.log(0.3 / 0.5), math.log(0.7 / 0.1)], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("strength", "chosen"), [(0.0, 2), (0.5, 3), (1.0, 4)])
+def test_o_gains_words_up_to_the_share_of_the_source(strength, chosen):
+    # O is chosen for 2 of 5 words; in the source for 4 of 5.
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.1, 0.9]])
+
+    shift = outside_shift(entity_margins(probs, 0), 0.8, strength)
+    shifted = shift_outside(probs, 0, shift + 1e-6)
+
+    assert (shifted[:, 0] > 0.5).sum() == chosen
+
+
+def test_a_text_with_enough_o_is_not_shifted():
+    assert outside_shift(np.array([-1.0, -1.0, 1.0]), 0.5, 1.0) == 0.0
+
+
+def test_a_source_share_that_is_not_known_shifts_nothing():
+    for result, probs in zip(pooled({}, source_share=0.0, strength=1.0), PROBS, strict=True):
+        np.testing.assert_array_equal(result, probs)
+
+
+def test_a_text_without_sentences_can_be_pooled():
+    assert not list(pooled_probs(lambda: [], NONE, Outside(0, 0.8, 1.0)))
+
+
+def test_each_kind_of_keys_has_a_weight_in_the_recipe():
+    assert PoolingRecipe().weights.keys() == KEYS.keys()
+
+
+def test_weights_above_one_together_are_refused():
+    with pytest.raises(RecipeError, match=r"pooling: .* add up to 1.3; they may be 1 together at most"):
+        load_recipe("distill", ["target=de", "pooling.word=0.7"])
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS.keys() - {"pooled"}))
+def test_only_the_default_variant_pools(variant):
+    recipe = load_recipe("distill", ["target=de", f"variant={variant}"])
+
+    assert not recipe.pooling.is_used

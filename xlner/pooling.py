@@ -1,0 +1,208 @@
+"""Pooled soft labels: what a teacher says of a word, weighed against what it says of words in like places.
+
+A teacher in a language that it was not trained on errs by the sentence: it takes `der` for a place here and there,
+and a noun for a person once in five times. What it says on the average of all places with the same word, the same
+neighbour or the same pattern of capitals is right more often. Per word i, with p its probabilities:
+
+    log q_i = (1 - sum_k w_ik) log p_i + sum_k w_ik log m_ik + constant        w_ik = weight_k n_ik / (n_ik + DOUBT)
+
+m_ik is the mean of p over the n_ik *other* words of the text with the same key of kind k. Nothing here knows a
+language, and no label is read. Shapes: W words of a sentence, C tags, K kinds of keys. A word that the teacher could
+not see has a row of zeros, and keeps it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probs = NDArray[np.float64]
+
+# With so many other places, half of a kind's weight counts; one place alone says little.
+DOUBT = 2.0
+# The smallest probability that is told from zero: fp16 stores 0 below 6e-8, and one zero would veto all other voices.
+LEAST = 1e-6
+
+
+def outline(word: str) -> str:
+    """`A` for a word that starts with a capital, `a` for another letter, `0` for a digit, else the word itself."""
+    first = word[:1]
+    if first.isalpha():
+        return "A" if first.isupper() or first.istitle() else "a"
+    return "0" if first.isdigit() else word
+
+
+def word_keys(words: Sequence[str]) -> list[str]:
+    """The word itself."""
+    return list(words)
+
+
+def left_keys(words: Sequence[str]) -> list[str]:
+    """The word before, and the outline of the word."""
+    return [f"{left}\t{outline(word)}" for left, word in zip(["", *words[:-1]], words, strict=True)]
+
+
+def right_keys(words: Sequence[str]) -> list[str]:
+    """The word after, and the outline of the word."""
+    return [f"{right}\t{outline(word)}" for word, right in zip(words, [*words[1:], ""], strict=True)]
+
+
+def outline_keys(words: Sequence[str]) -> list[str]:
+    """The outlines of the word and of two words on either side."""
+    outlines = ["", "", *(outline(word) for word in words), "", ""]
+    return ["\t".join(outlines[place : place + 5]) for place in range(len(words))]
+
+
+class TagMeans:
+    """Mean tag probabilities of the words that share a key; grows with each sentence."""
+
+    def __init__(self, n_tags: int) -> None:
+        self._numbers: dict[str, int] = {}
+        self._sums = np.zeros((1024, n_tags))
+        self._counts = np.zeros(1024, dtype=np.int64)
+
+    def add(self, keys: Sequence[str], probs: Probs) -> None:
+        """Take in the words of a sentence: their keys, (W,), and probabilities, (W, C)."""
+        places = np.asarray([self._numbers.setdefault(key, len(self._numbers)) for key in keys], dtype=np.int64)
+        while len(self._numbers) > len(self._counts):
+            self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
+            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+        np.add.at(self._sums, places, probs)
+        np.add.at(self._counts, places, 1)
+
+    def of_others(self, keys: Sequence[str], probs: Probs) -> tuple[Probs, NDArray[np.int64]]:
+        """Per word of a sentence that was added before: the mean of the other words with its key, and their number.
+
+        Returns:
+            (W, C), zeros where there is no other word, and (W,).
+        """
+        places = np.asarray([self._numbers[key] for key in keys], dtype=np.int64)
+        others = self._counts[places] - 1
+        # Sums of many floats less one of them may end up a hair below zero.
+        means = np.maximum(self._sums[places] - probs, 0.0) / np.maximum(others, 1)[:, None]
+        return np.where(others[:, None] > 0, means, 0.0), others
+
+
+def pool(probs: Probs, means: Probs, counts: NDArray[np.int64], weights: Sequence[float]) -> Probs:
+    """The formula at the head of this module.
+
+    Args:
+        probs: What the teacher says of the words, (W, C).
+        means: What it says of the other words with the same key, (K, W, C).
+        counts: How many of these there are, (K, W).
+        weights: Of the kinds of keys, (K,); together at most 1.
+
+    Returns:
+        Tag probabilities, (W, C), each row summing to 1.
+    """
+    share = np.asarray(weights)[:, None] * counts / (counts + DOUBT)
+    logs = (1.0 - share.sum(axis=0))[:, None] * np.log(probs + LEAST)
+    logs = logs + (share[:, :, None] * np.log(means + LEAST)).sum(axis=0)
+    return _normalised(logs)
+
+
+def entity_margins(probs: Probs, outside: int) -> Probs:
+    """How much likelier the likeliest entity tag is than `O`, in nats, (W,): below 0 where `O` is chosen."""
+    logs = np.log(probs + LEAST)
+    margins: Probs = np.delete(logs, outside, axis=1).max(axis=1) - logs[:, outside]
+    return margins
+
+
+def outside_shift(margins: Probs, source_share: float, strength: float) -> float:
+    """What to add to the logits of `O`, so that a language with too many entities gets fewer.
+
+    Args:
+        margins: `entity_margins` of all words of the text.
+        source_share: Share of `O` among the words of the teacher's labelled text.
+        strength: 0 leaves the share of words for which `O` is chosen as it is, 1 makes it the source's.
+
+    Returns:
+        Nats; 0 where `O` is chosen as often as in the source or more often.
+    """
+    share = float((margins <= 0.0).mean()) if len(margins) else 1.0
+    if share >= source_share:
+        return 0.0
+    return max(0.0, float(np.quantile(margins, share + strength * (source_share - share))))
+
+
+def shift_outside(probs: Probs, outside: int, shift: float) -> Probs:
+    """Probabilities, (W, C), after adding `shift` to the logit of `O`."""
+    logs = np.log(probs + LEAST)
+    logs[:, outside] += shift
+    return _normalised(logs)
+
+
+class Outside(NamedTuple):
+    """What is known of `O`: its tag id, its share of the source's words (0: not known), how far to follow that."""
+
+    tag_id: int
+    source_share: float
+    strength: float
+
+
+def pooled_probs(
+    sentences: Callable[[], Iterable[tuple[Sequence[str], NDArray[np.floating]]]],
+    weights: Mapping[str, float],
+    outside: Outside,
+    *,
+    temperature: float = 1.0,
+) -> Iterator[Probs]:
+    """The pooled probabilities of a text, sentence by sentence; goes through it three times, in memory for keys alone.
+
+    Args:
+        sentences: Starts over at each call: the words of each sentence and their probabilities, (W, C).
+        weights: Of the kinds of keys by name; a kind of weight 0 takes no part.
+        outside: For `outside_shift`, after pooling.
+        temperature: Divides the logits in the end; below 1 it sharpens.
+    """
+    used = {name: weight for name, weight in weights.items() if weight}
+    tables: dict[str, TagMeans] = {}
+    for words, probs in sentences():
+        seen = np.any(probs, axis=1)
+        for name in used:
+            table = tables.setdefault(name, TagMeans(probs.shape[1]))
+            keys = KEYS[name](words)
+            table.add([keys[place] for place in np.flatnonzero(seen)], probs[seen].astype(np.float64))
+
+    def pooled() -> Iterator[tuple[NDArray[np.bool_], Probs]]:
+        """Which words of a sentence the teacher saw, and the pooled probabilities of these."""
+        for words, probs in sentences():
+            seen, kept = np.any(probs > 0, axis=1), probs.astype(np.float64)
+            kept = kept[seen]
+            if not used or not len(kept):
+                yield seen, kept
+                continue
+            columns = {name: KEYS[name](words) for name in used}
+            found = [
+                tables[name].of_others([keys[place] for place in np.flatnonzero(seen)], kept)
+                for name, keys in columns.items()
+            ]
+            means, counts = np.stack([mean for mean, _ in found]), np.stack([count for _, count in found])
+            yield seen, pool(kept, means, counts, list(used.values()))
+
+    shift = 0.0
+    if outside.strength and outside.source_share:
+        margins = [entity_margins(kept, outside.tag_id) for _, kept in pooled()]
+        together = np.concatenate(margins) if margins else np.zeros(0)
+        shift = outside_shift(together, outside.source_share, outside.strength)
+    for seen, kept in pooled():
+        result = np.zeros((len(seen), kept.shape[1]))
+        shifted = shift_outside(kept, outside.tag_id, shift) if shift else kept
+        result[seen] = shifted if temperature == 1.0 else _normalised(np.log(shifted + LEAST) / temperature)
+        yield result
+
+
+def _normalised(logs: Probs) -> Probs:
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    probs: Probs = powers / powers.sum(axis=1, keepdims=True)
+    return probs
+
+
+# A new kind of like places is one function above and one line here; recipes give each its weight.
+KEYS: dict[str, Callable[[Sequence[str]], list[str]]] = {
+    "word": word_keys,
+    "left": left_keys,
+    "right": right_keys,
+    "outline": outline_keys,
+}
