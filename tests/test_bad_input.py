@@ -230,14 +230,15 @@ def test_an_encoder_is_no_teacher(learn, data, tiny_encoder, tmp_path):
 
 
 def test_a_teacher_without_a_similarity_head_is_no_teacher_of_similarity(learn, data, headless, tmp_path):
-    message = refused(learn(tmp_path, teacher=headless))
+    message = refused(learn(tmp_path, "variant=calibrated", teacher=headless))
 
     assert message.startswith(f"{headless}: this teacher has no similarity head")
     assert not (tmp_path / "runs" / "soft-labels").exists()
 
 
-def test_a_teacher_without_a_similarity_head_is_a_teacher_of_tags(learn, data, headless, tmp_path):
-    finished = learn(tmp_path, "variant=tsl", teacher=headless)
+@pytest.mark.parametrize("variant", ["tsl", "pooled"])
+def test_a_teacher_without_a_similarity_head_is_a_teacher_of_tags(learn, data, headless, tmp_path, variant):
+    finished = learn(tmp_path, f"variant={variant}", teacher=headless)
 
     assert (finished.status, finished.messages) == (0, [])
 

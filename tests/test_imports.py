@@ -1,4 +1,4 @@
-"""The house: who may look at whom. ARCHITECTURE.md is the plan, the table below is what holds."""
+"""The house: who may look at whom. The table below is the plan."""
 
 import ast
 import subprocess

@@ -37,8 +37,8 @@ def teacher(teaching, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def learning(teacher, small_data):
-    """The arguments of a student's run, but its name and encoder: it starts as a copy of its teacher."""
-    return ("target=de", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY)
+    """The arguments of a student's run of both tasks, but its name and encoder: it starts as a copy of its teacher."""
+    return ("target=de", "variant=calibrated", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY)
 
 
 @pytest.fixture(scope="module")

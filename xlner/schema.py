@@ -139,7 +139,7 @@ class LossRecipe:
     )
     temperature: float = key(1.0, "divides the logits of student and teacher", low=0.01, high=100)
     recognizer_weight: float = key(1.0, "share of the recognizer loss, both towers together", low=0)
-    similarity_weight: float = key(1.0, "share of the similarity loss; 0: no similarity task", low=0)
+    similarity_weight: float = key(0.0, "share of the similarity loss; 0: no similarity task", low=0)
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -150,12 +150,12 @@ class LossRecipe:
 class WeightsRecipe:
     """How far each position's loss is trusted; each name is a line of a table in `weights.py`."""
 
-    alpha: str = key("squared_confidence", "trust in the recognizer, per word: squared_confidence or one")
+    alpha: str = key("one", "trust in the recognizer, per word: squared_confidence or one")
     beta: str = key(
-        "squared_margin",
+        "one",
         "trust in the similarity, per word pair: squared_margin, raised_margin, mean_squared_margin or one",
     )
-    gamma: str = key("agreement", "agreement of both teachers, per word pair: agreement, cosine_agreement or one")
+    gamma: str = key("one", "agreement of both teachers, per word pair: agreement, cosine_agreement or one")
     outputs: str = key(
         "teacher",
         "whose similarity beta and whose probabilities gamma look at; through the student's flows a gradient",
