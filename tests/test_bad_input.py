@@ -47,10 +47,11 @@ def learn(bert_folder):
 
 
 def refused(finished):
-    """The only message of a run that ended with status 2 before it had begun."""
+    """The only message of a run that ended with status 2 before it had begun; a hint may follow it."""
     assert finished.status == 2
     assert "Traceback" not in finished.stderr
-    (message,) = finished.stderr.splitlines()
+    message, *hint = finished.stderr.splitlines()
+    assert [line for line in hint if not line.startswith("`xlner check-data FILE` lists all problems")] == []
     return message
 
 
@@ -235,8 +236,9 @@ def test_a_teacher_without_a_similarity_head_is_no_teacher_of_similarity(learn, 
     assert not (tmp_path / "runs" / "soft-labels").exists()
 
 
-def test_a_teacher_without_a_similarity_head_is_a_teacher_of_tags(learn, data, headless, tmp_path):
-    finished = learn(tmp_path, teacher=headless)
+@pytest.mark.parametrize("variant", ["tsl", "pooled"])
+def test_a_teacher_without_a_similarity_head_is_a_teacher_of_tags(learn, data, headless, tmp_path, variant):
+    finished = learn(tmp_path, f"variant={variant}", teacher=headless)
 
     assert (finished.status, finished.messages) == (0, [])
 

@@ -3,7 +3,9 @@
 import time
 
 import pytest
+from typer.testing import CliRunner
 
+from xlner.cli import app
 from xlner.data.corpus import read_corpus
 from xlner.errors import CorpusError, LabelError
 from xlner.labels import LabelMap
@@ -96,10 +98,18 @@ def test_row_unknown_prefix_or_tag_reader_refuses_it_with_its_line(read, tag):
         read(columns(("a", "O"), ("Kiel", tag)))
 
 
-@pytest.mark.xfail(strict=True, reason="the reader stops at the first unknown tag and does not list all of them")
-def test_row_unknown_prefix_or_tag_reader_lists_all_of_them(read):
-    with pytest.raises(CorpusError, match=r"X-PER.*Y-LOC"):
-        read(columns(("a", "O"), ("Kiel", "X-PER"), ("b", "O"), ("Bonn", "Y-LOC")))
+def test_row_unknown_prefix_or_tag_check_data_lists_all_of_them_where_the_reader_stops_at_the_first(tmp_path):
+    path = tmp_path / "x.conll"
+    path.write_text(columns(("a", "O"), ("Kiel", "X-PER"), ("b", "O"), ("Bonn", "Y-LOC")))
+
+    with pytest.raises(CorpusError, match="X-PER") as refusal:
+        list(read_corpus(path))
+    listed = CliRunner().invoke(app, ["check-data", str(path)])
+
+    assert "xlner check-data" in refusal.value.hint
+    assert f"{path}:2: found tag 'X-PER'" in listed.stdout
+    assert f"{path}:4: found tag 'Y-LOC'" in listed.stdout
+    assert listed.exit_code == 1
 
 
 def test_row_unknown_prefix_or_tag_reader_takes_an_underscore_throughout_as_unlabelled(read):

@@ -1,4 +1,4 @@
-"""The student's loss against METHOD.md section 3, written once more as slow loops over words and pairs."""
+"""The student's loss against `docs/method.md`, written once more as slow loops over words and pairs."""
 
 import math
 from collections.abc import Callable
@@ -100,7 +100,7 @@ def mean(values):
 
 
 class Slow(NamedTuple):
-    """A variant of METHOD.md section 4; `beta` takes s of teacher and student, and all of the student in the batch."""
+    """A variant of `docs/method.md`; `beta` takes s of teacher and student, and all of the student in the batch."""
 
     squared: bool
     weighted: bool = True
@@ -127,7 +127,7 @@ SLOW = {
 
 
 def slow_sums(student, batch, slow):
-    """The three sums of METHOD.md section 3 and their counts, in plain Python."""
+    """The three sums of `docs/method.md` and their counts, in plain Python."""
     logits, projections = student_says(student)
     width = batch.tokens.input_ids.shape[1]
     p = {word: batch.teacher_probs.view(-1, N_TAGS)[place_of(word, width)].tolist() for word in logits}

@@ -1,4 +1,4 @@
-"""The house: who may look at whom. ARCHITECTURE.md is the plan, the table below is what holds."""
+"""The house: who may look at whom. The table below is the plan."""
 
 import ast
 import subprocess
@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 
 # A module imports from strictly lower floors, or from its own folder: rooms of one floor do not know each other.
 # `recipe` fills `schema`; `data` asks it to choose from its table of formats, so data and models lie above it.
+# `check_command` stands just below `cli`, which registers it: it looks at corpora, and asks a model for its labels.
 FLOORS = {
     "errors": 0,
     "text": 0,

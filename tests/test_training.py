@@ -12,6 +12,7 @@ from runs import DISTILL, STEPS_PER_EPOCH, TEACHER, TINY, metrics, run_script, s
 from safetensors.torch import load_file, save_file
 
 from xlner import load_tagger
+from xlner.comparison.runs import f1_of, read_run
 from xlner.data.soft_labels import SoftLabels
 from xlner.recipe import load_recipe
 
@@ -37,7 +38,7 @@ def teacher(teaching, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def learning(teacher, small_data):
-    """The arguments of a student's run, but its name and encoder: it starts as a copy of its teacher."""
+    """The arguments of a student's run of both tasks, but its name and encoder: it starts as a copy of its teacher."""
     return ("target=de", "variant=calibrated", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY)
 
 
@@ -88,12 +89,35 @@ def report_of(run):
     return json.loads((run / "report.json").read_text())
 
 
-def test_a_finished_teacher_leaves_a_recipe_metrics_a_model_and_a_report(teacher):
-    assert sorted(path.name for path in teacher.iterdir()) == ["metrics.jsonl", "model", "recipe.yaml", "report.json"]
+def test_a_finished_teacher_leaves_a_recipe_metrics_a_model_predictions_and_a_report(teacher):
+    assert sorted(path.name for path in teacher.iterdir()) == [
+        "metrics.jsonl",
+        "model",
+        "predictions-dev.conll",
+        "predictions-test.conll",
+        "recipe.yaml",
+        "report.json",
+    ]
 
 
-def test_a_finished_student_leaves_a_recipe_metrics_a_model_and_a_report(student):
-    assert sorted(path.name for path in student.iterdir()) == ["metrics.jsonl", "model", "recipe.yaml", "report.json"]
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_the_kept_predictions_have_the_scores_of_the_report(request, kind):
+    run = read_run(request.getfixturevalue(kind))
+
+    scores = report_of(run.path)["scores"]["test" if kind == "teacher" else "student"]
+    assert run.f1 == pytest.approx(scores["overall"]["f1"])
+    by_type = {name: f1_of(counts.sum(axis=0)) for name, counts in run.counts.items()}
+    assert by_type == pytest.approx({name: score["f1"] for name, score in scores["types"].items()})
+
+
+def test_a_finished_student_leaves_a_recipe_metrics_a_model_predictions_and_a_report(student):
+    assert sorted(path.name for path in student.iterdir()) == [
+        "metrics.jsonl",
+        "model",
+        "predictions-test.conll",
+        "recipe.yaml",
+        "report.json",
+    ]
     report = report_of(student)
     for corpus in (report["text"], report["corpora"]["test"]):
         assert len(corpus["fingerprint"]) == 12

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from xlner import __version__
+from xlner.commands.check_data import check_data
 from xlner.commands.compare import compare
 from xlner.commands.convert import convert
 from xlner.errors import CorpusError, XlnerError
@@ -49,7 +50,7 @@ def main() -> None:
     try:
         app()
     except XlnerError as problem:
-        typer.echo(problem, err=True)
+        typer.echo(problem.told(), err=True)
         raise SystemExit(2) from None
 
 
@@ -175,6 +176,9 @@ def _lines(source: BinaryIO, name: str, encoding: str) -> Iterator[str]:
         raise CorpusError(f"unknown encoding {encoding!r}; expected one such as utf-8 or latin-1") from None
     except UnicodeError as problem:
         raise CorpusError(f"{name}: the text is not {encoding} ({problem}); {way_out}") from None
+
+
+app.command("check-data")(check_data)
 
 
 def _as_json(tagger: "Tagger", texts: Sequence[str]) -> Iterator[str]:

@@ -5,7 +5,13 @@ Launch scripts and the command line print the message alone and end with status 
 
 
 class XlnerError(Exception):
-    """Anything that the user can mend; the message is all there is to know."""
+    """Anything that the user can mend; the message is all there is to know, the hint says where there is more."""
+
+    hint = ""
+
+    def told(self) -> str:
+        """Message and hint, as the command line prints them."""
+        return "\n".join(filter(None, [str(self), self.hint]))
 
 
 class RecipeError(XlnerError):

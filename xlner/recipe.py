@@ -23,7 +23,7 @@ from xlner.schema import DistillRecipe, TeacherRecipe
 Recipe = TeacherRecipe | DistillRecipe
 Choice = TypeVar("Choice")
 
-# A variant is a set of defaults; METHOD.md section 4 and `docs/method.md` give the formulas behind the names.
+# A variant is a set of defaults; `docs/method.md` gives the formulas behind the names.
 _AS_TAUGHT = {"word": "0", "left": "0", "right": "0", "outline": "0", "outside": "0", "temperature": "1"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "pooled": {},

@@ -34,6 +34,7 @@ class CorpusProblem(CorpusError):  # noqa: N818 - a CorpusError with a code and 
         """
         super().__init__(f"{place}: {message} [{code}]")
         self.code = code
+        self.hint = f"`xlner check-data FILE` lists all problems of a corpus; docs/errors.md explains {code}"
         self.place = place
         self.message = message
         self.repair = repair
@@ -70,4 +71,22 @@ CODES: dict[str, Code] = {
     "XL024": Code(ERROR, "a span that begins or ends inside a word"),
     "XL025": Code(ERROR, "an annotation that cannot be understood"),
     "XL026": Code(ERROR, "half a surrogate pair"),
+    "XL030": Code(WARNING, "a word that nobody can see"),
+    "XL031": Code(WARNING, "a word that begins with a byte order mark"),
+    "XL032": Code(WARNING, "white space inside a word"),
+    "XL033": Code(WARNING, "a control or zero-width character inside a word"),
+    "XL034": Code(WARNING, "a character that was lost (U+FFFD)"),
+    "XL035": Code(WARNING, "UTF-8 that was read as another encoding"),
+    "XL036": Code(WARNING, "look-alike letters of two scripts in one word"),
+    "XL040": Code(WARNING, "a sentence that stands twice in a file"),
+    "XL041": Code(WARNING, "the same words with other tags"),
+    "XL042": Code(WARNING, "a sentence that stands in another file too"),
+    "XL043": Code(WARNING, "a type with few examples"),
+    "XL044": Code(WARNING, "types that look alike"),
+    "XL045": Code(WARNING, "sentences without labels beside sentences with labels"),
+    "XL050": Code(WARNING, "a word that the tokenizer makes nothing of"),
+    "XL051": Code(WARNING, "a word that the encoder does not know at all"),
+    "XL052": Code(WARNING, "a sentence longer than the encoder's window"),
+    "XL053": Code(WARNING, "a type that the model lacks"),
+    "XL054": Code(WARNING, "a type of the model that the corpus lacks"),
 }

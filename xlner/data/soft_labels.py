@@ -89,8 +89,9 @@ class SoftLabels:
 
     def projections(self, sentence: int) -> NDArray[np.float16]:
         """Unit vectors (W, E) of a sentence."""
-        flat = self._rows.row(sentence, "projections")
-        return flat.reshape(-1, self.card.projection_size)  # type: ignore[return-value]
+        flat, size = self._rows.row(sentence, "projections"), self.card.projection_size
+        n_words = len(flat) // size if size else len(self.words(sentence))
+        return flat.reshape(n_words, size)  # type: ignore[return-value]
 
     def similarities(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
         """The teacher's similarity in [0, 1] of word pairs, (Q,), from their projections (Q, E)."""

@@ -27,16 +27,29 @@ def load_recognizer(folder: str) -> tuple[PreTrainedModel, LabelSet]:
         ModelError: If there is no such model, it has no usable labels, or it asks for what is refused.
     """
     config = _checked_config(folder)
+    labels = _named_labels(folder, config)
+    model, missing = _load(folder, config)
+    if missing:
+        raise ModelError(f"{folder}: no tagger, its weights lack {', '.join(sorted(missing)[:4])}")
+    return model, labels
+
+
+def read_labels(folder: str) -> LabelSet:
+    """The labels of a trained token classifier, without loading its weights.
+
+    Raises:
+        ModelError: As `load_recognizer`.
+    """
+    return _named_labels(folder, _checked_config(folder))
+
+
+def _named_labels(folder: str, config: PretrainedConfig) -> LabelSet:
     names = [str(name) for name in (config.id2label or {}).values()]
     if all(name.startswith("LABEL_") for name in names):
         raise ModelError(
             f"{folder}: its labels are {', '.join(names)}; this is an encoder or an unnamed head, no tagger"
         )
-    labels = labels_of(config)
-    model, missing = _load(folder, config)
-    if missing:
-        raise ModelError(f"{folder}: no tagger, its weights lack {', '.join(sorted(missing)[:4])}")
-    return model, labels
+    return labels_of(config)
 
 
 def labels_of(config: PretrainedConfig) -> LabelSet:

@@ -56,11 +56,9 @@ def _pooled_rows(
         Outside(soft_labels.card.tags.index(OUTSIDE), outside_share, recipe.outside),
         temperature=recipe.temperature,
     )
-    nothing = np.zeros(0, dtype=np.float16)
     for number, probs in zip(numbers, pooled, strict=True):
-        projections = soft_labels.projections(number).ravel() if soft_labels.card.projection_size else nothing
         yield {
             "words": soft_labels.words(number),
             "probs": probs.astype(np.float16).ravel(),
-            "projections": projections,
+            "projections": soft_labels.projections(number).ravel(),
         }

@@ -38,7 +38,7 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         print(stopped, file=sys.stderr)  # noqa: T201
         return stopped.exit_status
     except XlnerError as problem:
-        print(problem, file=sys.stderr)  # noqa: T201
+        print(problem.told(), file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print("stopped; where the run has a checkpoint, the same command goes on from there", file=sys.stderr)  # noqa: T201
