@@ -75,12 +75,12 @@ def main() -> None:
             target="de",
             data=arguments.data,
             teacher=str(place / "teacher"),
-            variant="calibrated",  # the one with all parts of the method
             corpus=corpus,
-            loss=LossRecipe(similarity_weight=1.0),
-            weights=WeightsRecipe(alpha="squared_confidence", beta="squared_margin", gamma="agreement"),
             optimization=OPTIMIZATION,
             hardware=hardware,
+            # Both tasks, as in the variant `calibrated`.
+            loss=LossRecipe(similarity_weight=1.0),
+            weights=WeightsRecipe("squared_confidence", "squared_margin", "agreement"),
         )
         in_loop, stored = distillation_epochs(accelerator, student, place, n_teachers=1)
         compare("teacher in the loop", in_loop, "stored soft labels", stored, arguments.rounds)
