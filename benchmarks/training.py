@@ -33,8 +33,10 @@ from xlner.schema import (
     CorpusRecipe,
     DistillRecipe,
     HardwareRecipe,
+    LossRecipe,
     OptimizationRecipe,
     TeacherRecipe,
+    WeightsRecipe,
 )
 from xlner.training.corpora import read_labelled
 from xlner.training.distillation import distillation_task, make_objective, new_student, student_windows
@@ -76,6 +78,9 @@ def main() -> None:
             corpus=corpus,
             optimization=OPTIMIZATION,
             hardware=hardware,
+            # Both tasks, as in the variant `calibrated`.
+            loss=LossRecipe(similarity_weight=1.0),
+            weights=WeightsRecipe("squared_confidence", "squared_margin", "agreement"),
         )
         in_loop, stored = distillation_epochs(accelerator, student, place, n_teachers=1)
         compare("teacher in the loop", in_loop, "stored soft labels", stored, arguments.rounds)
