@@ -15,6 +15,7 @@ from xlner.data.conll_writer import conll_blocks, conllu_blocks
 from xlner.data.corpus_files import SUFFIXES
 from xlner.data.docbin import docbin_bytes
 from xlner.data.schemes import write_tags
+from xlner.data.storage import in_blocks
 from xlner.errors import CorpusError
 from xlner.labels import spans_of
 from xlner.recipe import choose
@@ -205,20 +206,9 @@ def _write_parquet(sentences: Iterable[Sentence], path: Path) -> None:
         [("tokens", pyarrow.list_(pyarrow.string())), ("ner_tags", pyarrow.list_(pyarrow.string()))]
     )
     with appearing_whole(path) as unfinished, parquet.ParquetWriter(unfinished, schema) as file:
-        for rows in _groups(sentences):
+        for rows in in_blocks(sentences, ROWS_PER_GROUP):
             columns = [[sentence.words for sentence in rows], [sentence.tags for sentence in rows]]
             file.write_table(pyarrow.table(columns, schema=schema))
-
-
-def _groups(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
-    group: list[Sentence] = []
-    for sentence in sentences:
-        group.append(sentence)
-        if len(group) == ROWS_PER_GROUP:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _write_dataset(sentences: Iterable[Sentence], path: Path) -> None:
