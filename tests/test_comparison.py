@@ -150,7 +150,7 @@ def test_the_table_shows_means_spread_chance_and_what_was_scored(tmp_path):
     assert lines[2].startswith("| direct transfer | 30.50 ± 0.71 | 30.50 |")
     # 40 and 41 of 100 found, none wrong: F1 57.14 and 58.16; 70 and 71: 82.35 and 83.04.
     assert lines[3] == "| `variant=tsl` | 57.65 ± 0.72 | 57.65 |  | 0, 1 | 60 | 512 |"
-    assert lines[4].startswith("| `variant=calibrated` | 82.70 ± 0.49 | 82.70 | de 0.000 |")
+    assert lines[4].startswith("| `variant=calibrated` | 82.70 ± 0.49 | 82.70 | de < 0.001 |")
     assert "de: Places de, test (fingerprint abc)" in lines
     assert "| LOC | de |" in lines
     rows = list(csv.DictReader((tmp_path / "x.csv").open()))

@@ -71,7 +71,11 @@ def _tests(base: Mapping[str, Cell], row: Mapping[str, Cell], languages: Sequenc
     values = {
         language: p_value(base[language], row[language]) for language in languages if language in {*base} & {*row}
     }
-    return ", ".join(f"{language} {p:.3f}" for language, p in values.items() if p is not None) or "-"
+    return ", ".join(f"{language} {_chance(p)}" for language, p in values.items() if p is not None) or "-"
+
+
+def _chance(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _spread(values: Sequence[float]) -> str:
