@@ -148,5 +148,5 @@ def draw(table: Table, languages: Sequence[str]) -> "Figure":
         axes.bar(places, [mean(values) for values in scores], width * 0.9, yerr=errors, capsize=2, label=name)
     axes.set_xticks(range(len(languages)), languages)
     axes.set_ylabel("test F1 (%), mean of seeds; lines: lowest and highest")
-    axes.legend(fontsize="small", loc="lower left")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, not on them
     return figure
