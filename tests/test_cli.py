@@ -281,3 +281,13 @@ def test_help_is_given_without_loading_torch():
     assert done.returncode == 0
     assert "evaluate" in done.stdout
     assert "tag" in done.stdout
+
+
+def test_messages_name_the_options_of_the_command_line_and_where_there_is_more(xlner, tmp_path):
+    (tmp_path / "x.conll").write_bytes("Köln\tB-LOC\n".encode("latin-1"))
+
+    status, _, stderr = xlner("convert", tmp_path / "x.conll", tmp_path / "y.conll")
+
+    assert status == 2
+    assert "is the file latin-1? then set --encoding latin-1 [XL001]" in stderr
+    assert "`xlner check-data FILE` lists all problems" in stderr

@@ -5,6 +5,7 @@ is imported by the command that needs it, so that `--help` is quick.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Lines tagged together: enough to fill batches, few enough for any memory.
 CHUNK_LINES = 512
+
+_RECIPE_KEY = re.compile(r"\bcorpus\.(columns|scheme|encoding)(=?)")
 
 app = typer.Typer(
     help="Named-entity taggers for languages without labels.",
@@ -50,7 +53,8 @@ def main() -> None:
     try:
         app()
     except XlnerError as problem:
-        typer.echo(problem.told(), err=True)
+        # Messages name recipe keys; here they are options.
+        typer.echo(_RECIPE_KEY.sub(lambda key: f"--{key[1]}{' ' if key[2] else ''}", problem.told()), err=True)
         raise SystemExit(2) from None
 
 
@@ -78,6 +82,7 @@ def evaluate(
     columns: Annotated[
         str, typer.Option(help="Columns of word and tag, from 0 or from the end: 1,2 or 0,-1.")
     ] = "auto",
+    scheme: Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")] = "auto",
     labels_map: Annotated[
         str, typer.Option(help="Types renamed, merged or dropped: MISC=,PERSON=PER,GPE=LOC; *= drops all others.")
     ] = "",
@@ -94,7 +99,7 @@ def evaluate(
 
     label_map = LabelMap.parse(labels_map)
     # Opened first, so that a wrong path is told before a model is loaded.
-    streams = [read_corpus(path, format=format, columns=columns, encoding=encoding) for path in corpora]
+    streams = [read_corpus(path, format=format, columns=columns, scheme=scheme, encoding=encoding) for path in corpora]
     tagger = load_tagger(model, device=device)
     found = []
     for path, stream in zip(corpora, streams, strict=True):
