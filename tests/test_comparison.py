@@ -34,8 +34,9 @@ def tags(n_right, n_missed):
 def test_counts_of_a_sentence_are_right_predicted_and_in_the_corpus(tmp_path):
     (tmp_path / "x.conll").write_text("Anna\tB-PER\tB-PER\nin\tO\tO\nKiel\tB-LOC\tB-PER\n\nes\tO\tB-LOC\n")
 
-    counts = sentence_counts(tmp_path / "x.conll")
+    n_sentences, counts = sentence_counts(tmp_path / "x.conll")
 
+    assert n_sentences == 2
     assert {name: rows.tolist() for name, rows in counts.items()} == {
         "LOC": [[0, 0, 1], [0, 1, 0]],
         "PER": [[1, 2, 1], [0, 0, 0]],
@@ -167,3 +168,35 @@ def test_the_plot_is_drawn(tmp_path):
 
     assert result.exit_code == 0
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("report.json", "{"), ("report.json", "{}"), ("report.json", "[1]"), ("recipe.yaml", "a: ["), ("recipe.yaml", "")],
+)
+def test_a_half_written_run_is_refused_with_the_file(tmp_path, name, content):
+    folder = write_run(tmp_path / "a", guesses=["O"], recipe={"variant": "tsl"})
+    (folder / name).write_text(content)
+
+    with pytest.raises(RunError, match=rf"{name}.*damaged"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("option", ["--csv", "--plot"])
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, option):
+    folder = write_run(tmp_path / "a", guesses=["O"], recipe={"variant": "tsl"})
+
+    result = CliRunner().invoke(app, ["compare", str(folder), option, str(tmp_path / "nowhere" / "x.png")])
+
+    assert isinstance(result.exception, RunError)
+    assert "cannot be written" in str(result.exception)
+
+
+def test_a_run_without_any_entity_scores_zero(tmp_path):
+    folder = write_run(tmp_path / "a", guesses=["O"], recipe={"variant": "tsl"})
+    (folder / "predictions-test.conll").write_text("es\tO\tO\n")
+
+    run = read_run(folder)
+
+    assert run.f1 == 0.0
+    assert p_value(Cell({0: run}), Cell({0: run})) == 1.0

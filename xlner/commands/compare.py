@@ -29,7 +29,10 @@ def compare(
     typer.echo("\n".join(markdown(table, found, languages, base)))
     if types:
         typer.echo("\n".join(by_type(table, languages)))
-    if csv_file is not None:
-        write_csv(csv_file, table)
-    if plot is not None:
-        draw(table, languages).savefig(plot, bbox_inches="tight", dpi=150)
+    try:
+        if csv_file is not None:
+            write_csv(csv_file, table)
+        if plot is not None:
+            draw(table, languages).savefig(plot, bbox_inches="tight", dpi=150)
+    except (OSError, ValueError) as problem:  # matplotlib: no such kind of picture
+        raise RunError(f"{csv_file or plot}: cannot be written: {problem}") from problem

@@ -6,10 +6,10 @@ they are all counted alike; settings are compared on the same test set, or not a
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -40,15 +40,21 @@ class ScoredRun:
     seed: int
     corpus: str  # fingerprint
     corpus_name: str
+    n_sentences: int
     counts: Mapping[str, Counts]
     transfer_f1: float | None
     seconds: float
     peak_memory_mib: int | None
 
     @property
+    def all_counts(self) -> Counts:
+        """The counts of each sentence, all types together."""
+        return np.asarray(sum(self.counts.values(), np.zeros((self.n_sentences, 3))))
+
+    @property
     def f1(self) -> float:
         """Of all entities, in percent."""
-        return f1_of(sum(self.counts.values(), np.zeros((1, 3))).sum(axis=0))
+        return f1_of(self.all_counts.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,6 @@ class Cell:
     """A setting on one language: its runs by seed."""
 
     runs: Mapping[int, ScoredRun]
-
-    def spread(self, values: Iterable[float]) -> str:
-        """Mean and, from two values on, standard deviation."""
-        found = list(values)
-        return f"{mean(found):.2f}" + (f" ± {stdev(found):.2f}" if len(found) > 1 else "")
 
 
 def read_run(path: Path) -> ScoredRun:
@@ -74,11 +75,21 @@ def read_run(path: Path) -> ScoredRun:
         recipe = _flat(yaml.load((path / "recipe.yaml").read_text(encoding="utf-8"), yaml.BaseLoader))
     except OSError as problem:
         raise RunError(f"{path}: no finished run there ({Path(str(problem.filename)).name} is missing)") from problem
-    except ValueError as problem:
-        raise RunError(f"{path}: its report.json is damaged: {problem}") from problem
+    except (ValueError, AttributeError, yaml.YAMLError) as problem:
+        raise RunError(f"{path}: its report.json or recipe.yaml is damaged: {problem}") from problem
     predictions = path / "predictions-test.conll"
     if not predictions.is_file():
         raise RunError(f"{path}: keeps no predictions of a test set ({predictions.name}); was there a labelled one?")
+    n_sentences, counts = sentence_counts(predictions)
+    try:
+        return _scored_run(path, recipe, report, n_sentences, counts)
+    except (KeyError, TypeError) as problem:
+        raise RunError(f"{path}: its report.json is damaged: it lacks {problem}") from problem
+
+
+def _scored_run(
+    path: Path, recipe: Mapping[str, str], report: Any, n_sentences: int, counts: Mapping[str, Counts]
+) -> ScoredRun:
     teacher = report["scores"].get("teacher")
     corpus = report["corpora"]["test"]
     return ScoredRun(
@@ -89,15 +100,16 @@ def read_run(path: Path) -> ScoredRun:
         seed=report["seed"],
         corpus=corpus["fingerprint"],
         corpus_name=corpus.get("corpus_name") or "",
-        counts=sentence_counts(predictions),
+        n_sentences=n_sentences,
+        counts=counts,
         transfer_f1=teacher["overall"]["f1"] if teacher else None,
         seconds=report["training"]["seconds"],
         peak_memory_mib=report["training"].get("peak_memory_mib"),
     )
 
 
-def sentence_counts(predictions: Path) -> dict[str, Counts]:
-    """The counts of each sentence of a file of word, tag and predicted tag, by entity type."""
+def sentence_counts(predictions: Path) -> tuple[int, dict[str, Counts]]:
+    """How many sentences a file of word, tag and predicted tag has, and the counts of each, by entity type."""
     rows = []
     gold, guessed = read_corpus(predictions, columns="0,1"), read_corpus(predictions, columns="0,2")
     for wanted, found in zip(gold, guessed, strict=True):
@@ -108,7 +120,7 @@ def sentence_counts(predictions: Path) -> dict[str, Counts]:
         for column, spans in enumerate((wanted_spans & found_spans, found_spans, wanted_spans)):
             for span in spans:
                 counts[span.label][number, column] += 1
-    return counts
+    return len(rows), counts
 
 
 def f1_of(totals: NDArray[np.float64]) -> float:
@@ -152,7 +164,7 @@ def p_value(base: Cell, other: Cell, *, seed: int = 0) -> float | None:
     seeds = sorted(base.runs.keys() & other.runs.keys())
     if not seeds:
         return None
-    pairs = [[_all_types(cell.runs[number]) for number in seeds] for cell in (base, other)]
+    pairs = [[cell.runs[number].all_counts for number in seeds] for cell in (base, other)]
     n_sentences = len(pairs[0][0])
     observed = _mean_f1(pairs[1]) - _mean_f1(pairs[0])
     generator = np.random.default_rng(seed)
@@ -164,10 +176,6 @@ def p_value(base: Cell, other: Cell, *, seed: int = 0) -> float | None:
         # Shifted to a mean of 0, the resampled differences show what chance alone does.
         n_beyond += int((np.abs(other_f1 - base_f1 - observed) >= abs(observed)).sum())
     return (n_beyond + 1) / (N_RESAMPLES + 1)
-
-
-def _all_types(run: ScoredRun) -> Counts:
-    return np.asarray(sum(run.counts.values()))
 
 
 def _mean_f1(cells: Sequence[Counts]) -> float:

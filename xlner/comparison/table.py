@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from xlner.comparison.runs import Cell, ScoredRun, f1_of, p_value
@@ -34,7 +34,7 @@ def markdown(table: Table, runs: Sequence[ScoredRun], languages: Sequence[str], 
         lines.append("| " + " | ".join([TRANSFER, *cells, average, *[""] * len(tested), "", "", ""]) + " |")
     for name, row in table.items():
         cells = [
-            row[language].spread(run.f1 for run in row[language].runs.values()) if language in row else "-"
+            _spread([run.f1 for run in row[language].runs.values()]) if language in row else "-"
             for language in languages
         ]
         of_all = [run for cell in row.values() for run in cell.runs.values()]
@@ -79,7 +79,10 @@ def _chance(p: float) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return Cell({}).spread(values) if values else "-"
+    """Mean and, from two values on, standard deviation."""
+    if not values:
+        return "-"
+    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
 def by_type(table: Table, languages: Sequence[str]) -> list[str]:

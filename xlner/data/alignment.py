@@ -115,7 +115,7 @@ class WordEncoder:
     def _tokenised(self, words: Sequence[str]) -> Iterator[tuple[int, ...]]:
         rows = [words[start : start + ROW_WORDS] for start in range(0, len(words), ROW_WORDS)]
         encoded = self.tokenizer(
-            [[_encodable(word) for word in row] for row in rows],
+            [[encodable(word) for word in row] for row in rows],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,
@@ -192,7 +192,7 @@ def plan_windows(lengths: Sequence[int], room: int) -> Iterator[tuple[range, ran
             shown_from -= 1
 
 
-def _encodable(word: str) -> str:
+def encodable(word: str) -> str:
     """The word itself; lone surrogates, which no tokenizer takes, become U+FFFD, with a warning."""
     if not _has_surrogate(word):
         return word

@@ -9,7 +9,7 @@ from pathlib import Path
 from xlner.data.annotated_text import TextSpan, checked_text, tagged_words
 from xlner.data.corpus_files import existing_file
 from xlner.data.lines import read_chunks, read_lines
-from xlner.data.located import Located
+from xlner.data.located import Located, everywhere
 from xlner.data.problems import CorpusProblem, Report
 from xlner.errors import CorpusError
 from xlner.splitting import WordOffsets
@@ -46,12 +46,8 @@ def _document(
         if words := split_text(line):
             place = f"{path}:{number}"
             clean = checked_text(line, place, report)
-            yield Located(tagged_words(clean, words, here, report), _at(place))
+            yield Located(tagged_words(clean, words, here, report), everywhere(place))
         start = end + 1
-
-
-def _at(place: str) -> Callable[[int], str]:
-    return lambda _: place
 
 
 def _spans(path: Path, text: str, encoding: str, report: Report) -> Iterator[TextSpan]:

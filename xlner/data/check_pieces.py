@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xlner.data.alignment import WordEncoder
+from xlner.data.alignment import WordEncoder, encodable
 from xlner.data.corpus_profile import Lengths, lengths_of
 from xlner.data.findings import Findings
 from xlner.data.located import Located
@@ -41,7 +41,7 @@ class PieceProfile:
     def add(self, batch: Sequence[Located]) -> None:
         """Tokenize some sentences."""
         encoded = self._encoder.tokenizer(
-            [[_encodable(word) for word in located.sentence.words] for located in batch],
+            [[encodable(word[:LONGEST_WORD]) for word in located.sentence.words] for located in batch],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,
@@ -76,8 +76,3 @@ class PieceProfile:
                 n_kept = int(np.max([-1 if owner is None else owner for owner in owners[:room]])) + 1
                 self.n_lost_words[cut] += len(words) - n_kept
                 self.n_lost_entities[cut] += sum(span.end > n_kept for span in spans_of(tags or ()))
-
-
-def _encodable(word: str) -> str:
-    """What tokenizers take: no halves of surrogate pairs, no word without end."""
-    return word[:LONGEST_WORD].encode("utf-16", "surrogatepass").decode("utf-16", "replace")

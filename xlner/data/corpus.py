@@ -15,7 +15,7 @@ from xlner.data.dataset import HUB_PREFIX, read_dataset, read_parquet, split_sou
 from xlner.data.docbin import read_docbin
 from xlner.data.jsonl import read_jsonl
 from xlner.data.lines import read_lines
-from xlner.data.located import Located
+from xlner.data.located import Located, everywhere
 from xlner.data.problems import CorpusProblem, Report, refuse
 from xlner.errors import CorpusError
 from xlner.recipe import choose
@@ -126,11 +126,7 @@ def _read_text(source: str, options: ReadingOptions) -> Iterator[Located]:
 def _text_sentences(path: Path, options: ReadingOptions) -> Iterator[Located]:
     for number, line in read_lines(path, options.encoding, options.report):
         if words := options.split_text(line):
-            yield Located(Sentence(tuple([line[start:end] for start, end in words])), _at(f"{path}:{number}"))
-
-
-def _at(place: str) -> Callable[[int], str]:
-    return lambda _: place
+            yield Located(Sentence(tuple([line[start:end] for start, end in words])), everywhere(f"{path}:{number}"))
 
 
 def _read_jsonl(source: str, options: ReadingOptions) -> Iterator[Located]:

@@ -4,11 +4,11 @@ spaCy holds a whole DocBin in memory; corpora larger than that are kept in sever
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlner.data.located import Located
+from xlner.data.located import Located, by_word
 from xlner.data.problems import Report
 from xlner.data.schemes import TagReader
 from xlner.errors import CorpusError
@@ -62,14 +62,10 @@ def _sentences(path: Path, docs: "Iterator[Doc]", reader: TagReader) -> Iterator
             tokens = [token for token in span if not token.text.isspace()]
             if not tokens:
                 continue
-            place = _placing(f"{path}: document {number}")
+            place = by_word(f"{path}: document {number}")
             words = tuple([token.text for token in tokens])
             if not doc.has_annotation("ENT_IOB"):
                 yield Located(Sentence(words), place)
                 continue
             tags = tuple([f"{token.ent_iob_}-{token.ent_type_}" if token.ent_type_ else "O" for token in tokens])
             yield Located(Sentence(words, reader.read(tags, place)), place)
-
-
-def _placing(document: str) -> Callable[[int], str]:
-    return lambda position: f"{document}, word {position + 1}"

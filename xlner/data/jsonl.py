@@ -18,7 +18,7 @@ from typing import Any
 
 from xlner.data.annotated_text import TextSpan, checked_lengths, checked_text, checked_words, in_order, tagged_words
 from xlner.data.lines import read_lines
-from xlner.data.located import Located
+from xlner.data.located import Located, by_word
 from xlner.data.problems import CorpusProblem, LeftOut, Report
 from xlner.data.schemes import UNLABELLED, TagReader
 from xlner.splitting import WordOffsets
@@ -57,11 +57,7 @@ def _sentences(
         except LeftOut:
             continue
         if sentence.words:
-            yield Located(sentence, _placing(place))
-
-
-def _placing(place: str) -> Callable[[int], str]:
-    return lambda position: f"{place}, word {position + 1}"
+            yield Located(sentence, by_word(place))
 
 
 def _sentence(
@@ -100,7 +96,7 @@ def _from_words(record: Mapping[str, Any], place: str, tag_reader: TagReader, re
         raise LeftOut
     checked_lengths(words, tags, place, report)
     named = tuple([UNLABELLED if tag is None else tag for tag in tags])
-    return Sentence(words, tag_reader.read(named, _placing(place)))
+    return Sentence(words, tag_reader.read(named, by_word(place)))
 
 
 def _from_text(

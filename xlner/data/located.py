@@ -11,3 +11,13 @@ class Located(NamedTuple):
 
     sentence: Sentence
     place: Callable[[int], str]
+
+
+def everywhere(place: str) -> Callable[[int], str]:
+    """One place for all words: that of a line which holds the whole sentence."""
+    return lambda _: place
+
+
+def by_word(place: str) -> Callable[[int], str]:
+    """A place with the number of the word, from 1: `x.jsonl:3, word 2`."""
+    return lambda position: f"{place}, word {position + 1}"

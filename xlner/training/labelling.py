@@ -99,7 +99,7 @@ def soft_labels_of(
     if labelled:
         accelerator.print(f"{text}: has labels; they are not used, since the target language counts as unlabelled")
     folder = store or root / f"{teacher_hash}-{text_hash}"
-    with _locked(folder, accelerator):
+    with locked(folder, accelerator):
         card = read_card(folder)
         if card is None:
             _make(folder, teacher, teacher_hash, text, text_hash, corpus, accelerator, autocast_dtype)
@@ -116,7 +116,7 @@ def soft_labels_of(
 
 
 @contextmanager
-def _locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
     """Hold a folder against other runs, which may want to make the same soft labels; they wait their turn."""
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()

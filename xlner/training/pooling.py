@@ -14,6 +14,7 @@ from xlner.data.storage import RowWriter, in_blocks
 from xlner.labels import OUTSIDE
 from xlner.pooling import Outside, pooled_probs
 from xlner.schema import PoolingRecipe
+from xlner.training.labelling import locked
 
 
 def pooled_soft_labels(
@@ -36,13 +37,13 @@ def pooled_soft_labels(
         accelerator.print("the teacher does not say how often O is right in its language: pooling.outside does nothing")
     content = json.dumps([asdict(recipe), outside_share])
     folder = soft_labels.folder / f"pooled-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-    if accelerator.is_main_process and read_card(folder) is None:
-        folder.mkdir(exist_ok=True)
-        with RowWriter(part_path(folder, 0), COLUMNS) as writer:
-            for block in in_blocks(_pooled_rows(soft_labels, recipe, outside_share), BLOCK):
-                writer.write(block)
-        write_card(folder, replace(soft_labels.card, n_parts=1))
-    accelerator.wait_for_everyone()
+    with locked(folder, accelerator):
+        if accelerator.is_main_process and read_card(folder) is None:
+            with RowWriter(part_path(folder, 0), COLUMNS) as writer:
+                for block in in_blocks(_pooled_rows(soft_labels, recipe, outside_share), BLOCK):
+                    writer.write(block)
+            write_card(folder, replace(soft_labels.card, n_parts=1))
+        accelerator.wait_for_everyone()
     return SoftLabels(folder)
 
 
