@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 from xlner.cli import app
 from xlner.errors import ModelError
 from xlner.export import folder as export_folder
-from xlner.export import quantization
+from xlner.export import rounding
 from xlner.export.folder import export_model
 from xlner.export.parity import Parity, Reference
-from xlner.export.quantization import SCHEMES, round_weights
+from xlner.export.quantization import SCHEMES, quantize
+from xlner.export.rounding import round_weights
 from xlner.export.sentences import SENTENCES as BUILT_IN
 from xlner.tagger import load_tagger
 
@@ -104,7 +105,7 @@ def test_rounded_weights_are_within_half_a_step(weights):
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
 def test_every_scheme_leaves_products_of_the_network_out_by_number(scheme):
-    left_out = list(SCHEMES[scheme](13, 2))
+    left_out = list(SCHEMES[scheme].in_float32(13, 2))
 
     assert len(set(left_out)) == len(left_out)
     assert set(left_out) <= set(range(13))
@@ -112,9 +113,9 @@ def test_every_scheme_leaves_products_of_the_network_out_by_number(scheme):
 
 
 def test_schemes_leave_out_more_and_more():
-    sizes = [len(set(scheme(37, 6))) for scheme in SCHEMES.values()]
+    sizes = [(scheme.fixed, len(set(scheme.in_float32(37, 6)))) for scheme in SCHEMES.values()]
 
-    assert sizes == [0, 1, 7, 13]
+    assert sizes == [(True, 1), (False, 0), (False, 1), (False, 7), (False, 13)]
 
 
 @pytest.mark.parametrize(
@@ -132,18 +133,14 @@ def test_what_an_export_may_cost(changed, acceptable):
 
 
 def poor_int8(monkeypatch, good_from):
-    """Quantisation that is bad before the scheme of this number: its weights come out as noise."""
-    real = quantization.quantize
+    """Quantisation that is bad before the scheme of this number: its weights come out as zeros."""
     names = list(SCHEMES)
 
-    def spoiled(source, target, scheme, n_layers):
-        rounding = quantization.round_weights
-        if names.index(scheme) < good_from:
-            monkeypatch.setattr(
-                quantization, "round_weights", lambda weights: (rounding(weights)[0] * 0, rounding(weights)[1])
-            )
-        real(source, target, scheme, n_layers)
-        monkeypatch.setattr(quantization, "round_weights", rounding)
+    def spoiled(source, target, scheme, *others):
+        with monkeypatch.context() as patch:
+            if names.index(scheme) < good_from:
+                patch.setattr(rounding, "round_weights", lambda weights: [part * 0 for part in round_weights(weights)])
+            quantize(source, target, scheme, *others)
 
     monkeypatch.setattr(export_folder, "quantize", spoiled)
 
@@ -168,7 +165,8 @@ def test_an_export_that_costs_too_much_is_refused_unless_forced(bert_folder, tmp
     poor_int8(monkeypatch, good_from=9)
 
     with pytest.raises(
-        ModelError, match=r"differs too much from the original; nothing is written. Tried int8: .*last layer"
+        ModelError,
+        match=r"differs too much from the original; nothing is written. Tried int8 in fixed ranges: .*last layer",
     ):
         export_model(bert_folder, tmp_path / "onnx", WORDS, precision="int8")
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,9 @@ class TagRecipe:
         16.0, "input that is tagged and published as a whole, in 10^6 bytes", low=1e-6, high=1e6
     )
     on_error: str = key("stop", "stop at a record that cannot be read, or skip it", choices="stop skip")
-    batch_pieces: int = key(4096, "subword pieces per forward pass, padding included", low=1, high=10_000_000)
+    batch_pieces: int = key(
+        0, "subword pieces per forward pass, padding included; 0: what suits the device", low=0, high=10_000_000
+    )
     cpu: bool = key(False, "compute on the CPU even where there is a GPU")
     threads: int = key(0, "CPU threads of each process; 0: the cores, shared out among the processes here", low=0)
 

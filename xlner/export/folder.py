@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from xlner.backends.exported_folder import GRAPH_FILE, MANIFEST_FILE, is_exported, write_manifest
 from xlner.errors import ModelError
+from xlner.export.calibration import CALIBRATION_SENTENCES, Reaches, channel_reaches
 from xlner.export.graph import write_graph
 from xlner.export.parity import Parity, Reference
 from xlner.export.quantization import SCHEMES, quantize
@@ -41,7 +42,8 @@ def export_model(
 ) -> Attempt:
     """Export a tagger for ONNX Runtime.
 
-    In int8 the schemes of `SCHEMES` are tried in their order until one is acceptable.
+    In int8 the schemes of `SCHEMES` are tried in their order until one is acceptable; some of the sentences then serve
+    to measure ranges, and the others to compare.
 
     Args:
         model: Folder or hub name of the original.
@@ -62,16 +64,24 @@ def export_model(
     if is_exported(Path(model)):
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
     tagger = load_tagger(model)
-    reference = Reference(tagger.backend, tagger.encoder, tagger.labels, sentences, gold)
+    measured, compared = _split(len(sentences)) if precision == "int8" else ([], range(len(sentences)))
+    reference = Reference(
+        tagger.backend,
+        tagger.encoder,
+        tagger.labels,
+        [sentences[number] for number in compared],
+        None if gold is None else [gold[number] for number in compared],
+    )
     with _appearing_whole(target) as unfinished:
         whole = unfinished / "whole"
         whole.mkdir()
         write_graph(tagger.model.recognizer, whole / GRAPH_FILE, max_length=tagger.encoder.max_length)
+        reaches = channel_reaches(whole / GRAPH_FILE, tagger.encoder, [sentences[number] for number in measured])
         attempts: list[Attempt] = []
         for scheme in SCHEMES if precision == "int8" else [WHOLE]:
             folder = unfinished / f"attempt-{len(attempts)}"
             folder.mkdir()
-            _write_attempt(tagger, read_settings(model), whole, folder, scheme)
+            _write_attempt(tagger, read_settings(model), whole, folder, scheme, reaches)
             export = load_tagger(folder)
             attempts.append(Attempt(scheme, reference.compare(export.backend, export.encoder)))
             report(attempts[-1])
@@ -97,14 +107,22 @@ def export_model(
     return attempts[best]
 
 
-def _write_attempt(tagger: Tagger, settings: ModelSettings, whole: Path, folder: Path, scheme: str) -> None:
+def _split(n_sentences: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Which sentences ranges are measured on, and which others exports are compared on; of a single one, both."""
+    measured = range(0, n_sentences, max(2, n_sentences // CALIBRATION_SENTENCES))
+    return measured, sorted(set(range(n_sentences)) - set(measured)) or measured
+
+
+def _write_attempt(
+    tagger: Tagger, settings: ModelSettings, whole: Path, folder: Path, scheme: str, reaches: Reaches
+) -> None:
     """A complete exported folder."""
     recognizer, encoder = tagger.model.recognizer, tagger.encoder
     if scheme == WHOLE:
         for path in whole.iterdir():  # weights above 2 GB lie in a file of their own
             shutil.copy(path, folder / path.name)
     else:
-        quantize(whole / GRAPH_FILE, folder / GRAPH_FILE, scheme, recognizer.config.num_hidden_layers)
+        quantize(whole / GRAPH_FILE, folder / GRAPH_FILE, scheme, recognizer.config.num_hidden_layers, reaches)
     # Written from what was loaded: it splits words as the original does, also where the original's file was patched.
     encoder.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     config = recognizer.config.to_dict()

@@ -1,29 +1,34 @@
 """Weights of a graph in int8: smaller, and faster where the processor multiplies bytes.
 
-Weights are rounded once, with a scale for each output. What flows through is rounded while the graph runs, with a
-scale for each piece: ONNX Runtime's own quantiser takes one for a whole batch, and then a text's entities would depend
-on the texts beside it. Sums are exact integers. The table of word embeddings has a scale for each word piece.
+Weights are rounded once, with a scale for each output, and the table of word embeddings with one for each word piece.
+What flows through is rounded while the graph runs, in one of two ways (`rounding.py`).
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from xlner.export.calibration import Reaches, weighted_products
+from xlner.export.rounding import Constants, FixedRanges, Product, RangeOfEachRow, round_weights
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-STEPS = 127  # on either side of zero
-SHIFT = 128  # what flows through is made unsigned: processors multiply unsigned bytes by signed ones
-TINY = 1e-12  # no row of zeros is divided by zero
 
-# Constants that all products of a graph share, by name.
-_AXES, _STEP, _SHIFT, _TINY, _ZERO_POINT = "int8_axes", "int8_step", "int8_shift", "int8_tiny", "int8_zero_point"
+class Scheme(NamedTuple):
+    """How a graph is rounded.
+
+    `fixed` is for ranges that were measured beforehand. `in_float32`, given the number of products and of layers, has
+    the numbers of the products that stay as they are; products are counted in the order of the graph, which is that
+    of the layers, and ends with the classifier.
+    """
+
+    fixed: bool
+    in_float32: Callable[[int, int], Collection[int]]
 
 
-def quantize(source: Path, target: Path, scheme: str, n_layers: int) -> None:
+def quantize(source: Path, target: Path, scheme: str, n_layers: int, reaches: Reaches) -> None:
     """Write a graph again with its products by weights in int8.
 
     Args:
@@ -31,103 +36,96 @@ def quantize(source: Path, target: Path, scheme: str, n_layers: int) -> None:
         target: The file to write.
         scheme: A key of `SCHEMES`.
         n_layers: Layers of the network.
+        reaches: From `channel_reaches`; schemes without fixed ranges do not look at it.
     """
     import onnx
-    from onnx import numpy_helper
+    from onnx import helper, numpy_helper
 
     model = onnx.load(source)
     graph = model.graph
+    fixed, in_float32 = SCHEMES[scheme]
+    rounding = FixedRanges(reaches) if fixed else RangeOfEachRow()
+    groups, gone = _products(graph, in_float32, n_layers, with_bias=rounding.adds_bias)
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    products = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
-    left_out = {products[number].output[0] for number in SCHEMES[scheme](len(products), n_layers)}
-    chosen = {node.output[0] for node in products} - left_out
-    tables = [node for node in graph.node if node.op_type == "Gather" and node.input[0] in weights]
-    largest = max(tables, key=lambda node: weights[node.input[0]].ByteSize(), default=None)
-    table = largest.output[0] if largest else ""
+    table = _largest_table(graph)
+    constants: Constants = {}
     nodes: list[NodeProto] = []
-    rounded: set[str] = set()  # what flows into several products is rounded once
-    constants = _shared_constants()
     for node in graph.node:
-        if node.output[0] == table:
+        if node.output[0] in groups:
+            nodes += rounding.nodes(groups[node.output[0]])
+        elif node.output[0] == table:
             values, scales = round_weights(numpy_helper.to_array(weights[node.input[0]]).T)
-            constants |= {f"{node.input[0]}_int8": values.T, f"{node.input[0]}_scales": scales[:, None]}
+            constants |= {f"{node.input[0]}/int8": values.T, f"{node.input[0]}/scales": scales[:, None]}
             nodes += _looking_up(node.input[0], node.input[1], node.output[0])
-            continue
-        if node.output[0] not in chosen:
+        elif node.output[0] not in gone:
             nodes.append(node)
-            continue
-        source_name, weight_name = node.input
-        if source_name not in rounded:
-            nodes += _rounding(source_name)
-            rounded.add(source_name)
-        if f"{weight_name}_int8" not in constants:
-            values, scales = round_weights(numpy_helper.to_array(weights[weight_name]))
-            constants |= {f"{weight_name}_int8": values, f"{weight_name}_scales": scales}
-        nodes += _product(source_name, weight_name, node.output[0])
+    constants |= rounding.constants
     read = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     _replace(graph, nodes, [*kept, *(numpy_helper.from_array(values, name) for name, values in constants.items())])
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, target)
 
 
-def round_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights (inputs, outputs) as bytes, and the scale of each output: bytes times scales are nearly the weights."""
-    scales = np.maximum(np.abs(weights).max(axis=0), TINY) / STEPS
-    return np.round(weights / scales).astype(np.int8), scales.astype(np.float32)
+def _products(
+    graph: "GraphProto", in_float32: Callable[[int, int], Collection[int]], n_layers: int, *, with_bias: bool
+) -> tuple[dict[str, list[Product]], set[str]]:
+    """What is to be replaced.
+
+    Returns:
+        The products that read the same, under the output of the first of them; and the outputs of all nodes that go.
+    """
+    from onnx import numpy_helper
+
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    readers = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    products = weighted_products(graph)
+    left_out = set(in_float32(len(products), n_layers))
+    by_source: dict[str, list[Product]] = defaultdict(list)
+    first: dict[str, str] = {}
+    gone: set[str] = set()
+    for number, node in enumerate(products):
+        if number in left_out:
+            continue
+        source, name = node.input
+        (output,) = node.output
+        product = Product(source, name, output, numpy_helper.to_array(weights[name]))
+        gone.add(output)
+        if with_bias and len(readers[output]) == 1 and readers[output][0].op_type == "Add":
+            (adding,) = readers[output]
+            others = [other for other in adding.input if other in weights and len(weights[other].dims) == 1]
+            if others:
+                product = product._replace(output=adding.output[0], bias=others[0])
+                gone.add(adding.output[0])
+        first.setdefault(source, output)
+        by_source[source].append(product)
+    return {first[source]: group for source, group in by_source.items()}, gone
 
 
-def _shared_constants() -> dict[str, NDArray[np.generic]]:
-    return {
-        _AXES: np.array([-1], dtype=np.int64),
-        _STEP: np.array(1 / STEPS, dtype=np.float32),
-        _SHIFT: np.array(SHIFT, dtype=np.float32),
-        _TINY: np.array(TINY, dtype=np.float32),
-        _ZERO_POINT: np.array(SHIFT, dtype=np.uint8),
-    }
+def _largest_table(graph: "GraphProto") -> str:
+    """The output of the node that looks words up; empty if there is none."""
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    tables = [node for node in graph.node if node.op_type == "Gather" and node.input[0] in weights]
+    largest = max(tables, key=lambda node: weights[node.input[0]].ByteSize(), default=None)
+    return largest.output[0] if largest else ""
 
 
-def _looking_up(table: str, places: str, output: str) -> list["NodeProto"]:
+def _looking_up(table: str, places: str, output: str) -> "list[NodeProto]":
     """Nodes that take rows of bytes out of a table, and give each its scale."""
     from onnx import TensorProto, helper
 
     return [
-        helper.make_node("Gather", [f"{table}_int8", places], [f"{output}_int8"]),
-        helper.make_node("Gather", [f"{table}_scales", places], [f"{output}_scale"]),
-        helper.make_node("Cast", [f"{output}_int8"], [f"{output}_whole"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{output}_whole", f"{output}_scale"], [output]),
+        helper.make_node("Gather", [f"{table}/int8", places], [f"{output}/row"]),
+        helper.make_node("Gather", [f"{table}/scales", places], [f"{output}/row_scale"]),
+        helper.make_node("Cast", [f"{output}/row"], [f"{output}/row_whole"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{output}/row_whole", f"{output}/row_scale"], [output]),
     ]
 
 
-def _rounding(name: str) -> list["NodeProto"]:
-    """Nodes that turn the rows of a tensor into bytes, `NAME_int8`, with a scale for each, `NAME_scale`."""
-    from onnx import TensorProto, helper
-
-    return [
-        helper.make_node("ReduceMax", [name, _AXES], [f"{name}_highest"], keepdims=1),
-        helper.make_node("ReduceMin", [name, _AXES], [f"{name}_lowest"], keepdims=1),
-        helper.make_node("Neg", [f"{name}_lowest"], [f"{name}_below"]),
-        helper.make_node("Max", [f"{name}_highest", f"{name}_below", _TINY], [f"{name}_reach"]),
-        helper.make_node("Mul", [f"{name}_reach", _STEP], [f"{name}_scale"]),
-        helper.make_node("Div", [name, f"{name}_scale"], [f"{name}_steps"]),
-        helper.make_node("Add", [f"{name}_steps", _SHIFT], [f"{name}_shifted"]),
-        helper.make_node("Round", [f"{name}_shifted"], [f"{name}_whole"]),
-        helper.make_node("Cast", [f"{name}_whole"], [f"{name}_int8"], to=TensorProto.UINT8),
-    ]
-
-
-def _product(source: str, weight: str, output: str) -> list["NodeProto"]:
-    """Nodes that multiply bytes, and give the sums the scales of row and column."""
-    from onnx import TensorProto, helper
-
-    return [
-        helper.make_node("MatMulInteger", [f"{source}_int8", f"{weight}_int8", _ZERO_POINT], [f"{output}_sums"]),
-        helper.make_node("Cast", [f"{output}_sums"], [f"{output}_whole"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{output}_whole", f"{source}_scale"], [f"{output}_rows"]),
-        helper.make_node("Mul", [f"{output}_rows", f"{weight}_scales"], [output]),
-    ]
-
-
-def _replace(graph: "GraphProto", nodes: list["NodeProto"], constants: list[object]) -> None:
+def _replace(graph: "GraphProto", nodes: "list[NodeProto]", constants: list[object]) -> None:
     del graph.node[:]
     del graph.initializer[:]
     del graph.value_info[:]
@@ -152,11 +150,11 @@ def _classifier_and_outer_layers(n_products: int, n_layers: int) -> Collection[i
     return {*range(per_layer), *_classifier_and_last_layer(n_products, n_layers)}
 
 
-# What stays in float32: the numbers of the products, which stand in the graph in the order of the layers and end with
-# the classifier. From the smallest model to the most careful one; an export takes the first that is good enough.
-SCHEMES: dict[str, Callable[[int, int], Collection[int]]] = {
-    "int8": _none,
-    "int8 but the classifier": _classifier,
-    "int8 but classifier and last layer": _classifier_and_last_layer,
-    "int8 but classifier, first and last layer": _classifier_and_outer_layers,
+# From the fastest to the most careful one: an export takes the first that is good enough.
+SCHEMES: dict[str, Scheme] = {
+    "int8 in fixed ranges": Scheme(True, _classifier),
+    "int8": Scheme(False, _none),
+    "int8 but the classifier": Scheme(False, _classifier),
+    "int8 but classifier and last layer": Scheme(False, _classifier_and_last_layer),
+    "int8 but classifier, first and last layer": Scheme(False, _classifier_and_outer_layers),
 }

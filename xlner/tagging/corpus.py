@@ -61,7 +61,7 @@ def tag_corpus(recipe: TagRecipe) -> Path:
             where = f"{processes.num_processes} process(es) on {device}"
             _tell(f"{folder}: {len(left):,} of {len(shards):,} shards to tag; {where}")
         if mine:
-            tagger = load_tagger(recipe.model, device=device, batch_pieces=recipe.batch_pieces)
+            tagger = load_tagger(recipe.model, device=device, batch_pieces=recipe.batch_pieces or None)
             _tag(tagger, mine, folder, stops=recipe.on_error == "stop", shows_progress=processes.is_main_process)
         _tell_when_whole(folder, shards)
     return folder
