@@ -67,10 +67,11 @@ def logits(path, encoder):
     """Of every window, and the same in one padded batch."""
     backend = OnnxBackend(path)
     windows = [window.piece_ids.astype(np.int64) for window in encoder.encode(WORDS)]
-    alone = [backend.logits(pieces[None], np.ones((1, len(pieces)), dtype=bool))[0] for pieces in windows]
+    one_by_one = backend.logits((pieces[None], np.ones((1, len(pieces)), dtype=bool)) for pieces in windows)
+    alone = [rows[0] for rows in one_by_one]
     longest = max(map(len, windows))
     ids = np.array([np.pad(pieces, (0, longest - len(pieces)), constant_values=MANY - 1) for pieces in windows])
-    together = backend.logits(ids, ids != MANY - 1)
+    (together,) = backend.logits([(ids, ids != MANY - 1)])
     return alone, [rows[: len(one)] for rows, one in zip(together, alone, strict=True)]
 
 

@@ -4,6 +4,7 @@ import os
 import resource
 import sys
 from itertools import pairwise
+from signal import SIGTERM
 
 import pyarrow
 import pytest
@@ -272,6 +273,8 @@ def stopping_after(n_chunks, kind, monkeypatch):
 
     def tag_some(tagger, records):
         if len(done) == n_chunks:
+            if kind is SIGTERM:
+                os.kill(os.getpid(), SIGTERM)
             raise kind
         done.append(len(records))
         return tag_records(tagger, records)
@@ -282,7 +285,7 @@ def stopping_after(n_chunks, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".conll", ".parquet", ".spacy"])
-@pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt])
+@pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt, SIGTERM])
 def test_a_stopped_run_is_taken_up_and_ends_as_if_it_had_never_been_stopped(tag, many, tmp_path, suffix, kind):
     out = tmp_path / f"out{suffix}"
     tag(many, "--out", tmp_path / f"whole{suffix}")
@@ -293,7 +296,7 @@ def test_a_stopped_run_is_taken_up_and_ends_as_if_it_had_never_been_stopped(tag,
                 tag(many, "--out", out)
         else:
             status, _, err = tag(many, "--out", out)
-            assert status == 130
+            assert status == (143 if kind is SIGTERM else 130)
             assert f"stopped after {2 * CHUNK_RECORDS:,} records" in err
             assert "the same command goes on from there" in err
     was_there = out.exists()

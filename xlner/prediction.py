@@ -5,7 +5,8 @@ tokenises to nothing, has a row of zeros for its probabilities. Functions that t
 themselves: an exported tagger does without it. Shapes: B windows, P pieces, C tags, E projection width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -31,11 +32,14 @@ BATCH_PIECES = 4096
 Probs = NDArray[np.float32]
 
 
+Batch = tuple[NDArray[np.int64], NDArray[np.bool_]]
+
+
 class Backend(Protocol):
     """What computes for a tagger; `xlner.backends` has those that there are."""
 
-    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Unnormalised scores, (B, P, C), of piece ids, (B, P); the mask is False on padding."""
+    def logits(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
 
 
 class WordOutput(NamedTuple):
@@ -176,9 +180,17 @@ def word_probs(
     """
     windows = list(encoder.encode(sentences))
     found = [np.zeros((len(words), n_tags), dtype=np.float32) for words in sentences]
-    for batch in batches_within(batch_pieces, windows):
-        padded = pad([windows[number] for number in batch], encoder.pad_id)
-        probs = _softmax(backend.logits(padded.input_ids, padded.attention_mask)[padded.word_mask])
+    waiting: deque[tuple[list[int], NDArray[np.bool_]]] = deque()  # batches that the backend has taken
+
+    def batches() -> Iterator[Batch]:
+        for batch in batches_within(batch_pieces, windows):
+            padded = pad([windows[number] for number in batch], encoder.pad_id)
+            waiting.append((batch, padded.word_mask))
+            yield padded.input_ids, padded.attention_mask
+
+    for logits in backend.logits(batches()):
+        batch, word_mask = waiting.popleft()
+        probs = _softmax(logits[word_mask])
         start = 0
         for number in batch:
             window = windows[number]

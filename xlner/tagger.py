@@ -35,7 +35,7 @@ STREAM_TEXTS = 2048
 # Small batches stay in the cache of a CPU. Measured with 6 layers, 384 wide: in ONNX Runtime 256 are a little faster
 # than 512, and by a quarter than 1,024; for torch 512 to 2,048 are alike in fp32, and 1,024 better than 512 in bf16.
 CPU_BATCH_PIECES = 1024
-EXPORTED_BATCH_PIECES = 256
+EXPORTED_BATCH_PIECES = 512
 
 
 def load_tagger(
@@ -79,7 +79,7 @@ def _open_exported(folder: Path, device: str, precision: str, batch_pieces: int)
     split_words("", settings.word_splitter)
     labels = _exported_labels(folder)
     tokenizer = read_tokenizer(folder / "tokenizer.json", max_length=manifest.max_length, pad_id=manifest.pad_id)
-    backend = OnnxBackend(folder / GRAPH_FILE)
+    backend = OnnxBackend(folder / GRAPH_FILE, side_by_side=manifest.precision == "int8")
     return Tagger(
         backend, WordEncoder(tokenizer), labels, word_splitter=settings.word_splitter, batch_pieces=batch_pieces
     )

@@ -1,7 +1,12 @@
 """The tagger's network run by ONNX Runtime on a CPU, without torch."""
 
 import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,26 +28,56 @@ class OnnxBackend:
     As for torch, `OMP_NUM_THREADS` bounds the threads; without it there is one for each core.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, side_by_side: bool = False) -> None:
         """Load a graph.
 
         Args:
             path: A graph that takes `input_ids` (int64) and `attention_mask` (bool), and gives `logits`.
+            side_by_side: Compute as many batches at a time as there are threads, each with one thread. In int8 that is
+                a quarter faster with two threads than sharing out every batch; it takes memory for the weights once more.
 
         Raises:
             ModelError: If ONNX Runtime is not installed, or takes the file for no such graph.
         """
+        self._path = path
         self._session = open_session(path)
+        self._n_at_once = n_threads() if side_by_side else 1
+        self._one_thread: InferenceSession | None = None
+        self._lock = Lock()
 
-    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Unnormalised scores, (B, P, C), of piece ids, (B, P); the mask is False on padding."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        found: NDArray[np.float32] = self._session.run(["logits"], inputs)[0]
-        return found
+    def logits(self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.bool_]]]) -> Iterator[NDArray[np.float32]]:
+        """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
+        waiting = iter(batches)
+        first = list(islice(waiting, self._n_at_once))
+        if self._n_at_once == 1 or len(first) < self._n_at_once:
+            for batch in chain(first, waiting):
+                yield _run(self._session, batch)
+            return
+        session = self._session_of_one_thread()
+        with ThreadPoolExecutor(self._n_at_once) as threads:
+            # Twice as many as compute: while one waits to be fetched, the next is there.
+            running = deque(threads.submit(_run, session, batch) for batch in first)
+            for batch in waiting:
+                running.append(threads.submit(_run, session, batch))
+                if len(running) > 2 * self._n_at_once:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+    def _session_of_one_thread(self) -> "InferenceSession":
+        with self._lock:
+            if self._one_thread is None:
+                self._one_thread = open_session(self._path, threads=1)
+            return self._one_thread
 
 
-def open_session(path: Path) -> "InferenceSession":
-    """A graph ready to run on the CPU.
+def _run(session: "InferenceSession", batch: tuple[NDArray[np.int64], NDArray[np.bool_]]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = session.run(["logits"], {"input_ids": batch[0], "attention_mask": batch[1]})[0]
+    return found
+
+
+def open_session(path: Path, threads: int | None = None) -> "InferenceSession":
+    """A graph ready to run on the CPU, by default with `n_threads` threads.
 
     Raises:
         ModelError: If ONNX Runtime is not installed or cannot load the file.
@@ -53,7 +88,7 @@ def open_session(path: Path) -> "InferenceSession":
     except ImportError as problem:
         raise ModelError(f"{path}: this model needs ONNX Runtime: pip install onnxruntime") from problem
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _n_threads()
+    options.intra_op_num_threads = threads or n_threads()
     options.log_severity_level = 3  # errors alone, and those are raised as well
     try:
         return onnxruntime.InferenceSession(
@@ -70,7 +105,9 @@ def open_session(path: Path) -> "InferenceSession":
         raise ModelError(f"{path}: ONNX Runtime cannot load this graph: {first_line}") from problem
 
 
-def _n_threads() -> int:
-    """Threads of a forward pass; 0 leaves it to ONNX Runtime, which takes the cores of the machine."""
+def n_threads() -> int:
+    """How many threads compute: `OMP_NUM_THREADS`, else one for each core that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else 0
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
 """The tagger's network run by torch, in float32 or bfloat16, on a CPU or a GPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,13 +24,13 @@ class TorchBackend:
         self.device = device
         self.autocast_dtype = autocast_dtype
 
-    def logits(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Unnormalised scores, (B, P, C), of piece ids, (B, P); the mask is False on padding."""
-        pieces, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
-        with predicting(self.model, self.device, self.autocast_dtype):
-            scores = self.model(pieces, mask).logits.float()
-        found: NDArray[np.float32] = scores.cpu().numpy()
-        return found
+    def logits(self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.bool_]]]) -> Iterator[NDArray[np.float32]]:
+        """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
+        for input_ids, attention_mask in batches:
+            pieces, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
+            with predicting(self.model, self.device, self.autocast_dtype):
+                scores = self.model(pieces, mask).logits.float()
+            yield scores.cpu().numpy()
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """`xlner tag`: files of text or words tagged, from file to file or from the standard input to the standard output."""
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,15 +193,38 @@ def _run(tagging: "Mapping[Path, FileTagging]", model: str, device: str, tell_wo
     for target, work in tagging.items():
         began, n_before = time.monotonic(), work.progress.n_words
         try:
-            work.run(tagger, tell_words)
-        except KeyboardInterrupt:
+            with _sigterm_as_ctrl_c():
+                work.run(tagger, tell_words)
+        except KeyboardInterrupt as stop:
             ways = (
                 "the same command goes on from there"
                 if work.can_go_on
                 else "the standard input cannot be taken up again"
             )
-            raise StoppedError(f"{target}: stopped after {work.progress.told()}; {ways}", 130) from None
+            status = 143 if isinstance(stop, _Terminated) else 130
+            raise StoppedError(f"{target}: stopped after {work.progress.told()}; {ways}", status) from None
         per_second = (work.progress.n_words - n_before) / (time.monotonic() - began)
         typer.echo(f"{target}: {work.progress.told()}; {per_second:,.0f} words/s")
     for work in tagging.values():
         work.forget()
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """While entered, SIGTERM, which schedulers send before they take a machine away, stops as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
