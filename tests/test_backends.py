@@ -327,3 +327,38 @@ def sign_again(folder: Path) -> None:
     values = {name: manifest[name] for name in ("precision", "max_length", "pad_id")}
     write_manifest(folder, manifest["files"], **values)
     assert read_manifest(folder).precision == manifest["precision"]
+
+
+@pytest.mark.parametrize("n_batches", [0, 1, 2, 3, 20])
+def test_batches_that_are_computed_side_by_side_come_in_order(exported, monkeypatch, n_batches):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    draw = np.random.default_rng(0)
+    shapes = [(draw.integers(1, 9), draw.integers(3, 40)) for _ in range(n_batches)]
+    batches = [(draw.integers(5, 60, shape), np.ones(shape, dtype=bool)) for shape in shapes]
+    taken = []
+
+    def watched():
+        for number, batch in enumerate(batches):
+            taken.append(number)
+            yield batch
+
+    found = []
+    for logits in OnnxBackend(exported["int8"] / "model.onnx", side_by_side=True).logits(watched()):
+        found.append(logits)
+        assert len(taken) - len(found) <= 6  # no more than that wait in memory
+
+    expected = list(OnnxBackend(exported["int8"] / "model.onnx").logits(batches))
+    assert len(found) == n_batches
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_a_batch_that_fails_side_by_side_is_told_and_the_backend_goes_on(exported, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    backend = OnnxBackend(exported["int8"] / "model.onnx", side_by_side=True)
+    good = (np.full((1, 4), 5), np.ones((1, 4), dtype=bool))
+    bad = (np.full((1, 4), 10**9), np.ones((1, 4), dtype=bool))
+
+    with pytest.raises(Exception, match="out of"):
+        list(backend.logits([good, bad, good, good]))
+
+    assert len(list(backend.logits([good] * 4))) == 4

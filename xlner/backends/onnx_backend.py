@@ -34,7 +34,7 @@ class OnnxBackend:
         Args:
             path: A graph that takes `input_ids` (int64) and `attention_mask` (bool), and gives `logits`.
             side_by_side: Compute as many batches at a time as there are threads, each with one thread. In int8 that is
-                a quarter faster with two threads than sharing out every batch; it takes memory for the weights once more.
+                a quarter faster with two threads than sharing out every batch; it holds the weights once more.
 
         Raises:
             ModelError: If ONNX Runtime is not installed, or takes the file for no such graph.
