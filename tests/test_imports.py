@@ -32,16 +32,17 @@ FLOORS = {
     "data": 5,
     "models": 5,
     "prediction": 6,
-    "comparison": 7,
-    "evaluation": 7,
-    "tagger": 7,
-    "export": 8,
-    "spacy_component": 8,
-    "tagging": 8,
-    "training": 8,
+    "network_outputs": 7,
+    "comparison": 8,
+    "evaluation": 8,
+    "tagger": 8,
+    "export": 9,
+    "spacy_component": 9,
+    "tagging": 9,
+    "training": 9,
     # Parts of the command line, which `cli` puts together.
-    "commands": 9,
-    "cli": 10,
+    "commands": 10,
+    "cli": 11,
 }
 
 

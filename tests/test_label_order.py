@@ -16,7 +16,7 @@ from xlner import load_tagger
 from xlner.evaluation import evaluate_model
 from xlner.labels import LabelSet
 from xlner.models.encoder import load_recognizer, new_recognizer
-from xlner.prediction import sentence_probs
+from xlner.network_outputs import sentence_probs
 from xlner.recipe import VARIANTS
 from xlner.schema import CorpusRecipe, DistillRecipe
 from xlner.training.labelling import soft_labels_of

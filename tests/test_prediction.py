@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from xlner.data.alignment import WordEncoder
 from xlner.labels import LabelSet, Span, spans_of, to_iob2
 from xlner.models.heads import SIMILARITIES
-from xlner.prediction import decide_tags, scored_spans, sentence_probs, word_outputs
+from xlner.network_outputs import sentence_probs, word_outputs
+from xlner.prediction import decide_tags, scored_spans
 
 CPU = torch.device("cpu")
 TWO = LabelSet(("O", "B-X", "I-X", "B-Y", "I-Y"))

@@ -31,7 +31,7 @@ from xlner.data.soft_labels import (
 from xlner.data.storage import RowWriter, StoredRows, in_blocks
 from xlner.errors import CorpusError, SoftLabelError
 from xlner.models.folder import ModelSettings, load_joint_model, save_model
-from xlner.prediction import sentence_probs
+from xlner.network_outputs import sentence_probs
 from xlner.schema import CorpusRecipe
 from xlner.training.labelling import soft_labels_of, teacher_fingerprint, text_fingerprint
 

@@ -16,7 +16,8 @@ from xlner.data.alignment import WordEncoder
 from xlner.errors import LabelError
 from xlner.labels import LabelMap, LabelSet, spans_of
 from xlner.models.joint import JointModel
-from xlner.prediction import BATCH_PIECES, decide_tags, sentence_probs
+from xlner.network_outputs import sentence_probs
+from xlner.prediction import BATCH_PIECES, decide_tags
 
 SEQEVAL_AVERAGES = ("micro avg", "macro avg", "weighted avg")
 

@@ -19,7 +19,7 @@ from xlner.decoding import ValidTags
 from xlner.errors import ModelError
 from xlner.labels import LabelSet, Span
 from xlner.models.settings import SCHEME_KEY, SETTINGS_FILE, parse_settings, refuse_code
-from xlner.prediction import BATCH_PIECES, Backend, Probs, word_encoder, word_probs
+from xlner.prediction import BATCH_PIECES, Backend, Probs, word_probs
 from xlner.splitting import split_words
 from xlner.text import Entity
 
@@ -104,6 +104,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
         from xlner.models.encoder import load_recognizer
         from xlner.models.folder import read_settings
         from xlner.models.joint import JointModel
+        from xlner.network_outputs import word_encoder
     except ImportError as problem:
         raise ModelError(
             f"{name}: no exported model (no {GRAPH_FILE}), and {problem.name} is not installed, which others need"

@@ -14,7 +14,7 @@ from xlner.data.storage import RowWriter, StoredRows, in_blocks
 from xlner.errors import RecipeError
 from xlner.models.encoder import checked_config
 from xlner.models.folder import load_joint_model, read_settings
-from xlner.prediction import word_encoder, word_vectors
+from xlner.network_outputs import word_encoder, word_vectors
 from xlner.training.labelling import locked
 
 _COLUMNS = {"hidden": "float16"}

@@ -36,7 +36,7 @@ from xlner.errors import ModelError, SoftLabelError
 from xlner.models.encoder import tags_of_model
 from xlner.models.folder import find_file, is_there, load_joint_model, read_settings
 from xlner.models.joint import JointModel
-from xlner.prediction import word_encoder, word_outputs
+from xlner.network_outputs import word_encoder, word_outputs
 from xlner.schema import CorpusRecipe
 from xlner.text import Sentence
 from xlner.training.corpora import sentence_stream

@@ -24,7 +24,8 @@ from xlner.models.card import Origin
 from xlner.models.encoder import tags_of_model
 from xlner.models.folder import load_joint_model, read_settings, write_card
 from xlner.models.joint import JointModel
-from xlner.prediction import decide_tags, sentence_probs, word_encoder, word_outputs
+from xlner.network_outputs import sentence_probs, word_encoder, word_outputs
+from xlner.prediction import decide_tags
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
 from xlner.training.optimization import autocast_dtype

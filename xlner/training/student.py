@@ -20,7 +20,7 @@ from xlner.models.encoder import freeze, new_recognizer, tags_of_model
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings
 from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
-from xlner.prediction import word_encoder
+from xlner.network_outputs import word_encoder
 from xlner.schema import DistillRecipe
 from xlner.training.loop import Task
 from xlner.training.objective import Objective

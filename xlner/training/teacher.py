@@ -22,7 +22,7 @@ from xlner.models.encoder import freeze, new_recognizer, second_network
 from xlner.models.folder import ModelSettings, save_model
 from xlner.models.heads import SIMILARITIES, new_head
 from xlner.models.joint import JointModel, JointOutput
-from xlner.prediction import word_encoder
+from xlner.network_outputs import word_encoder
 from xlner.recipe import choose
 from xlner.schema import TeacherRecipe
 from xlner.training.corpora import (

@@ -1,0 +1,152 @@
+"""Running a network of torch over windows: probabilities, projections and hidden states of words.
+
+Training and evaluation predict through here, on the device where the network lies. Shapes: B windows, P pieces, C
+tags, E projection width, D hidden width.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from xlner.backends.torch_backend import TorchBackend, predicting
+from xlner.data.alignment import Window, WordEncoder, load_tokenizer
+from xlner.data.batches import TokenBatch, collate
+from xlner.data.padding import batches_within
+from xlner.models.encoder import longest_input
+from xlner.models.joint import JointModel
+from xlner.prediction import BATCH_PIECES, Probs, word_probs
+
+
+class WordOutput(NamedTuple):
+    """What the network says about the words that a window decides: row i is about `word_numbers[i]`.
+
+    `probs` (words, C), each row summing to 1; `projections` (words, E) of unit length, or None.
+    """
+
+    probs: Probs
+    projections: NDArray[np.float32] | None
+
+
+def word_encoder(name: str, recognizer: PreTrainedModel, max_length: int = 0) -> WordEncoder:
+    """The word encoder that goes with a network.
+
+    Args:
+        name: Folder or hub name of the tokenizer.
+        recognizer: Windows never exceed the positions that it has.
+        max_length: Pieces a window may hold; 0 means no limit beyond those of tokenizer and network.
+    """
+    limits = [limit for limit in (max_length, longest_input(recognizer)) if limit]
+    return WordEncoder(load_tokenizer(name), min(limits, default=None))
+
+
+def word_outputs(
+    model: JointModel,
+    windows: Sequence[Window],
+    pad_id: int,
+    *,
+    device: torch.device,
+    batch_pieces: int = BATCH_PIECES,
+    autocast_dtype: torch.dtype | None = None,
+    with_projections: bool = False,
+) -> Iterator[tuple[int, WordOutput]]:
+    """Run the network without gradients and without dropout; each window comes once, the longest first.
+
+    Args:
+        model: Lies on `device`; its training mode is as before after each window.
+        windows: In any order.
+        pad_id: The tokenizer's padding piece.
+        device: Where the model lies.
+        batch_pieces: Pieces in a batch, padding included; a longer window is a batch of its own.
+        autocast_dtype: Number format of the pass; None for float32. The softmax is always float32.
+        with_projections: Give the projections too, if the model has a similarity head.
+
+    Yields:
+        The place of a window in `windows`, and the outputs of its words.
+    """
+    for batch in batches_within(batch_pieces, windows):
+        tokens = collate([windows[number] for number in batch], pad_id)
+        probs, projections = _run(model, tokens, device, autocast_dtype, with_projections)
+        start = 0
+        for number in batch:
+            rows = slice(start, start + len(windows[number].word_positions))
+            yield number, WordOutput(probs[rows], None if projections is None else projections[rows])
+            start = rows.stop
+
+
+def word_vectors(
+    model: JointModel,
+    windows: Sequence[Window],
+    pad_id: int,
+    n_layers: int,
+    *,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Hidden states of words: the mean of the recognizer's last `n_layers` layers at the first piece.
+
+    Other arguments and the order as for `word_outputs`.
+
+    Yields:
+        The place of a window in `windows`, and the vectors of its words, (words, D).
+    """
+    for batch in batches_within(BATCH_PIECES, windows):
+        tokens = collate([windows[number] for number in batch], pad_id)
+        with predicting(model, device, autocast_dtype):
+            output = model.recognizer(
+                input_ids=tokens.input_ids.to(device),
+                attention_mask=tokens.attention_mask.to(device),
+                output_hidden_states=True,
+            )
+            layers = torch.stack(output.hidden_states[-n_layers:])
+            vectors = _rows(layers[:, tokens.word_mask.to(device)].float().mean(dim=0))
+        start = 0
+        for number in batch:
+            stop = start + len(windows[number].word_positions)
+            yield number, vectors[start:stop]
+            start = stop
+
+
+def sentence_probs(
+    model: JointModel,
+    encoder: WordEncoder,
+    sentences: Sequence[Sequence[str]],
+    *,
+    device: torch.device,
+    batch_pieces: int = BATCH_PIECES,
+    autocast_dtype: torch.dtype | None = None,
+) -> list[Probs]:
+    """Tag probabilities of every word, (words, C) per sentence; zeros for words that tokenise to nothing.
+
+    The sentences may have any length and are batched by length; for the other arguments see `word_outputs`.
+    """
+    n_tags = len(model.recognizer.config.id2label or ())
+    return word_probs(
+        TorchBackend(model, device, autocast_dtype), encoder, sentences, n_tags=n_tags, batch_pieces=batch_pieces
+    )
+
+
+def _run(
+    model: JointModel,
+    tokens: TokenBatch,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None,
+    with_projections: bool,
+) -> tuple[Probs, NDArray[np.float32] | None]:
+    """Outputs at word positions, window after window."""
+    input_ids, attention_mask, word_mask = (tensor.to(device) for tensor in tokens)
+    with predicting(model, device, autocast_dtype):
+        output = model(input_ids, attention_mask)
+    probs = _rows(output.logits[word_mask].float().softmax(dim=-1))
+    if output.projections is None or not with_projections:
+        return probs, None
+    return probs, _rows(output.projections[word_mask].float())
+
+
+def _rows(values: Tensor) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = values.cpu().numpy()
+    return rows
