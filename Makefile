@@ -7,13 +7,16 @@ export SENTENCE
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-faults lint install clean
 
 demo: install  ## encoder, teacher, students, scores; make demo SENTENCE="..." tags yours
 	$(BIN)/python recipes/demo/run.py --sentence "$$SENTENCE"
 
 test: lint  ## style, types, tests, wheel
 	$(BIN)/python -m pytest
+
+test-faults: install  ## every file-system call of a run fails once, in every way: 1,216 cases
+	$(BIN)/python tests/fault_runs.py
 
 lint: install
 	$(BIN)/python -m ruff check .

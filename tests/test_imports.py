@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 # `recipe` fills `schema`; `data` asks it to choose from its table of formats, so data and models lie above it.
 # `check_command` stands just below `cli`, which registers it: it looks at corpora, and asks a model for its labels.
 FLOORS = {
+    "durable": 0,
     "errors": 0,
     "text": 0,
     "labels": 1,

@@ -1,14 +1,20 @@
 """Whole runs through the launch scripts, with a tiny encoder and 60 sentences."""
 
 import fcntl
+import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from runs import (
     DISTILL,
+    REPOSITORY,
     STEPS_PER_EPOCH,
     TEACHER,
     are_equal,
@@ -62,6 +68,7 @@ def test_a_finished_teacher_leaves_a_recipe_metrics_a_model_predictions_and_a_re
         "predictions-test.conll",
         "recipe.yaml",
         "report.json",
+        "status.json",
     ]
 
 
@@ -82,6 +89,7 @@ def test_a_finished_student_leaves_a_recipe_metrics_a_model_predictions_and_a_re
         "predictions-test.conll",
         "recipe.yaml",
         "report.json",
+        "status.json",
     ]
     report = report_of(student)
     for corpus in (report["text"], report["corpora"]["test"]):
@@ -270,6 +278,51 @@ def test_an_unfinished_run_does_not_go_on_with_another_recipe(stopped_copy, teac
     (message,) = finished.messages
     assert finished.status == 2
     assert "holds an unfinished run of another recipe (now different: seed: 9)" in message
+
+
+def test_an_unfinished_run_does_not_go_on_with_another_corpus(stopped_copy, teaching, small_data):
+    train = small_data / "en" / "train.conll"
+    before = train.read_text()
+    train.write_text(before.replace("O\n", "B-PER\n", 1))
+
+    try:
+        finished = run_script(TEACHER, *teaching, "run=first", cwd=stopped_copy)
+    finally:
+        train.write_text(before)
+
+    assert finished.status == 2
+    assert "the run was begun with another training corpus (then " in finished.messages[-1]
+
+
+def test_a_stopped_run_says_so_beside_its_checkpoints(stopped):
+    status = json.loads((stopped[0] / "runs" / "first" / "status.json").read_text())
+
+    assert (status["state"], status["exit_status"]) == ("stopped", 130)
+    assert "the same command goes on from there" in status["message"]
+
+
+def test_where_the_launcher_dies_the_run_saves_its_state_and_ends(teaching, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "accelerate.commands.launch", REPOSITORY / TEACHER, *teaching, "run=first"]
+    run = tmp_path / "runs" / "first"
+    launcher = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        wait_until(lambda: (run / "metrics.jsonl").is_file() and metrics(run))
+        launcher.kill()
+        wait_until(lambda: json.loads((run / "status.json").read_text())["state"] != "running")
+    finally:
+        os.killpg(launcher.pid, signal.SIGKILL)
+        launcher.wait()
+
+    assert json.loads((run / "status.json").read_text())["exit_status"] == 143
+    assert list((run / "checkpoints").glob("step-*"))
+
+
+def wait_until(happens, seconds=120):
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
 
 
 def test_an_unfinished_run_does_not_go_on_where_that_is_not_wanted(stopped_copy, teaching):

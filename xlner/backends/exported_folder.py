@@ -5,16 +5,15 @@ that was cut short or comes from another export is refused by its name. It guard
 someone who can write a manifest.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from xlner.durable import MANIFEST_FILE, damage, describe
 from xlner.errors import ModelError
 
 GRAPH_FILE = "model.onnx"
-MANIFEST_FILE = "manifest.json"
 FORMAT = 1
 
 
@@ -40,8 +39,7 @@ def is_exported(folder: Path) -> bool:
 
 def write_manifest(folder: Path, names: Iterable[str], *, precision: str, max_length: int, pad_id: int) -> None:
     """Describe the files of a folder, which must be as they shall stay."""
-    files = {name: (_size(folder / name), _hash(folder / name)) for name in sorted(names)}
-    manifest = Manifest(precision, max_length, pad_id, files)
+    manifest = Manifest(precision, max_length, pad_id, describe(folder, names))
     (folder / MANIFEST_FILE).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
 
 
@@ -66,28 +64,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError(f"{path}: expected the manifest of an exported model, found: {problem}") from problem
     if GRAPH_FILE not in listed:
         raise ModelError(f"{path}: lists no {GRAPH_FILE}; export the model again")
-    for name, (size, digest) in listed.items():
-        _check(folder, name, size, digest)
+    if found := damage(folder, listed):
+        raise ModelError(f"{found}; copy the folder again, or export the model again")
     return manifest
-
-
-def _check(folder: Path, name: str, size: int, digest: str) -> None:
-    way_out = "copy the folder again, or export the model again"
-    path = folder / name
-    if Path(name).name != name:
-        raise ModelError(f"{folder / MANIFEST_FILE}: lists {name!r}; expected plain file names")
-    if not path.is_file():
-        raise ModelError(f"{path}: missing; {way_out}")
-    if (found := _size(path)) != size:
-        raise ModelError(f"{path}: found {found:,} bytes, the manifest says {size:,}; {way_out}")
-    if _hash(path) != digest:
-        raise ModelError(f"{path}: not the file that was exported, its SHA-256 differs; {way_out}")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from xlner.backends.exported_folder import GRAPH_FILE, MANIFEST_FILE, is_exported, write_manifest
+from xlner.backends.exported_folder import GRAPH_FILE, is_exported, write_manifest
+from xlner.durable import MANIFEST_FILE
 from xlner.errors import ModelError
 from xlner.export.calibration import CALIBRATION_SENTENCES, Reaches, channel_reaches
 from xlner.export.graph import write_graph

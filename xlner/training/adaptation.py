@@ -100,6 +100,7 @@ def adapt_encoder(recipe: AdaptRecipe) -> Path:
             hardware=recipe.hardware,
             checkpoint=recipe.checkpoint,
             tracker=make_tracker(accelerator, recipe),
+            made_of={"text": texts.fingerprint},
         )
         keeps_best = recipe.selection == "best"
         after = -math.log(progress.best_score / 100) if keeps_best else held_out.loss(model)

@@ -1,25 +1,29 @@
 """Checkpoints: all that a stopped run needs to go on as if it had never stopped.
 
 `checkpoints/step-N/` holds the weights (`model.safetensors`; their moving average in `averaged.safetensors`), the
-optimizer, schedule and random states (`state.pt`, read with `weights_only`), and where the run stood
-(`progress.json`). A checkpoint is written beside and renamed into place; the newest two are kept.
+optimizer, schedule and random states (`state.pt`, read with `weights_only`), where the run stood and what it was made
+of (`progress.json`), and a manifest of these. It appears whole or not at all; the newest two are kept, and an older
+one is removed only when a newer one has been read back.
 """
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
+from xlner.durable import folder_damage, published_folder, remove_folder
 from xlner.errors import RunError
 
 KEPT = 2
@@ -27,7 +31,11 @@ KEPT = 2
 
 @dataclass
 class Progress:
-    """Where a run stands. Steps count optimizer steps; `seconds` is time spent training, over all starts."""
+    """Where a run stands. Steps count optimizer steps; `seconds` is time spent training, over all starts.
+
+    `n_skipped` counts the steps that the scaler of fp16 left out, those since the last one that it did not. `made_of`
+    names what the run depends on beside its recipe: fingerprints of corpora, labels, teachers.
+    """
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -37,6 +45,33 @@ class Progress:
     n_processes: int = 1
     seconds: float = 0.0
     n_words: int = 0
+    n_skipped: int = 0
+    made_of: dict[str, str] = field(default_factory=dict)
+
+
+def check_space(folder: Path, model: nn.Module, *, averages: bool, n_checkpoints: int) -> None:
+    """Refuse to begin a run whose checkpoints and result the disk cannot hold.
+
+    Args:
+        folder: Where they will lie; it need not be there yet.
+        model: What is trained, and saved in float32 with the two moments of AdamW.
+        averages: Whether a moving average of the weights is saved as well.
+        n_checkpoints: How many there will be at the same time.
+
+    Raises:
+        RunError: With what is free and what is needed.
+    """
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    trained = sum(4 * parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    needed = n_checkpoints * (weights * (1 + averages) + 2 * trained) + 2 * weights  # the result, old and new
+    place = next(path for path in (folder, *folder.parents) if path.is_dir())
+    found = sum(path.stat().st_size for path in folder.glob("step-*/*")) if folder.is_dir() else 0
+    free = shutil.disk_usage(place).free
+    if free + found < needed:
+        raise RunError(
+            f"{folder}: {free / 1e9:,.1f} GB are free, and the run needs {(needed - found) / 1e9:,.1f} GB for "
+            f"{n_checkpoints} checkpoint(s) and its result; free some, or give run= on another disk"
+        )
 
 
 def save_checkpoint(
@@ -48,16 +83,15 @@ def save_checkpoint(
     schedule: LambdaLR,
     progress: Progress,
 ) -> Path:
-    """Save the state of all processes; every process must call it."""
+    """Save the state of all processes; every process must call it.
+
+    Raises:
+        RunError: In all processes, if the disk refuses.
+    """
     random_states = gather_object([_random_state()])
     target = folder / f"step-{progress.step}"
-    if accelerator.is_main_process and not target.exists():
-        unfinished = folder / f".step-{progress.step}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        save_model(model, str(unfinished / "model.safetensors"))  # weights of two names are written once
-        if averaged is not None:
-            save_model(averaged, str(unfinished / "averaged.safetensors"))
+    problem = ""
+    if accelerator.is_main_process and not (target.exists() and not folder_damage(target)):
         state: dict[str, Any] = {
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
@@ -65,19 +99,65 @@ def save_checkpoint(
         }
         if accelerator.scaler is not None:
             state["scaler"] = accelerator.scaler.state_dict()
+        try:
+            _write(target, model, averaged, state, progress)
+        except (OSError, RuntimeError, SafetensorError) as failure:  # torch and safetensors have their own errors
+            reason = getattr(failure, "strerror", None) or str(failure).splitlines()[0]
+            problem = f"{target}: cannot be saved: {reason}; the checkpoints before it are as they were"
+    # All processes end together, instead of waiting for one that is gone.
+    (problem, *_) = gather_object([problem])
+    if problem:
+        raise RunError(problem)
+    return target
+
+
+def _write(
+    target: Path, model: nn.Module, averaged: AveragedModel | None, state: dict[str, Any], progress: Progress
+) -> None:
+    if target.exists():
+        shutil.rmtree(target)  # damaged, and made anew
+    with published_folder(target) as unfinished:
+        save_model(model, str(unfinished / "model.safetensors"))  # weights of two names are written once
+        if averaged is not None:
+            save_model(averaged, str(unfinished / "averaged.safetensors"))
         torch.save(state, unfinished / "state.pt")
         (unfinished / "progress.json").write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
-        unfinished.rename(target)
-        for old in checkpoints(folder)[:-KEPT]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
-    return target
+    if found := folder_damage(target):
+        raise OSError(f"read back, it differs: {found}")
+    for old in checkpoints(target.parent)[:-KEPT]:
+        remove_folder(old)
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The finished checkpoints of a run, oldest first by step."""
     found = [path for path in folder.glob("step-*") if path.name[5:].isdigit()]
     return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def newest_checkpoint(folder: Path, accelerator: Accelerator) -> Path | None:
+    """The newest checkpoint that is whole, the same in every process; None if the run has none at all.
+
+    Damaged ones are named and passed over.
+
+    Raises:
+        RunError: If all that there are are damaged.
+    """
+    found: list[Any] = [None, ""]
+    if accelerator.is_main_process:
+        damaged = []
+        for path in reversed(checkpoints(folder)):
+            if not (problem := folder_damage(path)):
+                found[0] = path
+                break
+            damaged.append(problem)
+        if damaged and found[0] is None:
+            found[1] = f"no checkpoint is whole: {'; '.join(damaged)}. Remove {folder} to begin anew"
+        for problem in damaged if found[0] else ():
+            accelerator.print(f"damaged, an older checkpoint is used: {problem}")
+    broadcast_object_list(found)
+    if found[1]:
+        raise RunError(found[1])
+    return cast(Path | None, found[0])
 
 
 def load_checkpoint(
@@ -87,11 +167,12 @@ def load_checkpoint(
     averaged: AveragedModel | None,
     optimizer: AdamW,
     schedule: LambdaLR,
+    made_of: Mapping[str, str],
 ) -> Progress:
     """Bring everything back to where it stood, in every process.
 
     Raises:
-        RunError: If the checkpoint was made by another number of processes.
+        RunError: If the checkpoint was made by another number of processes, or of something else.
     """
     progress = Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
     if progress.n_processes != accelerator.num_processes:
@@ -99,6 +180,13 @@ def load_checkpoint(
             f"{path}: made by {progress.n_processes} processes, now there are {accelerator.num_processes}; "
             "resume with as many as before"
         )
+    for name in dict.fromkeys([*made_of, *progress.made_of]):
+        before, now = progress.made_of.get(name, "none"), made_of.get(name, "none")
+        if before != now:
+            raise RunError(
+                f"{path}: the run was begun with another {name} (then {before}, now {now}); give it the same again, "
+                "or another run="
+            )
     load_model(model, path / "model.safetensors")
     if averaged is not None:
         load_model(averaged, path / "averaged.safetensors")

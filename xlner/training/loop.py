@@ -6,7 +6,7 @@ gradient accumulation nor the number of processes changes the gradient.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -27,10 +27,12 @@ from xlner.data.batches import TokenBatch
 from xlner.data.pairs import PairPlan, plan_epoch
 from xlner.errors import CorpusError, RunError, StoppedError
 from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
-from xlner.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from xlner.training.checkpoint import KEPT, Progress, check_space, load_checkpoint, newest_checkpoint, save_checkpoint
 from xlner.training.interruption import StopRequest
 from xlner.training.optimization import make_optimizer, make_schedule
 from xlner.training.run_folder import RunFolder
+
+MOST_SKIPPED = 50  # steps in a row that the scaler of fp16 may leave out; at the start of a run it needs some
 
 
 class PairBatch(Protocol):
@@ -112,12 +114,26 @@ def fit(
     hardware: HardwareRecipe,
     checkpoint: CheckpointRecipe,
     tracker: Callable[[dict[str, float], int], None],
+    made_of: Mapping[str, str],
 ) -> Progress:
     """Train until the epochs are done; go on from the newest checkpoint of the run where there is one.
 
+    Args:
+        accelerator: Of all processes.
+        model: Is trained in place.
+        task: What it is trained on, and how good it is.
+        run: Where it is written to.
+        seed: Of batches and dropout.
+        optimization: As in the recipe, as are `hardware` and `checkpoint`.
+        hardware: See there.
+        checkpoint: See there.
+        tracker: Gets the numbers of each line of metrics.jsonl.
+        made_of: Fingerprints of what the recipe names, by name: a checkpoint of something else is refused.
+
     Raises:
         CorpusError: If there is nothing to train on.
-        RunError: If a loss is not finite.
+        RunError: If a loss or a gradient is not finite, the checkpoints are damaged or of something else, or the disk
+            refuses or has no room.
         StoppedError: After SIGINT or SIGTERM, once the state has been saved.
     """
     if not len(task.lengths):
@@ -135,10 +151,13 @@ def fit(
         averaged = AveragedModel(model, accelerator.device, multi_avg_fn=ema)
     network, prepared = accelerator.prepare(model, optimizer)
     set_seed(seed, device_specific=True)  # processes hold one model but drop out different units
-    progress = Progress(n_processes=accelerator.num_processes)
-    if found := checkpoints(run.checkpoints):
-        progress = load_checkpoint(found[-1], accelerator, model, averaged, optimizer, schedule)
-        accelerator.print(f"going on from {found[-1]}")
+    if accelerator.is_main_process:
+        n_checkpoints = KEPT + 1 if checkpoint.steps else 1
+        check_space(run.checkpoints, model, averages=averaged is not None, n_checkpoints=n_checkpoints)
+    progress = Progress(n_processes=accelerator.num_processes, made_of=dict(made_of))
+    if found := newest_checkpoint(run.checkpoints, accelerator):
+        progress = load_checkpoint(found, accelerator, model, averaged, optimizer, schedule, made_of)
+        accelerator.print(f"going on from {found}")
     run.forget_after(progress.step)
     bar = tqdm(total=n_steps, initial=progress.step, unit="step", disable=not run.writes, dynamic_ncols=True)
     engine = _Engine(
@@ -194,10 +213,11 @@ def _step(
             sums = task.loss_sums(engine.network, batch) * real
             accelerator.backward((sums * scale).sum())
         meter.losses += sums.detach() / counts.clamp_min(1.0)
-    _refuse_non_finite(engine, meter.losses, progress)
-    if engine.clip_norm:
-        accelerator.clip_grad_norm_(engine.network.parameters(), engine.clip_norm)
+    # Without a bound nothing is clipped: the norm alone is wanted.
+    norm = accelerator.clip_grad_norm_(engine.network.parameters(), engine.clip_norm or float("inf"))
+    _refuse_non_finite(engine, meter.losses, norm, progress)
     engine.optimizer.step()
+    progress.n_skipped = progress.n_skipped + 1 if accelerator.optimizer_step_was_skipped else 0
     if not accelerator.optimizer_step_was_skipped:
         engine.schedule.step()
         if engine.averaged is not None:
@@ -262,14 +282,24 @@ def _step_counts(
     return total[:-2].float(), int(total[-2]), bool(total[-1] > 0)
 
 
-def _refuse_non_finite(engine: _Engine[Batch], losses: Tensor, progress: Progress) -> None:
-    if not torch.isfinite(losses).all():
-        names = [name for name, loss in zip(engine.task.terms, losses.tolist(), strict=True) if not np.isfinite(loss)]
-        raise RunError(
-            f"step {progress.step + 1} (epoch {progress.epoch + 1}): the loss of {', '.join(names)} is not finite at "
-            f"a learning rate of {_rate(engine):.2g}; nothing was updated. Lower optimization.learning_rate, or set "
-            "hardware.precision=fp32"
-        )
+def _refuse_non_finite(engine: _Engine[Batch], losses: Tensor, norm: Tensor | None, progress: Progress) -> None:
+    """End the run before an update with numbers that are none; all processes do, since they share the gradient."""
+    where = f"step {progress.step + 1} (epoch {progress.epoch + 1})"
+    ways_out = "Lower optimization.learning_rate, or set hardware.precision=fp32"
+    if engine.accelerator.scaler is not None:  # it leaves such steps out, and tries a smaller scale
+        if progress.n_skipped >= MOST_SKIPPED:
+            raise RunError(
+                f"{where}: {progress.n_skipped} steps in a row had a gradient beyond the range of fp16 at a learning "
+                f"rate of {_rate(engine):.2g}. {ways_out}"
+            )
+        return
+    if torch.isfinite(losses).all() and (norm is None or torch.isfinite(norm)):
+        return
+    names = [name for name, loss in zip(engine.task.terms, losses.tolist(), strict=True) if not np.isfinite(loss)]
+    what = f"the loss of {', '.join(names)}" if names else "the gradient"
+    raise RunError(
+        f"{where}: {what} is not finite at a learning rate of {_rate(engine):.2g}; nothing was updated. {ways_out}"
+    )
 
 
 def _log(engine: _Engine[Batch], progress: Progress, meter: _Meter) -> _Meter:

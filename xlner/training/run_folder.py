@@ -1,7 +1,7 @@
 """The folder of a run: what lies in it, who may write to it, and when it counts as finished.
 
-`recipe.yaml`, `metrics.jsonl`, `checkpoints/step-N/`, `model/`, and last `report.json`, which marks the run as
-finished. One process writes; a lock keeps a second run out.
+`recipe.yaml`, `status.json`, `metrics.jsonl`, `checkpoints/step-N/`, `model/`, and last `report.json`, which marks
+the run as finished. One process writes; a lock keeps a second run out.
 """
 
 import fcntl
@@ -9,12 +9,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xlner.errors import RunError
+from xlner.errors import RunError, StoppedError
 from xlner.recipe import Recipe, recipe_text
 
 RUNS = Path("runs")
@@ -47,6 +48,13 @@ class RunFolder:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(record) + "\n")
 
+    def tell(self, state: str, **details: Any) -> None:
+        """Replace status.json: what a scheduler, or a person, wants to know of the run without reading a log."""
+        if self.writes:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            content = {"state": state, "time": now, "process": os.getpid(), **details}
+            write_whole(self.path / "status.json", json.dumps(content, indent=2) + "\n")
+
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond a step, which a resumed run will write again."""
         path = self.path / "metrics.jsonl"
@@ -74,6 +82,23 @@ def run_path(run: str, default: str) -> Path:
             f"run name {name!r}; expected letters, digits, dots, dashes and underscores, or a path with a slash"
         )
     return RUNS / name
+
+
+@contextmanager
+def _told_status(run: RunFolder) -> Iterator[None]:
+    """Tell in status.json how a run that had begun ended."""
+    try:
+        yield
+    except BaseException as end:
+        status = getattr(end, "exit_status", 130 if isinstance(end, KeyboardInterrupt) else 2)
+        if (run.path / "status.json").is_file():
+            state = "stopped" if isinstance(end, StoppedError | KeyboardInterrupt) else "failed"
+            message = str(end) or type(end).__name__
+            with suppress(OSError):  # on a full disk what ended the run matters more
+                run.tell(state, exit_status=status, message=message)
+        raise
+    if (run.path / "report.json").is_file():
+        run.tell("finished", exit_status=0)
 
 
 @contextmanager
@@ -108,7 +133,8 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool, writes: bool) -> Itera
             raise RunError(f"{path}: another run is writing here at this moment; give another run=") from None
         try:
             _check_content(run, recipe, resume)
-            yield run
+            with _told_status(run):
+                yield run
         finally:
             lock_path.unlink(missing_ok=True)
             if path.is_dir() and not os.listdir(path):
@@ -119,6 +145,7 @@ def start_run(run: RunFolder, recipe: Recipe) -> None:
     """Write the recipe, once everything that it names has been found to exist."""
     if run.writes:
         write_whole(run.path / "recipe.yaml", recipe_text(recipe))
+        run.tell("running")
 
 
 def _check_content(run: RunFolder, recipe: Recipe, resume: bool) -> None:

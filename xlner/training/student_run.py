@@ -100,6 +100,11 @@ def train_student(recipe: DistillRecipe) -> Path:
             hardware=recipe.hardware,
             checkpoint=recipe.checkpoint,
             tracker=make_tracker(accelerator, recipe),
+            made_of={
+                "teacher": taught.soft_labels.card.teacher,
+                "text": taught.soft_labels.card.corpus,
+                "labels": " ".join(labels.tags),
+            },
         )
         kept = load_joint_model(str(run.model)).to(accelerator.device)
         agreement = evaluator.agreement(kept, held_out, soft_labels)

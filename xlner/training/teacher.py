@@ -90,6 +90,11 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
             hardware=recipe.hardware,
             checkpoint=recipe.checkpoint,
             tracker=make_tracker(accelerator, recipe),
+            made_of={
+                "training corpus": train.fingerprint,
+                "dev corpus": dev.fingerprint,
+                "labels": " ".join(labels.tags),
+            },
         )
         scores = {
             corpus.name: evaluator.of_folder(str(run.model), corpus, predictions=run.predictions(corpus.name))

@@ -1,0 +1,276 @@
+"""A whole small training run in which one file-system call goes wrong, once for each call and each kind of fault.
+
+    python tests/fault_runs.py [--every 1]
+
+Every case is two processes: the first trains until the fault ends it, the second goes on without a fault. It must end
+with the weights, the metrics and the optimizer of a run that never had one, or refuse by naming a file. Prints a line
+of JSON: how many calls a run makes, how many cases were tried, and what became of those that failed.
+"""
+
+import argparse
+import errno
+import io
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from xlner.data.batches import TokenBatch
+from xlner.errors import XlnerError
+from xlner.models.folder import replaced_folder
+from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe, TeacherRecipe
+from xlner.training import checkpoint
+from xlner.training.loop import Task, fit
+from xlner.training.run_folder import RunFolder, open_run, start_run
+
+N_WINDOWS, N_WORDS, N_TAGS = 24, 5, 3
+FAULTS = {"no space": errno.ENOSPC, "input/output": errno.EIO, "permission": errno.EACCES, "death": 0}
+DEATH, REFUSED = 9, 2
+# Where calls are caught: the module and name, and whether something can be left half done.
+CALLS = [
+    (os, "mkdir", False),
+    (os, "rename", False),
+    (os, "replace", False),
+    (os, "chmod", False),
+    (os, "fsync", False),
+    (os, "unlink", False),
+    (os, "rmdir", False),
+    (shutil, "rmtree", True),
+    (io, "open", True),
+    (checkpoint, "save_model", True),
+    (torch, "save", True),
+]
+
+
+class Batch(NamedTuple):
+    tokens: TokenBatch
+    tag_ids: torch.Tensor
+
+
+class Fault(NamedTuple):
+    """What goes wrong: which call (from 0), how, and whether it was half done before."""
+
+    call: int
+    kind: str
+    half: bool
+
+
+class Calls:
+    """Counts the file-system calls below a folder, and has one of them fail."""
+
+    def __init__(self, folder: Path, fault: Fault | None) -> None:
+        self.n_seen = 0
+        self._folder = str(folder)
+        self._fault = fault
+
+    def watch(self) -> None:
+        """Stand in for the calls, for the rest of the process."""
+        for module, name, can_be_half in CALLS:
+            setattr(module, name, self._watched(getattr(module, name), can_be_half))
+
+    def _watched(self, real: Callable[..., Any], can_be_half: bool) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            place = next((str(one) for one in arguments if self._folder in str(one)), "")
+            reads = real is REAL_OPEN and not set("wax+") & set(named.get("mode") or "".join(map(str, arguments[1:2])))
+            if (not place and not isinstance(arguments[0], int)) or reads:
+                return real(*arguments, **named)
+            self.n_seen += 1
+            if self._fault is None or self._fault.call != self.n_seen - 1:
+                return real(*arguments, **named)
+            if self._fault.half and can_be_half:
+                _do_half(real, place, arguments, named)
+            if self._fault.kind == "death":
+                os._exit(DEATH)
+            raise OSError(FAULTS[self._fault.kind], os.strerror(FAULTS[self._fault.kind]), place)
+
+        return call
+
+
+REAL_OPEN = io.open
+
+
+def _do_half(real: Callable[..., Any], place: str, arguments: Any, named: Any) -> None:
+    """Leave a file of half its content, an empty new one, or a folder of which some files are gone."""
+    if real is shutil.rmtree:
+        for path in sorted(Path(place).iterdir())[::2]:
+            path.unlink()
+    elif real is REAL_OPEN:
+        real(*arguments, **named).close()
+    else:
+        real(*arguments, **named)
+        os.truncate(place, os.path.getsize(place) // 2)
+
+
+def train(folder: Path, fault: Fault | None = None) -> int:
+    """Train to the end, or to the fault; how many calls were seen."""
+    torch.set_num_threads(1)
+    recipe = TeacherRecipe(
+        encoder="none",
+        data=".",
+        run="case",
+        optimization=OptimizationRecipe(epochs=2, batch_size=4, head_learning_rate=0.05, evaluations=2, log_steps=1),
+        checkpoint=CheckpointRecipe(steps=2),
+        hardware=HardwareRecipe(cpu=True, precision="fp32"),
+    )
+    calls = Calls(folder, fault)
+    calls.watch()
+    accelerator = Accelerator(cpu=True)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Embedding(10, 6), nn.Dropout(0.2), nn.Linear(6, N_TAGS))
+    with open_run(folder, recipe, resume=True, writes=True) as run:
+        start_run(run, recipe)
+        progress = fit(
+            accelerator,
+            network,
+            task(run),
+            run,
+            seed=3,
+            optimization=recipe.optimization,
+            hardware=recipe.hardware,
+            checkpoint=recipe.checkpoint,
+            tracker=lambda numbers, step: None,
+            made_of={"text": "the same"},
+        )
+        run.finish({"best_step": progress.best_step, "best_score": progress.best_score})
+    return calls.n_seen
+
+
+def task(run: RunFolder) -> Task[Batch]:
+    """Tags of random words, which a small network learns a little."""
+    draw = np.random.default_rng(0)
+    pieces = torch.from_numpy(draw.integers(0, 10, (N_WINDOWS, N_WORDS)))
+    tag_ids = pieces % N_TAGS
+    everywhere = torch.ones(N_WINDOWS, N_WORDS, dtype=torch.bool)
+
+    def load(plan: Any) -> Batch:
+        rows = torch.from_numpy(np.concatenate([plan.first, plan.second]))
+        return Batch(TokenBatch(pieces[rows], everywhere[rows], everywhere[rows]), tag_ids[rows])
+
+    def sums(network: nn.Module, batch: Batch) -> torch.Tensor:
+        logits = network(batch.tokens.input_ids).flatten(0, 1)
+        return nn.functional.cross_entropy(logits, batch.tag_ids.flatten(), reduction="sum")[None]
+
+    def evaluate(network: nn.Module) -> tuple[float, dict[str, Any]]:
+        with torch.no_grad():
+            return 100.0 * (network(pieces).argmax(-1) == tag_ids).float().mean().item(), {}
+
+    def keep(network: nn.Module) -> None:
+        with replaced_folder(run.model) as unfinished:
+            save_file(network.state_dict(), unfinished / "model.safetensors")
+
+    return Task(
+        lengths=np.full(N_WINDOWS, N_WORDS),
+        load=load,
+        terms=("tags",),
+        shares=(1.0,),
+        counts=lambda batch: torch.tensor([float(batch.tag_ids.numel())]),
+        loss_sums=sums,
+        evaluate=evaluate,
+        keep=keep,
+        score_name="score",
+    )
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What must not depend on a fault: the weights kept, the last checkpoint, the metrics without their speeds."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    newest = checkpoint.checkpoints(folder / "checkpoints")[-1]
+    state = torch.load(newest / "state.pt", weights_only=True)
+    return {
+        "model": _plain(load_file(folder / "model" / "model.safetensors")),
+        "checkpoint": (newest.name, _plain(load_file(newest / "model.safetensors"))),
+        "optimizer": {key: _plain(moments) for key, moments in state["optimizer"]["state"].items()},
+        "random": [one["cpu"].tolist() for one in state["random"]],
+        "metrics": [{key: value for key, value in line.items() if key != "words_per_second"} for line in lines],
+        "report": (folder / "report.json").read_text(encoding="utf-8"),
+    }
+
+
+def _plain(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: tensor.tolist() for name, tensor in sorted(tensors.items())}
+
+
+def in_a_process(job: Callable[[], object], log: Path) -> int:
+    """Run a job in a copy of this process; its exit status, 0 if it came to its end."""
+    child = os.fork()
+    if child == 0:
+        sys.stdout = sys.stderr = log.open("w", buffering=1)
+        status = 0
+        try:
+            job()
+        except XlnerError as problem:
+            print(problem)  # noqa: T201
+            status = REFUSED
+        except BaseException as problem:  # noqa: BLE001 - the process ends here, whatever it was
+            print(repr(problem))  # noqa: T201
+            status = 1
+        os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def try_case(fault: Fault, expected: dict[str, Any], place: Path) -> str:
+    """What is wrong with how a fault was survived; empty if nothing is."""
+    folder, log = place / "run", place / "log.txt"
+    status = in_a_process(lambda: train(folder, fault), log)
+    first = log.read_text(errors="replace").strip().splitlines()[-1:]
+    if fault.kind == "death" and status != DEATH:
+        return f"the process did not die: {status} {first}"
+    if (folder / "report.json").is_file():
+        return "" if outcome(folder) == expected else f"a finished run differs ({first})"
+    status = in_a_process(lambda: train(folder), log)
+    last = log.read_text(errors="replace").strip().splitlines()[-1:]
+    if status == REFUSED and str(folder) in str(last):
+        return f"refused: {last}"
+    if status:
+        return f"could not go on: {status} {last}, after {first}"
+    return "" if outcome(folder) == expected else f"went on to something else, after {first}"
+
+
+def cases(n_calls: int) -> Iterator[Fault]:
+    """Every call, every kind, before it was done and when it was half done."""
+    return (Fault(*case) for case in itertools.product(range(n_calls), FAULTS, (False, True)))
+
+
+def main() -> int:
+    """Try the cases; 0 if all of them were survived."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--every", type=int, default=1, help="try the first of every N cases alone")
+    every = parser.parse_args().every
+    with tempfile.TemporaryDirectory() as made:
+        whole = Path(made, "whole")
+        assert in_a_process(lambda: train(whole), Path(made, "log")) == 0, Path(made, "log").read_text()
+        expected = outcome(whole)
+
+        def count() -> None:
+            Path(made, "count").write_text(str(train(Path(made, "counted"))))
+
+        assert in_a_process(count, Path(made, "log")) == 0
+        n_calls = int(Path(made, "count").read_text())
+        chosen = list(itertools.islice(cases(n_calls), 0, None, every))
+        failures, kinds = [], Counter()
+        for number, fault in enumerate(chosen):
+            place = Path(made, f"case-{number}")
+            place.mkdir()
+            problem = try_case(fault, expected, place)
+            kinds["refused" if problem.startswith("refused") else "failed" if problem else "survived"] += 1
+            if problem and not problem.startswith("refused"):
+                failures.append({**fault._asdict(), "problem": problem})
+            shutil.rmtree(place)
+    print(json.dumps({"calls": n_calls, "cases": len(chosen), **kinds, "failures": failures[:20]}))  # noqa: T201
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
