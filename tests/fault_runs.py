@@ -98,12 +98,12 @@ class Calls:
         return call
 
 
-REAL_OPEN = io.open
+REAL_OPEN, REAL_RMTREE = io.open, shutil.rmtree
 
 
 def _do_half(real: Callable[..., Any], place: str, arguments: Any, named: Any) -> None:
     """Leave a file of half its content, an empty new one, or a folder of which some files are gone."""
-    if real is shutil.rmtree:
+    if real is REAL_RMTREE:
         for path in sorted(Path(place).iterdir())[::2]:
             path.unlink()
     elif real is REAL_OPEN:
