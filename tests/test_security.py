@@ -8,11 +8,13 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from conftest import REPOSITORY
 from safetensors.torch import load_file, save_file
 
+from xlner.backends.onnx_backend import OnnxBackend
 from xlner.data.alignment import load_tokenizer
 from xlner.data.corpus import read_corpus
 from xlner.errors import CorpusError, ModelError
@@ -159,6 +161,22 @@ def test_an_adapter_which_names_another_model_is_refused(model):
 
     with pytest.raises(ModelError, match="is an adapter"):
         load_recognizer(str(model))
+
+
+def test_a_graph_reads_no_weights_from_outside_its_folder(tmp_path):
+    (tmp_path / "elsewhere.bin").write_bytes(bytes(16))
+    (tmp_path / "onnx").mkdir()
+    weights = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[4])
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="../elsewhere.bin")
+    output = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [4])
+    step = onnx.helper.make_node("Identity", ["w"], ["logits"])
+    graph = onnx.helper.make_graph([step], "graph", [], [output], [weights])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "onnx" / "model.onnx").write_bytes(model.SerializeToString())
+
+    with pytest.raises(ModelError, match="escapes model directory"):
+        OnnxBackend(tmp_path / "onnx" / "model.onnx")
 
 
 def test_a_data_set_that_is_a_script_is_not_run(trace, tmp_path, monkeypatch):
