@@ -90,7 +90,7 @@ def _announcement(recipe: TagRecipe, folder: Path, locks: ExitStack) -> tuple[st
         except OSError:
             raise RunError(f"{folder}: another run is tagging into it at this moment; give another output=") from None
         _check_plan(folder, made_of)
-        for path in folder.rglob(".*-[0-9]*-of-[0-9]*.*.unfinished"):  # of processes that were killed
+        for path in folder.rglob(".*.unfinished"):  # of processes that were killed
             path.unlink()
         fcntl.flock(lock, fcntl.LOCK_SH)  # the other processes of this run may have it too
         return "", shards, [shard for shard in shards if not _is_published(folder, shard)]
