@@ -18,6 +18,7 @@ from xlner.data.alignment import Window, WordEncoder, load_tokenizer
 from xlner.data.batches import TokenBatch, collate
 from xlner.data.padding import batches_within
 from xlner.models.encoder import longest_input
+from xlner.models.files import NEWEST
 from xlner.models.joint import JointModel
 from xlner.prediction import BATCH_PIECES, Probs, word_probs
 
@@ -32,16 +33,17 @@ class WordOutput(NamedTuple):
     projections: NDArray[np.float32] | None
 
 
-def word_encoder(name: str, recognizer: PreTrainedModel, max_length: int = 0) -> WordEncoder:
+def word_encoder(name: str, recognizer: PreTrainedModel, max_length: int = 0, *, revision: str = NEWEST) -> WordEncoder:
     """The word encoder that goes with a network.
 
     Args:
         name: Folder or hub name of the tokenizer.
         recognizer: Windows never exceed the positions that it has.
         max_length: Pieces a window may hold; 0 means no limit beyond those of tokenizer and network.
+        revision: Of a hub name.
     """
     limits = [limit for limit in (max_length, longest_input(recognizer)) if limit]
-    return WordEncoder(load_tokenizer(name), min(limits, default=None))
+    return WordEncoder(load_tokenizer(name, revision), min(limits, default=None))
 
 
 def word_outputs(

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from xlner.errors import RecipeError
 from xlner.labels import LabelMap
+from xlner.recipe_keys import refuse_secret
 from xlner.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
 from xlner.tagging_schema import TagRecipe
 
@@ -78,9 +79,11 @@ def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str = "reci
         recipes: The folder that holds `teacher/`, `distill/` and `adapt/`.
 
     Raises:
-        RecipeError: For an unknown key or value, or one out of bounds; the message says what would be right.
+        RecipeError: For an unknown key or value, one out of bounds, or a secret; the message says what would be right.
     """
     schema, selector = choose(KINDS, kind, "kind of recipe")
+    for argument in arguments:
+        refuse_secret("command line", argument)  # before a message shows what was given
     given = _parse_arguments(arguments)
     selected = given.pop(selector, None)
     if isinstance(selected, dict):
@@ -233,6 +236,7 @@ class _TextLoader(yaml.BaseLoader):
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
+        refuse_secret(str(path), text)
         # Aliases could blow a small file up to any size; a recipe has no need of them.
         if any(isinstance(token, yaml.AliasToken | yaml.AnchorToken) for token in yaml.scan(text)):
             raise RecipeError(f"{path}: found an anchor or alias (& or *); a recipe states each value where it stands")

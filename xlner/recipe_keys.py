@@ -1,10 +1,14 @@
 """How a recipe section states its keys: default, meaning, bounds and choices, checked when a section is made."""
 
 import math
+import re
 from dataclasses import field, fields
 from typing import Any
 
 from xlner.errors import RecipeError
+
+# Tokens of the hub as it makes them, and addresses that hold a password.
+_SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{30,}|://[^/\s:@]*:[^/\s@]+@")
 
 
 def key(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: str = "") -> Any:
@@ -24,8 +28,11 @@ def check_bounds(recipe: Any, name: str = "") -> None:
     """Hold every key of a section against its bounds.
 
     Raises:
-        RecipeError: With the key, what was found and what is allowed.
+        RecipeError: With the key, what was found and what is allowed; without the value where it is a secret.
     """
+    for spec in fields(recipe):
+        if isinstance(recipe.__dict__[spec.name], str):
+            refuse_secret(f"{name}.{spec.name}" if name else spec.name, recipe.__dict__[spec.name])
     for spec in fields(recipe):
         value = recipe.__dict__[spec.name]
         where = f"{name}.{spec.name}" if name else spec.name
@@ -41,3 +48,30 @@ def check_bounds(recipe: Any, name: str = "") -> None:
             raise RecipeError(f"{where} is {value:g}; it must be {allowed}")
         if choices and value not in choices:
             raise RecipeError(f"{where} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def check_revision(revision: str) -> None:
+    """Refuse what is no name of a revision: the cache of the hub makes files of these names.
+
+    Raises:
+        RecipeError: If it is neither empty nor a plain commit, tag or branch.
+    """
+    if revision and (not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._/-]*", revision) or ".." in revision):
+        raise RecipeError(f"encoder_revision is {revision!r}; it must be a commit, a tag or a branch, as in main")
+
+
+def refuse_secret(place: str, text: str) -> None:
+    """Refuse a text that holds an access token or a password: recipes are saved, shown and passed on.
+
+    Args:
+        place: Where it stands; the message names nothing else.
+        text: The text.
+
+    Raises:
+        RecipeError: If it does.
+    """
+    if _SECRET.search(text):
+        raise RecipeError(
+            f"{place}: holds what looks like an access token or a password, and recipes are saved and shown; "
+            "log in by `hf auth login`, or set HF_TOKEN"
+        )

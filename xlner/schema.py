@@ -15,7 +15,7 @@ from xlner.denoising.recipes import (
 )
 from xlner.errors import RecipeError
 from xlner.mixing.recipes import BY_LANGUAGE, MixingRecipe
-from xlner.recipe_keys import check_bounds, key, section
+from xlner.recipe_keys import check_bounds, check_revision, key, section
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class LabelsRecipe:
     """What becomes of the entity types of labelled corpora."""
 
     map: str = key("", "types renamed, merged or dropped: MISC=,PERSON=PER,GPE=LOC; *= drops all that are not named")
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "labels")
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,7 @@ class TeacherRecipe:
     data: str = key("data", "folder with LANGUAGE/{train,dev,test}.conll")
     run: str = key("", "result folder; a bare name lies under runs/; empty: runs/teacher-LANGUAGE")
     encoder: str = key("google-bert/bert-base-multilingual-cased", "encoder folder or hub name")
+    encoder_revision: str = key("", "commit, tag or branch of an encoder of the hub; empty: the newest")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
     sharing: str = key(
@@ -213,6 +218,7 @@ class TeacherRecipe:
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self)
+        check_revision(self.encoder_revision)
 
 
 @dataclass(frozen=True)
@@ -372,6 +378,7 @@ class AdaptRecipe:
     data: str = key("data", "folder with TARGET/train.txt or train.conll")
     run: str = key("", "result folder; a bare name lies under runs/; empty: runs/encoder-TARGET")
     encoder: str = key("google-bert/bert-base-multilingual-cased", "encoder folder or hub name; of a tagger, its body")
+    encoder_revision: str = key("", "commit, tag or branch of an encoder of the hub; empty: the newest")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     parallel: str = key("", "file of translations, SOURCE<TAB>TARGET a line, each pair read as one input; empty: none")
     max_pairs: int = key(0, "read only so many translations; 0: all", low=0)
@@ -392,6 +399,7 @@ class AdaptRecipe:
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self)
+        check_revision(self.encoder_revision)
         if not self.target:
             raise RecipeError("target is empty; which language? as in target=de")
         if self.selection == "best" and not self.holdout_ratio:

@@ -14,6 +14,7 @@ from xlner.durable import MANIFEST_FILE, damage, describe
 from xlner.errors import ModelError
 
 GRAPH_FILE = "model.onnx"
+PARITY_FILE = "parity.json"
 FORMAT = 1
 
 
@@ -35,6 +36,21 @@ class Manifest:
 def is_exported(folder: Path) -> bool:
     """Whether this is an exported folder, whole or damaged."""
     return (folder / GRAPH_FILE).is_file() or (folder / MANIFEST_FILE).is_file()
+
+
+def unlisted_names(folder: Path) -> list[str]:
+    """What lies in a folder and is no part of an exported model, sorted; everything, where there is no manifest of one.
+
+    Whole or damaged: what an export wrote may be replaced by another one, and nothing else may.
+    """
+    names = {path.name for path in folder.iterdir()}
+    try:
+        content = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        listed = set(content["files"])
+        is_own = content.keys() >= {"format", "precision", "pad_id"} and GRAPH_FILE in listed
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        is_own = False
+    return sorted(names - listed - {MANIFEST_FILE, PARITY_FILE} if is_own else names)
 
 
 def write_manifest(folder: Path, names: Iterable[str], *, precision: str, max_length: int, pad_id: int) -> None:

@@ -212,9 +212,10 @@ def _has_surrogate(word: str) -> bool:
     return not word.isascii() and any("\ud800" <= char <= "\udfff" for char in word)
 
 
-def load_tokenizer(name_or_path: str) -> "PreTrainedTokenizerBase":
+def load_tokenizer(name_or_path: str, revision: str = "main") -> "PreTrainedTokenizerBase":
     """The fast tokenizer of a model folder or hub name, SentencePiece-only encoders included.
 
+    `revision` is that of a hub name: commit, tag or branch.
     transformers is imported here and not above, so that an exported tagger does without it.
 
     Raises:
@@ -224,7 +225,7 @@ def load_tokenizer(name_or_path: str) -> "PreTrainedTokenizerBase":
 
     looks_local = Path(name_or_path).is_dir()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as problem:
         place = "folder" if looks_local else "hub name (no such folder here)"
         first_line = str(problem).strip().splitlines()[0]

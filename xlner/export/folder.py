@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from xlner.backends.exported_folder import GRAPH_FILE, is_exported, write_manifest
-from xlner.durable import MANIFEST_FILE
+from xlner.backends.exported_folder import GRAPH_FILE, PARITY_FILE, is_exported, unlisted_names, write_manifest
 from xlner.errors import ModelError
 from xlner.export.calibration import CALIBRATION_SENTENCES, Reaches, channel_reaches
 from xlner.export.graph import write_graph
@@ -20,7 +19,6 @@ from xlner.models.folder import read_settings
 from xlner.models.settings import SETTINGS_FILE, ModelSettings
 from xlner.tagger import Tagger, load_tagger
 
-PARITY_FILE = "parity.json"
 WHOLE = "float32"
 
 
@@ -144,8 +142,11 @@ def _appearing_whole(target: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(target))  # a link stays a link: the folder behind it is replaced
     if target.exists() and not target.is_dir():
         raise ModelError(f"{target}: is a file; expected a folder to write, or nothing")
-    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST_FILE).is_file():
-        raise ModelError(f"{target}: holds other things than an exported model; give another folder, or an empty one")
+    if target.is_dir() and (others := unlisted_names(target)):
+        found = ", ".join(others[:5])
+        raise ModelError(
+            f"{target}: holds other things than an exported model ({found}); give another folder, or an empty one"
+        )
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     replaced = target.with_name(f".{target.name}.{os.getpid()}.replaced")
     try:

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from xlner.errors import ModelError
 from xlner.labels import LabelSet
+from xlner.models.files import NEWEST, refuse_odd_weights
 from xlner.models.settings import SCHEME_KEY, refuse_code
 
 
@@ -84,21 +85,23 @@ def labels_of(config: PretrainedConfig) -> LabelSet:
     return LabelSet(tags_of_model(config), begins=config.to_dict().get(SCHEME_KEY) == "iob2")
 
 
-def new_recognizer(encoder: str, labels: LabelSet, renamed: Mapping[str, str] | None = None) -> PreTrainedModel:
+def new_recognizer(
+    encoder: str, labels: LabelSet, renamed: Mapping[str, str] | None = None, *, revision: str = NEWEST
+) -> PreTrainedModel:
     """An encoder with a fresh token-classification head, drawn from torch's global generator; float32.
 
     Where the encoder is itself a tagger, its head keeps what it knows of tags of the same name; `renamed` tells what
-    tags of the encoder are called now.
+    tags of the encoder are called now; `revision` is that of a hub name.
 
     Raises:
         ModelError: If there is no such encoder, or it asks for what is refused.
     """
-    config = checked_config(encoder)
+    config = checked_config(encoder, revision)
     former = [str(name) for _, name in sorted((config.id2label or {}).items())]
     if all(name.startswith("LABEL_") for name in former):
         _name_tags(config, labels.tags)
-        return load_network(encoder, config, AutoModelForTokenClassification)[0]
-    model, missing = load_network(encoder, config, AutoModelForTokenClassification)
+        return load_network(encoder, config, AutoModelForTokenClassification, revision)[0]
+    model, missing = load_network(encoder, config, AutoModelForTokenClassification, revision)
     former = [(renamed or {}).get(tag, tag) for tag in former]
     _replace_output(model, former, labels.tags, trained=not missing)
     _name_tags(model.config, labels.tags)
@@ -175,13 +178,16 @@ def _replace_output(model: PreTrainedModel, former: Sequence[str], tags: Sequenc
     model.num_labels = len(tags)  # type: ignore[assignment]  # torch's stubs know tensors and modules alone
 
 
-def load_network(name: str, config: PretrainedConfig, kind: type[Any]) -> tuple[PreTrainedModel, set[str]]:
+def load_network(
+    name: str, config: PretrainedConfig, kind: type[Any], revision: str = NEWEST
+) -> tuple[PreTrainedModel, set[str]]:
     """A network in float32, and the names of the weights that its files lack.
 
     Args:
         name: Encoder folder or hub name.
         config: From `checked_config`.
         kind: One of the `AutoModelFor...` classes: what the network shall compute.
+        revision: Of a hub name: the one that the configuration is of.
 
     Raises:
         ModelError: If the weights cannot be loaded, or there is no such network of this architecture.
@@ -193,6 +199,7 @@ def load_network(name: str, config: PretrainedConfig, kind: type[Any]) -> tuple[
         model, report = kind.from_pretrained(
             name,
             config=config,
+            revision=revision,
             dtype=torch.float32,
             trust_remote_code=False,
             use_safetensors=True,
@@ -207,7 +214,7 @@ def load_network(name: str, config: PretrainedConfig, kind: type[Any]) -> tuple[
     return model, set(report["missing_keys"])
 
 
-def checked_config(name: str) -> PretrainedConfig:
+def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
     """The configuration of an encoder folder or hub name, once nothing in it asks for what is refused.
 
     Raises:
@@ -225,20 +232,22 @@ def checked_config(name: str) -> PretrainedConfig:
         raise ModelError(
             f"{name}: no such folder; give a model folder, or a hub name such as FacebookAI/xlm-roberta-base"
         )
+    told = name if revision == NEWEST else f"{name}, revision {revision}"
     try:
-        raw, _ = PretrainedConfig.get_config_dict(name)
+        raw, _ = PretrainedConfig.get_config_dict(name, revision=revision)
     except (OSError, ValueError, json.JSONDecodeError) as problem:
         raise ModelError(
-            f"{name}: neither a folder here nor a model that could be fetched ({_first_line(problem)}); "
+            f"{told}: neither a folder here nor a model that could be fetched ({_first_line(problem)}); "
             "check the name and the network, or give a local folder"
         ) from problem
     if not raw:
         raise ModelError(
-            f"{name}: neither a folder here nor a model on the hub; check the name, or give a local folder"
+            f"{told}: neither a folder here nor a model on the hub; check the name, or give a local folder"
         )
     refuse_code(raw, name)
+    refuse_odd_weights(name, revision)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as problem:
         raise ModelError(f"{name}: config.json is no model configuration: {_first_line(problem)}") from problem
     return config

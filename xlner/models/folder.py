@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
@@ -21,6 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from xlner.errors import ModelError
 from xlner.models.card import CARD_FILE, Origin, model_card
 from xlner.models.encoder import load_classifier, read_labels, second_network
+from xlner.models.files import find_file as find_file
+from xlner.models.files import is_there as is_there
 from xlner.models.heads import SIMILARITIES, new_head
 from xlner.models.joint import JointModel
 from xlner.models.settings import SETTINGS_FILE, parse_settings
@@ -38,25 +38,6 @@ def read_settings(name: str) -> ModelSettings:
     """
     path = find_file(name, SETTINGS_FILE)
     return ModelSettings() if path is None else parse_settings(path)
-
-
-def is_there(name: str) -> bool:
-    """Whether there is a folder of that name, or a model of the hub."""
-    return Path(name).is_dir() or find_file(name, "config.json") is not None
-
-
-def find_file(name: str, file: str) -> Path | None:
-    """A file of a model, by folder or hub name; None if the model has none.
-
-    Without a network a model of the hub has the files that were fetched before.
-    """
-    if Path(name).is_dir():
-        path = Path(name, file)
-        return path if path.is_file() else None
-    try:
-        return Path(hf_hub_download(name, file))
-    except (EntryNotFoundError, HfHubHTTPError, HFValidationError):
-        return None  # where there is no such model at all, loading its weights says so
 
 
 def load_joint_model(folder: str) -> JointModel:
@@ -131,8 +112,13 @@ def write_card(folder: Path, title: str, origin: Origin | None = None) -> None:
 
 
 def _remove_flat(folder: Path) -> None:
-    """Remove a folder of plain files that was made here; deeper ones are left, with an error."""
-    if folder.exists():
+    """Remove a folder of plain files that was made here; deeper ones are left, with an error.
+
+    Of a link to a folder the link alone goes: what lies behind it was not made here.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()

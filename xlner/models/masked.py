@@ -13,6 +13,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 
 from xlner.errors import ModelError
 from xlner.models.encoder import checked_config, load_network
+from xlner.models.files import NEWEST
 from xlner.models.folder import replaced_folder
 
 # Spread of fresh embeddings about the mean, as a share of that of the old ones: enough to tell them apart.
@@ -48,18 +49,18 @@ class MaskedModel(nn.Module):
         return logits
 
 
-def load_masked_network(encoder: str) -> tuple[PreTrainedModel, bool]:
+def load_masked_network(encoder: str, revision: str = NEWEST) -> tuple[PreTrainedModel, bool]:
     """A masked-language model in float32, and whether its head is a fresh one.
 
     Of a tagger only the body is taken. A fresh head is drawn from torch's global generator; its last layer is the
-    table of input embeddings.
+    table of input embeddings. `revision` is that of a hub name.
 
     Raises:
         ModelError: If there is no such encoder, it asks for what is refused, or part of its body is missing.
     """
-    config = checked_config(encoder)
+    config = checked_config(encoder, revision)
     config.num_labels = 2  # drops the names of a tagger's labels, which would make the result look like a tagger
-    network, missing = load_network(encoder, config, AutoModelForMaskedLM)
+    network, missing = load_network(encoder, config, AutoModelForMaskedLM, revision)
     prefix = f"{network.base_model_prefix}."
     absent = sorted(name for name in missing if name.startswith(prefix))
     if absent:
@@ -67,7 +68,7 @@ def load_masked_network(encoder: str) -> tuple[PreTrainedModel, bool]:
     is_fresh = bool(missing)
     if is_fresh and not config.tie_word_embeddings:
         config.tie_word_embeddings = True
-        network, _ = load_network(encoder, config, AutoModelForMaskedLM)
+        network, _ = load_network(encoder, config, AutoModelForMaskedLM, revision)
     if network.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
         raise ModelError(f"{encoder}: {type(network).__name__} has no layer that tells pieces")
     return network, is_fresh

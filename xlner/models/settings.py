@@ -1,6 +1,7 @@
 """What must be known of a model beyond its Hugging Face files, read without torch and transformers."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from xlner.errors import ModelError
 SETTINGS_FILE = "xlner.json"
 # In config.json: the scheme that a model of xlner has learnt its tags in.
 SCHEME_KEY = "xlner_tag_scheme"
+# Where transformers, of one version or another, looks for the name of a kernel.
+_IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation(_internal)?")
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,21 @@ def parse_settings(path: Path) -> ModelSettings:
 
 
 def refuse_code(config: Mapping[str, Any], name: str) -> None:
-    """Refuse a `config.json` that would have code or kernels fetched and run.
+    """Refuse a `config.json` that would have code or kernels fetched and run, or weights read from elsewhere.
 
     Raises:
-        ModelError: If it has `auto_map`, or an attention implementation that names a repository.
+        ModelError: If it or a configuration within it has `auto_map`, an implementation of attention or experts that
+            names a repository, a quantization (some bring kernels), or names its weights itself.
     """
-    if "auto_map" in config:
+    if config.get("auto_map"):
         raise ModelError(f"{name}: config.json asks for code of its own (auto_map); xlner runs no remote code")
-    for key in ("attn_implementation", "_attn_implementation"):
-        if "/" in str(config.get(key, "")):
-            raise ModelError(f"{name}: config.json asks for an attention kernel from the hub ({config[key]}); refused")
+    if config.get("quantization_config"):
+        raise ModelError(f"{name}: config.json tells of quantized weights, which need code of others; give whole ones")
+    if config.get("transformers_weights"):
+        found = config["transformers_weights"]
+        raise ModelError(f"{name}: config.json names its weights itself ({found}); expected model.safetensors")
+    for key, value in config.items():
+        if _IMPLEMENTATION.fullmatch(key) and "/" in str(value):
+            raise ModelError(f"{name}: config.json asks for an attention kernel from the hub ({value}); refused")
+        if isinstance(value, Mapping):
+            refuse_code(value, name)

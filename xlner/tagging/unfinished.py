@@ -135,8 +135,12 @@ def open_output(
         bad_records: Gets records that a format of lines cannot hold.
         schema: For Parquet: the columns, None to find them out.
         position: What `save` gave; 0 for a new one.
+
+    Raises:
+        RunError: If another run has it open, it is a link, or is not as it was left.
     """
     path = unfinished_path(target)
+    _refuse_link(path)
     if format in LINE_FORMATS:
         return Lines(path, line_rendering(format, bad_records), position)
     return Parts(path, PART_FORMATS[format], schema, position)
@@ -160,9 +164,10 @@ def discard(target: Path) -> None:
     """Remove what there is of an unfinished output.
 
     Raises:
-        RunError: If another run is writing it.
+        RunError: If another run is writing it, or it is a link.
     """
     path = unfinished_path(target)
+    _refuse_link(path)
     if path.is_dir():
         descriptor = os.open(path, os.O_RDONLY)
         _lock(descriptor, path)
@@ -172,6 +177,12 @@ def discard(target: Path) -> None:
         with path.open("ab") as file:
             _lock(file.fileno(), path)
             path.unlink()
+
+
+def _refuse_link(path: Path) -> None:
+    """What is dropped from an unfinished output must be what a run put there."""
+    if path.is_symlink():
+        raise RunError(f"{path}: is a link, which no run of xlner made; remove it, or give another --out")
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -26,6 +26,7 @@ from xlner.data.masked_text import TextRows, sentence_rows
 from xlner.data.masking import MaskedBatch, MaskedTexts, Masker
 from xlner.data.vocabulary import check_extendable, extend_tokenizer
 from xlner.models.encoder import freeze, longest_input
+from xlner.models.files import revision_of
 from xlner.models.folder import replaced_folder
 from xlner.models.masked import MaskedModel, extend_embeddings, load_masked_network, save_encoder
 from xlner.schema import AdaptRecipe
@@ -60,11 +61,12 @@ def adapt_encoder(recipe: AdaptRecipe) -> Path:
         announce(accelerator, run)
         texts = read_texts(recipe, accelerator.print)
         set_seed(recipe.seed)  # a fresh head is drawn from here, alike in all processes
-        network, has_fresh_head = load_masked_network(recipe.encoder)
+        revision = revision_of(recipe.encoder, recipe.encoder_revision)
+        network, has_fresh_head = load_masked_network(recipe.encoder, revision)
         if has_fresh_head:
             accelerator.print(f"{recipe.encoder}: has no head that tells hidden pieces; it gets a fresh one")
         limits = [limit for limit in (recipe.corpus.max_length, longest_input(network)) if limit]
-        encoder = WordEncoder(load_tokenizer(recipe.encoder), min(limits))
+        encoder = WordEncoder(load_tokenizer(recipe.encoder, revision), min(limits))
         Masker(encoder.tokenizer, recipe.masking)  # refuses a tokenizer without a mask before anything is written
         pieces = {"before": describe_pieces(encoder, texts.trained)}
         if recipe.vocabulary.new_pieces:

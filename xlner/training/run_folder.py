@@ -19,6 +19,8 @@ from xlner.errors import RunError, StoppedError
 from xlner.recipe import Recipe, recipe_text
 
 RUNS = Path("runs")
+# Lines that stand in every recipe that a run wrote.
+_RECIPE_SECTIONS = {"corpus:", "optimization:", "hardware:", "checkpoint:"}
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,16 @@ class RunFolder:
 def run_path(run: str, default: str) -> Path:
     """Where a run lies: a bare name under `runs/`, a path as it is.
 
+    Args:
+        run: What the recipe says; empty: nothing.
+        default: A bare name, made of a language, which is no path even if it looks like one.
+
     Raises:
         RunError: If a bare name is no plain file name.
     """
     name = run or default
-    if "/" in name or "\\" in name:
-        return Path(name)
+    if "/" in run or "\\" in run:
+        return Path(run)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise RunError(
             f"run name {name!r}; expected letters, digits, dots, dashes and underscores, or a path with a slash"
@@ -153,7 +159,7 @@ def _check_content(run: RunFolder, recipe: Recipe, resume: bool) -> None:
     if (path / "report.json").exists():
         raise RunError(f"{path}: holds a finished run (report.json); give another run=, or remove the folder")
     others = sorted(name for name in os.listdir(path) if not name.startswith("."))
-    if others and not (path / "recipe.yaml").is_file():
+    if others and not _is_recipe(path / "recipe.yaml"):
         raise RunError(f"{path}: holds files that are no run of xlner ({', '.join(others[:5])}); give another run=")
     if not any(run.checkpoints.glob("step-*")) and not any(path.glob("round-*/recipe.yaml")):
         return
@@ -166,6 +172,13 @@ def _check_content(run: RunFolder, recipe: Recipe, resume: bool) -> None:
             f"{path}: holds an unfinished run of another recipe (now different: {', '.join(changed[:5])}); "
             "give another run=, the old recipe, or remove the folder"
         )
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a file is a recipe that a run wrote; others have files of that name, too."""
+    if not path.is_file():
+        return False
+    return set(path.read_text(encoding="utf-8", errors="replace").splitlines()) >= _RECIPE_SECTIONS
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from xlner.labels import OUTSIDE, LabelMap, LabelSet
 from xlner.losses import masked_sum, similarity_cross_entropy, symmetric_divergence, token_cross_entropy
 from xlner.models.card import Origin
 from xlner.models.encoder import freeze, new_recognizer, second_network
+from xlner.models.files import revision_of
 from xlner.models.folder import ModelSettings, save_model
 from xlner.models.heads import SIMILARITIES, new_head
 from xlner.models.joint import JointModel, JointOutput
@@ -112,14 +113,15 @@ def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, Wo
     with_similarity = recipe.similarity_weight > 0
     separate = with_similarity and recipe.sharing == "separate"
     set_seed(recipe.seed)  # the fresh heads are drawn from here, alike in all processes
-    recognizer = new_recognizer(recipe.encoder, labels)
+    revision = revision_of(recipe.encoder, recipe.encoder_revision)
+    recognizer = new_recognizer(recipe.encoder, labels, revision=revision)
     freeze(recognizer, recipe.optimization.freeze)
     size = recipe.similarity.projection_size
     evaluator = second_network(recognizer) if separate else None
     model = JointModel(
         recognizer, new_head(recipe.similarity.kind, recognizer, size) if with_similarity else None, evaluator
     )
-    encoder = word_encoder(recipe.encoder, recognizer, recipe.corpus.max_length)
+    encoder = word_encoder(recipe.encoder, recognizer, recipe.corpus.max_length, revision=revision)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,
         max_length=encoder.max_length,
