@@ -113,7 +113,7 @@ def _do_half(real: Callable[..., Any], place: str, arguments: Any, named: Any) -
         os.truncate(place, os.path.getsize(place) // 2)
 
 
-def train(folder: Path, fault: Fault | None = None) -> int:
+def train(folder: Path, fault: Fault | None = None, **checkpoints: Any) -> int:
     """Train to the end, or to the fault; how many calls were seen."""
     torch.set_num_threads(1)
     recipe = TeacherRecipe(
@@ -121,7 +121,7 @@ def train(folder: Path, fault: Fault | None = None) -> int:
         data=".",
         run="case",
         optimization=OptimizationRecipe(epochs=2, batch_size=4, head_learning_rate=0.05, evaluations=2, log_steps=1),
-        checkpoint=CheckpointRecipe(steps=2),
+        checkpoint=CheckpointRecipe(**{"steps": 2, **checkpoints}),
         hardware=HardwareRecipe(cpu=True, precision="fp32"),
     )
     calls = Calls(folder, fault)
@@ -129,7 +129,7 @@ def train(folder: Path, fault: Fault | None = None) -> int:
     accelerator = Accelerator(cpu=True)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Embedding(10, 6), nn.Dropout(0.2), nn.Linear(6, N_TAGS))
-    with open_run(folder, recipe, resume=True, writes=True) as run:
+    with open_run(folder, recipe, writes=True) as run:
         start_run(run, recipe)
         progress = fit(
             accelerator,

@@ -38,9 +38,9 @@ def killed(tmp_path_factory):
     return place / "run"
 
 
-def go_on(folder, log):
+def go_on(folder, log, **checkpoint):
     """Go on with a run; its exit status, and what it printed."""
-    return in_a_process(lambda: train(folder), log), log.read_text(errors="replace")
+    return in_a_process(lambda: train(folder, **checkpoint), log), log.read_text(errors="replace")
 
 
 def test_a_selection_of_file_system_faults_is_survived():
@@ -141,6 +141,33 @@ def test_without_a_whole_checkpoint_the_run_is_refused_by_the_names_of_the_files
     assert status == 2
     assert all(f"{path / 'state.pt'}: missing" in told for path in found)
     assert "to begin anew" in told
+
+
+def test_a_run_goes_on_from_the_checkpoint_that_is_named(killed, whole, tmp_path):
+    shutil.copytree(killed, tmp_path / "run")
+    older = checkpoints(tmp_path / "run" / "checkpoints")[0]
+
+    status, told = go_on(tmp_path / "run", tmp_path / "log", resume=str(older), steps=3)
+
+    assert status == 0, told
+    assert f"going on from {older}" in told
+    found = outcome(tmp_path / "run")
+    assert {name: found[name] for name in ("model", "metrics", "report")} == {
+        name: whole[name] for name in ("model", "metrics", "report")
+    }
+
+
+def test_a_checkpoint_that_is_named_must_be_whole_and_of_this_run(killed, tmp_path):
+    shutil.copytree(killed, tmp_path / "run")
+    older, newest = checkpoints(tmp_path / "run" / "checkpoints")
+    (newest / "state.pt").unlink()
+
+    damaged = go_on(tmp_path / "run", tmp_path / "log", resume=str(newest))
+    foreign = go_on(tmp_path / "run", tmp_path / "log", resume=str(tmp_path / "step-4"))
+
+    assert (damaged[0], foreign[0]) == (2, 2)
+    assert f"checkpoint.resume: {newest / 'state.pt'}: missing" in damaged[1]
+    assert f"is no checkpoint of this run; it has {older}, {newest}" in foreign[1]
 
 
 def test_other_users_can_read_a_checkpoint(killed):

@@ -168,7 +168,7 @@ def test_a_choice_outside_its_table_is_refused_with_the_table():
         ("optimization.freeze=embeddings+all", "must be none, embeddings or embeddings.N"),
         ("hardware.precision=int8", "must be one of auto, fp32, bf16, fp16"),
         ("corpus.scheme=lax", "must be one of auto, strict"),
-        ("checkpoint.resume=yes", "must be one of auto, never"),
+        ("checkpoint.resume=yes", "must be auto, never, or the path of a checkpoint"),
     ],
 )
 def test_a_text_outside_its_choices_is_refused(recipes, argument, message):

@@ -5,6 +5,7 @@ The defaults stand here and nowhere else. Bounds are checked when a section is m
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from xlner.denoising.recipes import (
     CertaintyRecipe,
@@ -175,14 +176,19 @@ class CheckpointRecipe:
 
     resume: str = key(
         "auto",
-        "auto: go on from the newest checkpoint of this run; never: start anew, refuse a used folder",
-        choices="auto never",
+        "auto: go on from the newest checkpoint of this run; never: start anew, refuse a used folder; or the path of a "
+        "checkpoint of this run, such as runs/de/checkpoints/step-500",
     )
     steps: int = key(500, "optimizer steps between two checkpoints; 0: only when stopped", low=0)
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self, "checkpoint")
+        if self.resume not in ("auto", "never") and not re.fullmatch(r"step-\d+", PurePath(self.resume).name):
+            raise RecipeError(
+                f"checkpoint.resume must be auto, never, or the path of a checkpoint (RUN/checkpoints/step-N), found "
+                f"{self.resume!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,7 @@ def adapt_encoder(recipe: AdaptRecipe) -> Path:
     """
     path = run_path(recipe.run, f"encoder-{recipe.target}")
     accelerator = make_accelerator(recipe, path)
-    resume = recipe.checkpoint.resume == "auto"
-    with open_run(path, recipe, resume=resume, writes=accelerator.is_main_process) as run:
+    with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         texts = read_texts(recipe, accelerator.print)
         set_seed(recipe.seed)  # a fresh head is drawn from here, alike in all processes

@@ -130,34 +130,55 @@ def _write(
 
 def checkpoints(folder: Path) -> list[Path]:
     """The finished checkpoints of a run, oldest first by step."""
-    found = [path for path in folder.glob("step-*") if path.name[5:].isdigit()]
+    found = [path for path in folder.glob("step-*") if path.name[5:].isdigit() and not path.is_symlink()]
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
-def newest_checkpoint(folder: Path, accelerator: Accelerator) -> Path | None:
-    """The newest checkpoint that is whole, the same in every process; None if the run has none at all.
+def chosen_checkpoint(folder: Path, resume: str, accelerator: Accelerator) -> Path | None:
+    """The checkpoint to go on from, the same in every process; None if the run has none at all.
 
-    Damaged ones are named and passed over.
+    Args:
+        folder: Of the run's checkpoints.
+        resume: The path of one of them; otherwise it is the newest that is whole, and damaged ones are named.
+        accelerator: Of all processes.
 
     Raises:
-        RunError: If all that there are are damaged.
+        RunError: If the one that is named is damaged or none of the run's, or all that there are are damaged.
     """
-    found: list[Any] = [None, ""]
+    answer: list[Any] = [None, ""]
     if accelerator.is_main_process:
-        damaged = []
-        for path in reversed(checkpoints(folder)):
-            if not (problem := folder_damage(path)):
-                found[0] = path
-                break
-            damaged.append(problem)
-        if damaged and found[0] is None:
-            found[1] = f"no checkpoint is whole: {'; '.join(damaged)}. Remove {folder} to begin anew"
-        for problem in damaged if found[0] else ():
-            accelerator.print(f"damaged, an older checkpoint is used: {problem}")
-    broadcast_object_list(found)
-    if found[1]:
-        raise RunError(found[1])
-    return cast(Path | None, found[0])
+        named = resume not in ("auto", "never")
+        answer[:] = _named_checkpoint(folder, Path(resume)) if named else _newest_checkpoint(folder, accelerator)
+    broadcast_object_list(answer)
+    found, problem = answer
+    if problem:
+        raise RunError(problem)
+    return cast(Path | None, found)
+
+
+def _named_checkpoint(folder: Path, path: Path) -> tuple[Path | None, str]:
+    """A checkpoint by its path, or what is wrong with it."""
+    own = checkpoints(folder)
+    for found in own:
+        if found.resolve() == path.resolve():
+            problem = folder_damage(found)
+            return (None, f"checkpoint.resume: {problem}") if problem else (found, "")
+    known = ", ".join(map(str, own)) or "none yet"
+    return None, f"checkpoint.resume: {path} is no checkpoint of this run; it has {known}"
+
+
+def _newest_checkpoint(folder: Path, accelerator: Accelerator) -> tuple[Path | None, str]:
+    """The newest checkpoint that is whole, or why there is none."""
+    damaged: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        if not (problem := folder_damage(path)):
+            for told in damaged:
+                accelerator.print(f"damaged, an older checkpoint is used: {told}")
+            return path, ""
+        damaged.append(problem)
+    if damaged:
+        return None, f"no checkpoint is whole: {'; '.join(damaged)}. Remove {folder} to begin anew"
+    return None, ""
 
 
 def load_checkpoint(

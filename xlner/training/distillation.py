@@ -54,8 +54,7 @@ def _train_in_rounds(recipe: DistillRecipe) -> Path:
         check_teacher(name)
     corpus_path(recipe.data, recipe.target, "train")
     accelerator = make_accelerator(recipe, path)
-    resume = recipe.checkpoint.resume == "auto"
-    with open_run(path, recipe, resume=resume, writes=accelerator.is_main_process) as run:
+    with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         start_run(run, recipe)
         accelerator.wait_for_everyone()
         reports: list[dict[str, Any]] = []

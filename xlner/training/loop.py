@@ -27,7 +27,7 @@ from xlner.data.batches import TokenBatch
 from xlner.data.pairs import PairPlan, plan_epoch
 from xlner.errors import CorpusError, RunError, StoppedError
 from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
-from xlner.training.checkpoint import KEPT, Progress, check_space, load_checkpoint, newest_checkpoint, save_checkpoint
+from xlner.training.checkpoint import KEPT, Progress, check_space, chosen_checkpoint, load_checkpoint, save_checkpoint
 from xlner.training.interruption import StopRequest
 from xlner.training.optimization import make_optimizer, make_schedule
 from xlner.training.run_folder import RunFolder
@@ -155,7 +155,7 @@ def fit(
         n_checkpoints = KEPT + 1 if checkpoint.steps else 1
         check_space(run.checkpoints, model, averages=averaged is not None, n_checkpoints=n_checkpoints)
     progress = Progress(n_processes=accelerator.num_processes, made_of=dict(made_of))
-    if found := newest_checkpoint(run.checkpoints, accelerator):
+    if found := chosen_checkpoint(run.checkpoints, checkpoint.resume, accelerator):
         progress = load_checkpoint(found, accelerator, model, averaged, optimizer, schedule, made_of)
         accelerator.print(f"going on from {found}")
     run.forget_after(progress.step)

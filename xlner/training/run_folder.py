@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from xlner.errors import RunError, StoppedError
 from xlner.recipe import Recipe, recipe_text
 
@@ -108,13 +110,12 @@ def _told_status(run: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def open_run(path: Path, recipe: Recipe, *, resume: bool, writes: bool) -> Iterator[RunFolder]:
+def open_run(path: Path, recipe: Recipe, *, writes: bool) -> Iterator[RunFolder]:
     """Lock a run folder for as long as the run lasts, and write its recipe.
 
     Args:
         path: The folder; it is made where it is missing, and removed again if nothing came into it.
         recipe: Of this run; a folder with checkpoints must have the same one.
-        resume: Whether checkpoints of an earlier start are welcome.
         writes: False in all processes but the main one, which alone checks, locks and writes.
 
     Raises:
@@ -138,7 +139,7 @@ def open_run(path: Path, recipe: Recipe, *, resume: bool, writes: bool) -> Itera
         except OSError:
             raise RunError(f"{path}: another run is writing here at this moment; give another run=") from None
         try:
-            _check_content(run, recipe, resume)
+            _check_content(run, recipe)
             with _told_status(run):
                 yield run
         finally:
@@ -154,7 +155,7 @@ def start_run(run: RunFolder, recipe: Recipe) -> None:
         run.tell("running")
 
 
-def _check_content(run: RunFolder, recipe: Recipe, resume: bool) -> None:
+def _check_content(run: RunFolder, recipe: Recipe) -> None:
     path = run.path
     if (path / "report.json").exists():
         raise RunError(f"{path}: holds a finished run (report.json); give another run=, or remove the folder")
@@ -163,15 +164,26 @@ def _check_content(run: RunFolder, recipe: Recipe, resume: bool) -> None:
         raise RunError(f"{path}: holds files that are no run of xlner ({', '.join(others[:5])}); give another run=")
     if not any(run.checkpoints.glob("step-*")) and not any(path.glob("round-*/recipe.yaml")):
         return
-    if not resume:
+    if recipe.checkpoint.resume == "never":
         raise RunError(f"{path}: holds an unfinished run, and checkpoint.resume is never; give another run=")
-    before, now = (path / "recipe.yaml").read_text(encoding="utf-8"), recipe_text(recipe)
+    before, now = _what_matters((path / "recipe.yaml").read_text(encoding="utf-8")), _what_matters(recipe_text(recipe))
     if before != now:
-        changed = [line.strip() for line in now.splitlines() if line not in before.splitlines()]
+        changed = [f"{name}: {now.get(name)}" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
         raise RunError(
             f"{path}: holds an unfinished run of another recipe (now different: {', '.join(changed[:5])}); "
             "give another run=, the old recipe, or remove the folder"
         )
+
+
+def _what_matters(recipe: str) -> dict[str, str]:
+    """The keys of a stored recipe, as in `optimization.epochs`, but those that say when to save and where to go on."""
+    found: dict[str, str] = {}
+    for name, value in OmegaConf.create(recipe).items():
+        if isinstance(value, DictConfig):
+            found |= {f"{name!s}.{key!s}": str(content) for key, content in value.items()}
+        else:
+            found[str(name)] = str(value)
+    return {name: value for name, value in found.items() if not name.startswith("checkpoint.")}
 
 
 def _is_recipe(path: Path) -> bool:

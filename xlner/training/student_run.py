@@ -48,8 +48,7 @@ def train_student(recipe: DistillRecipe) -> Path:
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)
     accelerator = make_accelerator(recipe, path)
-    resume = recipe.checkpoint.resume == "auto"
-    with open_run(path, recipe, resume=resume, writes=accelerator.is_main_process) as run:
+    with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         test_path = find_corpus(recipe.data, recipe.target, "test")
         test = read_labelled(test_path, recipe.corpus) if test_path else None

@@ -57,8 +57,7 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, f"teacher-{recipe.language}")
     accelerator = make_accelerator(recipe, path)
-    resume = recipe.checkpoint.resume == "auto"
-    with open_run(path, recipe, resume=resume, writes=accelerator.is_main_process) as run:
+    with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         folder = recipe.data, recipe.language
         train = read_labelled(corpus_path(*folder, "train"), recipe.corpus, limit=recipe.corpus.max_sentences)
