@@ -8,10 +8,10 @@ one is removed only when a newer one has been read back.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +27,7 @@ from xlner.durable import folder_damage, published_folder, remove_folder
 from xlner.errors import RunError
 
 KEPT = 2
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,6 +48,26 @@ class Progress:
     n_words: int = 0
     n_skipped: int = 0
     made_of: dict[str, str] = field(default_factory=dict)
+
+
+def decide(accelerator: Accelerator, job: Callable[[], T]) -> T:
+    """Have the main process do something; what it gives comes in all processes, and so does its error.
+
+    Otherwise the others would wait for one that is gone.
+
+    Raises:
+        RunError: In all processes, if the job did.
+    """
+    answer: list[Any] = [None, ""]
+    if accelerator.is_main_process:
+        try:
+            answer[0] = job()
+        except RunError as problem:
+            answer[1] = str(problem)
+    broadcast_object_list(answer)
+    if answer[1]:
+        raise RunError(answer[1])
+    return cast(T, answer[0])
 
 
 def check_space(folder: Path, model: nn.Module, *, averages: bool, n_checkpoints: int) -> None:
@@ -90,8 +111,10 @@ def save_checkpoint(
     """
     random_states = gather_object([_random_state()])
     target = folder / f"step-{progress.step}"
-    problem = ""
-    if accelerator.is_main_process and not (target.exists() and not folder_damage(target)):
+
+    def save() -> None:
+        if target.exists() and not folder_damage(target):
+            return
         state: dict[str, Any] = {
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
@@ -103,11 +126,11 @@ def save_checkpoint(
             _write(target, model, averaged, state, progress)
         except (OSError, RuntimeError, SafetensorError) as failure:  # torch and safetensors have their own errors
             reason = getattr(failure, "strerror", None) or str(failure).splitlines()[0]
-            problem = f"{target}: cannot be saved: {reason}; the checkpoints before it are as they were"
-    # All processes end together, instead of waiting for one that is gone.
-    (problem, *_) = gather_object([problem])
-    if problem:
-        raise RunError(problem)
+            raise RunError(
+                f"{target}: cannot be saved: {reason}; the checkpoints before it are as they were"
+            ) from failure
+
+    decide(accelerator, save)
     return target
 
 
@@ -145,40 +168,33 @@ def chosen_checkpoint(folder: Path, resume: str, accelerator: Accelerator) -> Pa
     Raises:
         RunError: If the one that is named is damaged or none of the run's, or all that there are are damaged.
     """
-    answer: list[Any] = [None, ""]
-    if accelerator.is_main_process:
-        named = resume not in ("auto", "never")
-        answer[:] = _named_checkpoint(folder, Path(resume)) if named else _newest_checkpoint(folder, accelerator)
-    broadcast_object_list(answer)
-    found, problem = answer
-    if problem:
-        raise RunError(problem)
-    return cast(Path | None, found)
+    if resume in ("auto", "never"):
+        return decide(accelerator, lambda: _newest_checkpoint(folder))
+    return decide(accelerator, lambda: _named_checkpoint(folder, Path(resume)))
 
 
-def _named_checkpoint(folder: Path, path: Path) -> tuple[Path | None, str]:
-    """A checkpoint by its path, or what is wrong with it."""
+def _named_checkpoint(folder: Path, path: Path) -> Path:
     own = checkpoints(folder)
     for found in own:
         if found.resolve() == path.resolve():
-            problem = folder_damage(found)
-            return (None, f"checkpoint.resume: {problem}") if problem else (found, "")
+            if problem := folder_damage(found):
+                raise RunError(f"checkpoint.resume: {problem}")
+            return found
     known = ", ".join(map(str, own)) or "none yet"
-    return None, f"checkpoint.resume: {path} is no checkpoint of this run; it has {known}"
+    raise RunError(f"checkpoint.resume: {path} is no checkpoint of this run; it has {known}")
 
 
-def _newest_checkpoint(folder: Path, accelerator: Accelerator) -> tuple[Path | None, str]:
-    """The newest checkpoint that is whole, or why there is none."""
+def _newest_checkpoint(folder: Path) -> Path | None:
     damaged: list[str] = []
     for path in reversed(checkpoints(folder)):
         if not (problem := folder_damage(path)):
             for told in damaged:
-                accelerator.print(f"damaged, an older checkpoint is used: {told}")
-            return path, ""
+                print(f"damaged, an older checkpoint is used: {told}", flush=True)  # noqa: T201
+            return path
         damaged.append(problem)
     if damaged:
-        return None, f"no checkpoint is whole: {'; '.join(damaged)}. Remove {folder} to begin anew"
-    return None, ""
+        raise RunError(f"no checkpoint is whole: {'; '.join(damaged)}. Remove {folder} to begin anew")
+    return None
 
 
 def load_checkpoint(

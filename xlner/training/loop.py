@@ -27,7 +27,15 @@ from xlner.data.batches import TokenBatch
 from xlner.data.pairs import PairPlan, plan_epoch
 from xlner.errors import CorpusError, RunError, StoppedError
 from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
-from xlner.training.checkpoint import KEPT, Progress, check_space, chosen_checkpoint, load_checkpoint, save_checkpoint
+from xlner.training.checkpoint import (
+    KEPT,
+    Progress,
+    check_space,
+    chosen_checkpoint,
+    decide,
+    load_checkpoint,
+    save_checkpoint,
+)
 from xlner.training.interruption import StopRequest
 from xlner.training.optimization import make_optimizer, make_schedule
 from xlner.training.run_folder import RunFolder
@@ -151,9 +159,8 @@ def fit(
         averaged = AveragedModel(model, accelerator.device, multi_avg_fn=ema)
     network, prepared = accelerator.prepare(model, optimizer)
     set_seed(seed, device_specific=True)  # processes hold one model but drop out different units
-    if accelerator.is_main_process:
-        n_checkpoints = KEPT + 1 if checkpoint.steps else 1
-        check_space(run.checkpoints, model, averages=averaged is not None, n_checkpoints=n_checkpoints)
+    n_checkpoints, averages = KEPT + 1 if checkpoint.steps else 1, averaged is not None
+    decide(accelerator, lambda: check_space(run.checkpoints, model, averages=averages, n_checkpoints=n_checkpoints))
     progress = Progress(n_processes=accelerator.num_processes, made_of=dict(made_of))
     if found := chosen_checkpoint(run.checkpoints, checkpoint.resume, accelerator):
         progress = load_checkpoint(found, accelerator, model, averaged, optimizer, schedule, made_of)
