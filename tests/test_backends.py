@@ -228,7 +228,7 @@ def test_a_graph_with_a_flipped_bit_or_of_another_export_is_refused(copy, export
     content = bytearray((copy / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (copy / "model.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match=r"model.onnx: not the file that was exported, its SHA-256 differs"):
+    with pytest.raises(ModelError, match=r"model.onnx: not the file that was written, its SHA-256 differs"):
         load_tagger(copy)
 
     shutil.copy(exported["int8"] / "model.onnx", copy)

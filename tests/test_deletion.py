@@ -92,7 +92,7 @@ def test_a_folder_with_a_recipe_of_something_else_is_no_run(precious):
 
     with (
         pytest.raises(RunError, match="holds files that are no run of xlner"),
-        open_run(precious, recipe, resume=True, writes=True) as run,
+        open_run(precious, recipe, writes=True) as run,
     ):
         start_run(run, recipe)
 
@@ -105,11 +105,11 @@ def test_a_run_that_was_begun_and_has_no_checkpoint_is_begun_again(tmp_path):
     begun = []
 
     for _ in range(2):
-        with open_run(tmp_path / "run", recipe, resume=True, writes=True) as run:
+        with open_run(tmp_path / "run", recipe, writes=True) as run:
             start_run(run, recipe)
             begun.append(sorted(path.name for path in run.path.iterdir()))
 
-    assert begun == [[".lock", "recipe.yaml"]] * 2
+    assert begun == [[".lock", "recipe.yaml", "status.json"]] * 2
 
 
 def test_an_export_replaces_only_what_an_export_made(precious):
