@@ -41,11 +41,12 @@ from xlner.schema import (
 from xlner.training.corpora import read_labelled
 from xlner.training.distillation import distillation_task, make_objective, new_student, student_windows
 from xlner.training.labelling import soft_labels_of
-from xlner.training.loop import Task, fit
+from xlner.training.loop import fit
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import Evaluator
 from xlner.training.run_folder import RunFolder
 from xlner.training.session import make_accelerator
+from xlner.training.task import Task
 from xlner.training.teacher import new_teacher, teacher_task
 
 OPTIMIZATION = OptimizationRecipe(epochs=1, learning_rate=1e-4, log_steps=100_000)

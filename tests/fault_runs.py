@@ -32,8 +32,9 @@ from xlner.errors import XlnerError
 from xlner.models.folder import replaced_folder
 from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe, TeacherRecipe
 from xlner.training import checkpoint
-from xlner.training.loop import Task, fit
+from xlner.training.loop import fit
 from xlner.training.run_folder import RunFolder, open_run, start_run
+from xlner.training.task import Task
 
 N_WINDOWS, N_WORDS, N_TAGS = 24, 5, 3
 FAULTS = {"no space": errno.ENOSPC, "input/output": errno.EIO, "permission": errno.EACCES, "death": 0}

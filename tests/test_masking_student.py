@@ -11,9 +11,9 @@ from xlner.data.masking import Masker
 from xlner.data.pairs import PairPlan
 from xlner.models.masking_student import MaskingStudent
 from xlner.schema import MaskingRecipe, OptimizationRecipe
-from xlner.training.loop import Task
 from xlner.training.masking_student import with_masking
 from xlner.training.optimization import make_optimizer
+from xlner.training.task import Task
 
 OBJECTIVE = objective_of("calibrated")
 PLAN = PairPlan(np.arange(3), np.arange(3, 5), (1, 2, 3))

@@ -62,6 +62,7 @@ def stopped_copy(stopped, tmp_path):
 
 def test_a_finished_teacher_leaves_a_recipe_metrics_a_model_predictions_and_a_report(teacher):
     assert sorted(path.name for path in teacher.iterdir()) == [
+        "checkpoints",
         "metrics.jsonl",
         "model",
         "predictions-dev.conll",
@@ -84,6 +85,7 @@ def test_the_kept_predictions_have_the_scores_of_the_report(request, kind):
 
 def test_a_finished_student_leaves_a_recipe_metrics_a_model_predictions_and_a_report(student):
     assert sorted(path.name for path in student.iterdir()) == [
+        "checkpoints",
         "metrics.jsonl",
         "model",
         "predictions-test.conll",

@@ -1,13 +1,10 @@
 """`xlner tag`: files of text or words tagged, from file to file or from the standard input to the standard output."""
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +12,7 @@ import typer
 
 from xlner import __version__
 from xlner.errors import CorpusError, StoppedError
+from xlner.signals import exit_status, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from xlner.tagging.bad_records import BadRecords
@@ -193,7 +191,7 @@ def _run(tagging: "Mapping[Path, FileTagging]", model: str, device: str, tell_wo
     for target, work in tagging.items():
         began, n_before = time.monotonic(), work.progress.n_words
         try:
-            with _sigterm_as_ctrl_c():
+            with sigterm_as_ctrl_c():
                 work.run(tagger, tell_words)
         except KeyboardInterrupt as stop:
             ways = (
@@ -201,30 +199,8 @@ def _run(tagging: "Mapping[Path, FileTagging]", model: str, device: str, tell_wo
                 if work.can_go_on
                 else "the standard input cannot be taken up again"
             )
-            status = 143 if isinstance(stop, _Terminated) else 130
-            raise StoppedError(f"{target}: stopped after {work.progress.told()}; {ways}", status) from None
+            raise StoppedError(f"{target}: stopped after {work.progress.told()}; {ways}", exit_status(stop)) from None
         per_second = (work.progress.n_words - n_before) / (time.monotonic() - began)
         typer.echo(f"{target}: {work.progress.told()}; {per_second:,.0f} words/s")
     for work in tagging.values():
         work.forget()
-
-
-class _Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """While entered, SIGTERM, which schedulers send before they take a machine away, stops as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread alone
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -31,11 +31,13 @@ from xlner.models.folder import replaced_folder
 from xlner.models.masked import MaskedModel, extend_embeddings, load_masked_network, save_encoder
 from xlner.schema import AdaptRecipe
 from xlner.training.checkpoint import checkpoints
-from xlner.training.loop import Task, fit
+from xlner.training.interruption import summed
+from xlner.training.loop import fit
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import write_report
 from xlner.training.run_folder import RunFolder, open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator, make_tracker
+from xlner.training.task import Task
 from xlner.training.texts import Words, describe_pieces, read_texts, refuse_unknown_text, told, training_rows
 
 HELD_OUT_BATCH = 32  # sentences; part of what fixes the masks, so that no recipe key may change it
@@ -134,10 +136,16 @@ class HeldOut:
 
     def loss(self, model: MaskedModel) -> float:
         """Mean cross-entropy in nats per hidden piece, the processes sharing the work; 0 without any text."""
-        accelerator = self._accelerator
-        total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
         was_training = model.training
         model.eval()
+        loss, n_pieces = summed(self._accelerator, 2, lambda: self._share(model)).tolist()
+        model.train(was_training)
+        return float(loss / max(1.0, n_pieces))
+
+    def _share(self, model: MaskedModel) -> Tensor:
+        """The loss summed over this process's batches, and their hidden pieces, (2,)."""
+        accelerator = self._accelerator
+        total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
         for number in range(accelerator.process_index, len(self._batches), accelerator.num_processes):
             made = self._texts.of_rows(self._batches[number], np.random.default_rng((0, number)))
             batch = send_to_device(made, accelerator.device)
@@ -146,9 +154,7 @@ class HeldOut:
                 torch.autocast(accelerator.device.type, dtype=self._autocast, enabled=self._autocast is not None),
             ):
                 total += torch.stack([masked_loss(model, batch).double(), counts(batch)[0]])
-        model.train(was_training)
-        total = accelerator.reduce(total, "sum")
-        return float(total[0] / total[1].clamp_min(1.0))
+        return total
 
 
 def adaptation_task(

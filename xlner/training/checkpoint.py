@@ -34,16 +34,19 @@ T = TypeVar("T")
 class Progress:
     """Where a run stands. Steps count optimizer steps; `seconds` is time spent training, over all starts.
 
-    `n_skipped` counts the steps that the scaler of fp16 left out, those since the last one that it did not. `made_of`
-    names what the run depends on beside its recipe: fingerprints of corpora, labels, teachers.
+    `evaluated_step` is the last one after which the model was scored. `n_skipped` counts the steps that the scaler of
+    fp16 left out, those since the last one that it did not. `made_of` names what the run depends on beside its recipe:
+    fingerprints of corpora, labels, teachers. `micro_batches` is how many a step has, on all processes.
     """
 
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
+    evaluated_step: int = 0
     best_score: float = -1.0
     best_step: int = -1
     n_processes: int = 1
+    micro_batches: int = 1
     seconds: float = 0.0
     n_words: int = 0
     n_skipped: int = 0

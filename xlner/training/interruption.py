@@ -1,8 +1,18 @@
-"""SIGINT and SIGTERM as a request that the training loop honours at the end of a step."""
+"""SIGINT and SIGTERM as a request that the training loop honours at the end of a step, or of an evaluation batch."""
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    """An evaluation was left before its end, since the run shall stop; in all processes, or within one of them."""
 
 
 class StopRequest:
@@ -26,7 +36,41 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def leaves(self, model: nn.Module) -> Iterator[None]:
+        """While entered, the next batch that the model shall see raises `Interrupted` if a stop was requested."""
+
+        def look(module: nn.Module, inputs: object) -> None:
+            if self.requested:
+                raise Interrupted
+
+        # A wrapper around the model that is evaluated may leave its own forward out.
+        handles = [module.register_forward_pre_hook(look) for module in (model, *model.children())]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         self.exit_status = 128 + number
-        signal.signal(number, signal.SIG_DFL)
+        for handled in self._before:
+            signal.signal(handled, signal.SIG_DFL)
+
+
+def summed(accelerator: Accelerator, size: int, job: Callable[[], Tensor]) -> Tensor:
+    """Add up what the processes find in their shares of an evaluation, (size,); every process calls it.
+
+    Raises:
+        Interrupted: In all of them, if any of them was interrupted, so that none waits for another.
+    """
+    found = torch.zeros(size + 1, dtype=torch.float64, device=accelerator.device)
+    try:
+        found[1:] = job()
+    except Interrupted:
+        found[0] = 1.0
+    total: Tensor = accelerator.reduce(found, "sum")
+    if total[0]:
+        raise Interrupted
+    return total[1:]

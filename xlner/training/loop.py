@@ -6,25 +6,23 @@ gradient accumulation nor the number of processes changes the gradient.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Generic
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import send_to_device, set_seed
-from numpy.typing import NDArray
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from xlner.data.batches import TokenBatch
-from xlner.data.pairs import PairPlan, plan_epoch
+from xlner.data.pairs import plan_epoch
 from xlner.errors import CorpusError, RunError, StoppedError
 from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.training.checkpoint import (
@@ -36,44 +34,13 @@ from xlner.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from xlner.training.interruption import StopRequest
+from xlner.training.interruption import Interrupted, StopRequest
+from xlner.training.micro_batches import step_counts, step_windows
 from xlner.training.optimization import make_optimizer, make_schedule
 from xlner.training.run_folder import RunFolder
+from xlner.training.task import Batch, Task
 
 MOST_SKIPPED = 50  # steps in a row that the scaler of fp16 may leave out; at the start of a run it needs some
-
-
-class PairBatch(Protocol):
-    """What the loop itself reads of a batch."""
-
-    @property
-    def tokens(self) -> TokenBatch:
-        """The padded windows."""
-
-
-Batch = TypeVar("Batch", bound=PairBatch)
-
-
-@dataclass(frozen=True)
-class Task(Generic[Batch]):
-    """What is trained: batches, loss terms, and how good the result is.
-
-    `counts` and `loss_sums` give one number per term, (T,): over how many positions the term runs in a micro-batch,
-    and the sum of its losses there. `shares` are the terms' weights in the total. `evaluate` gives a score in
-    percent, the higher the better, and what else is worth a line; every process calls it. `keep` takes the model
-    that shall be the result, so far: after each new best evaluation, or, with `keep_best` False, once at the end.
-    """
-
-    lengths: NDArray[np.int64]
-    load: Callable[[PairPlan], Batch]
-    terms: tuple[str, ...]
-    shares: tuple[float, ...]
-    counts: Callable[[Batch], Tensor]
-    loss_sums: Callable[[nn.Module, Batch], Tensor]
-    evaluate: Callable[[Any], tuple[float, dict[str, Any]]]  # of the model that `fit` is given
-    keep: Callable[[Any], None]
-    score_name: str
-    keep_best: bool = True
 
 
 @dataclass
@@ -172,12 +139,23 @@ def fit(
     )
     evaluate_at = {-(-n_windows * (i + 1) // optimization.evaluations) for i in range(optimization.evaluations)}
     meter = _Meter(torch.zeros(len(task.terms), device=accelerator.device))
-    before = time.perf_counter()
+
+    def save() -> Path:
+        return save_checkpoint(run.checkpoints, accelerator, model, averaged, optimizer, schedule, progress)
+
+    def end_if(stopping: bool) -> None:
+        if stopping:
+            told = f"stopped; saved to {save()}: the same command goes on from there"
+            raise StoppedError(told, stop.exit_status or 143)
+
     network.train()  # pretrained models come in evaluation mode
     with StopRequest() as stop, bar:
+        if progress.step_in_epoch in evaluate_at and progress.evaluated_step < progress.step:
+            end_if(not _evaluate(engine, progress, stop))  # the run was stopped before or within this evaluation
+        before = time.perf_counter()
         for epoch in range(progress.epoch, optimization.epochs):
             plans = plan_epoch(task.lengths, optimization.batch_size, seed, epoch)
-            for window in _windows(task, plans, accelerator, k, progress.step_in_epoch, hardware.loader_workers):
+            for window in step_windows(task, plans, accelerator, k, progress.step_in_epoch, hardware.loader_workers):
                 n_words, stopping = _step(engine, window, stop.requested, meter, progress)
                 progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
                 progress.n_words += n_words
@@ -185,17 +163,15 @@ def fit(
                 before, progress.seconds = time.perf_counter(), progress.seconds + time.perf_counter() - before
                 if progress.step % optimization.log_steps == 0:
                     meter = _log(engine, progress, meter)
-                if progress.step_in_epoch in evaluate_at:
-                    _evaluate(engine, progress)
+                if not stopping and progress.step_in_epoch in evaluate_at:
+                    stopping = not _evaluate(engine, progress, stop)
                     before = meter.started = time.perf_counter()  # training time alone is counted
-                if stopping:
-                    path = save_checkpoint(run.checkpoints, accelerator, model, averaged, optimizer, schedule, progress)
-                    raise StoppedError(
-                        f"stopped; saved to {path}: the same command goes on from there", stop.exit_status or 143
-                    )
+                end_if(stopping)
                 if checkpoint.steps and progress.step % checkpoint.steps == 0:
-                    save_checkpoint(run.checkpoints, accelerator, model, averaged, optimizer, schedule, progress)
+                    save()
             progress.epoch, progress.step_in_epoch = epoch + 1, 0
+        if checkpoint.steps:
+            save()  # what follows, the scoring of the result, may take long, too
     if not task.keep_best and accelerator.is_main_process:
         task.keep(engine.result)
     accelerator.wait_for_everyone()
@@ -211,7 +187,7 @@ def _step(
 ) -> tuple[int, bool]:
     """One optimizer step; gives the words of all processes, and whether any of them was asked to stop."""
     accelerator, task = engine.accelerator, engine.task
-    counts, n_words, stopping = _step_counts(accelerator, task, window, stop_requested)
+    counts, n_words, stopping = step_counts(accelerator, task, window, stop_requested)
     shares = torch.tensor(task.shares, device=accelerator.device)
     scale = shares * accelerator.num_processes / counts.clamp_min(1.0)
     for number, (batch, real) in enumerate(window):
@@ -232,61 +208,6 @@ def _step(
     engine.optimizer.zero_grad()
     meter.n_words, meter.n_steps = meter.n_words + n_words, meter.n_steps + 1
     return n_words, stopping
-
-
-class _Batches(Dataset[Any]):
-    """The micro-batches of one process, made when asked for; a second value tells padding (0.0) from real (1.0)."""
-
-    def __init__(self, load: Callable[[PairPlan], Any], plans: Sequence[tuple[PairPlan, float]]) -> None:
-        self._load, self._plans = load, plans
-
-    def __len__(self) -> int:
-        return len(self._plans)
-
-    def __getitem__(self, number: int) -> tuple[Any, float]:
-        plan, real = self._plans[number]
-        return self._load(plan), real
-
-
-def _windows(
-    task: Task[Batch], plans: Sequence[PairPlan], accelerator: Accelerator, k: int, skip: int, n_workers: int
-) -> Iterator[list[tuple[Batch, float]]]:
-    """This process's micro-batches, in lists of `k`: one list a step; the first `skip` steps are left out.
-
-    All processes take equally many steps and micro-batches, as the collectives need; where the plans run out, the
-    first one stands in and counts for nothing.
-    """
-    n, rank = accelerator.num_processes, accelerator.process_index
-    n_windows = -(-len(plans) // (k * n))
-    places = [(window * k + j) * n + rank for window in range(skip, n_windows) for j in range(k)]
-    mine = [(plans[place], 1.0) if place < len(plans) else (plans[0], 0.0) for place in places]
-    # The generator is the loader's own: without one it would draw from the global one, which dropout uses, and a
-    # resumed run would differ from one that was never stopped.
-    loader = DataLoader(
-        _Batches(task.load, mine), batch_size=None, num_workers=n_workers, generator=torch.Generator().manual_seed(0)
-    )
-    window: list[tuple[Batch, float]] = []
-    for item in loader:
-        window.append(send_to_device(item, accelerator.device, non_blocking=True))
-        if len(window) == k:
-            yield window
-            window = []
-
-
-def _step_counts(
-    accelerator: Accelerator, task: Task[Batch], window: Sequence[tuple[Batch, float]], stop_requested: bool
-) -> tuple[Tensor, int, bool]:
-    """Over all micro-batches and processes: positions of each term, words, and whether anyone was asked to stop.
-
-    One reduction carries all three, so that every process stops after the same step.
-    """
-    total = torch.zeros(len(task.terms) + 2, dtype=torch.float64, device=accelerator.device)
-    for batch, real in window:
-        total[:-2] += task.counts(batch) * real
-        total[-2] += batch.tokens.word_mask.sum() * real
-    total[-1] = float(stop_requested)
-    total = accelerator.reduce(total, "sum")
-    return total[:-2].float(), int(total[-2]), bool(total[-1] > 0)
 
 
 def _refuse_non_finite(engine: _Engine[Batch], losses: Tensor, norm: Tensor | None, progress: Progress) -> None:
@@ -328,19 +249,27 @@ def _log(engine: _Engine[Batch], progress: Progress, meter: _Meter) -> _Meter:
     return _Meter(torch.zeros_like(meter.losses))
 
 
-def _evaluate(engine: _Engine[Batch], progress: Progress) -> None:
+def _evaluate(engine: _Engine[Batch], progress: Progress, stop: StopRequest) -> bool:
+    """Score the model, and keep it if it is the best; False if a stop was requested before the score was there."""
     task = engine.task
     engine.network.eval()
-    score, details = task.evaluate(engine.result)
-    engine.network.train()
+    try:
+        with stop.leaves(engine.result):
+            score, details = task.evaluate(engine.result)
+    except Interrupted:
+        return False
+    finally:
+        engine.network.train()
     engine.run.log({"step": progress.step, "epoch": progress.epoch + 1, task.score_name: round(score, 3), **details})
     engine.tracker({task.score_name: score}, progress.step)
     if score > progress.best_score:
         progress.best_score, progress.best_step = score, progress.step
         if task.keep_best and engine.accelerator.is_main_process:
             task.keep(engine.result)
+    progress.evaluated_step = progress.step
     engine.accelerator.wait_for_everyone()
     engine.bar.set_postfix({task.score_name: f"{score:.2f}"}, refresh=False)
+    return True
 
 
 def _rate(engine: _Engine[Batch]) -> float:

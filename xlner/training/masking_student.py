@@ -15,8 +15,8 @@ from xlner.data.masking import Masker
 from xlner.data.pair_batches import SoftBatch
 from xlner.data.pairs import PairPlan
 from xlner.models.masking_student import MaskingStudent
-from xlner.training.loop import Task
 from xlner.training.objective import Objective
+from xlner.training.task import Task
 
 
 class CopiedBatch(NamedTuple):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import resource
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from xlner.network_outputs import sentence_probs, word_encoder, word_outputs
 from xlner.prediction import decide_tags
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
+from xlner.training.interruption import summed
 from xlner.training.optimization import autocast_dtype
 from xlner.training.run_folder import RunFolder, write_whole
 
@@ -48,25 +49,34 @@ class Evaluator:
         """Scores during training, each process on its share of the sentences."""
         rank, n = self._accelerator.process_index, self._accelerator.num_processes
         words, gold = corpus.words[rank::n], corpus.tags[rank::n]
-        predicted = predict_sentences(
-            model, self._encoder, self._labels, words, device=self._accelerator.device, autocast_dtype=self._autocast
-        )
-        if self._label_map:
-            predicted = [self._label_map.apply(row) for row in predicted]
-        return self._summed(EntityCounts.of(corpus.types + self._labels.types, gold, predicted))
+        device, types = self._accelerator.device, corpus.types + self._labels.types
+
+        def count() -> EntityCounts:
+            predicted = predict_sentences(
+                model, self._encoder, self._labels, words, device=device, autocast_dtype=self._autocast
+            )
+            if self._label_map:
+                predicted = [self._label_map.apply(row) for row in predicted]
+            return EntityCounts.of(types, gold, predicted)
+
+        return self._report(types, count)
 
     def agreement(self, model: JointModel, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
         """Entity F1 in percent of a student against its teacher's most likely tags."""
         rank, n = self._accelerator.process_index, self._accelerator.num_processes
         mine = windows[rank::n]
-        gold, predicted = [], []
-        for number, output in word_outputs(
-            model, mine, self._encoder.pad_id, device=self._accelerator.device, autocast_dtype=self._autocast
-        ):
-            teacher = soft_labels.probs(mine[number].sentence)[mine[number].word_numbers]
-            gold.append(decide_tags(teacher.astype(np.float32), self._labels))
-            predicted.append(decide_tags(output.probs, self._labels))
-        return self._summed(EntityCounts.of(self._labels.types, gold, predicted)).overall.f1
+
+        def count() -> EntityCounts:
+            gold, predicted = [], []
+            for number, output in word_outputs(
+                model, mine, self._encoder.pad_id, device=self._accelerator.device, autocast_dtype=self._autocast
+            ):
+                teacher = soft_labels.probs(mine[number].sentence)[mine[number].word_numbers]
+                gold.append(decide_tags(teacher.astype(np.float32), self._labels))
+                predicted.append(decide_tags(output.probs, self._labels))
+            return EntityCounts.of(self._labels.types, gold, predicted)
+
+        return self._report(self._labels.types, count).overall.f1
 
     def mark(self, corpus: Corpus, rename: LabelMap) -> str:
         """Tells scores on one corpus, in one number format, under one label map and renaming, from others."""
@@ -121,10 +131,11 @@ class Evaluator:
             write_predictions(predictions, corpus.words, found.gold, found.predicted)
         return scores
 
-    def _summed(self, counts: EntityCounts) -> Report:
-        tensor = torch.tensor(counts.to_list(), device=self._accelerator.device)
-        total = self._accelerator.reduce(tensor, "sum")
-        return EntityCounts.from_list(counts.types, total.tolist()).report()
+    def _report(self, types: Sequence[str], count: Callable[[], EntityCounts]) -> Report:
+        """The scores of what all processes counted."""
+        none = EntityCounts.of(types, (), ())
+        total = summed(self._accelerator, len(none.to_list()), lambda: torch.tensor(count().to_list()))
+        return EntityCounts.from_list(none.types, [round(number) for number in total.tolist()]).report()
 
 
 def write_predictions(

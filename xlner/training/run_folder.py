@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from xlner.errors import RunError, StoppedError
 from xlner.recipe import Recipe, recipe_text
+from xlner.signals import exit_status
 
 RUNS = Path("runs")
 # Lines that stand in every recipe that a run wrote.
@@ -98,7 +99,7 @@ def _told_status(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException as end:
-        status = getattr(end, "exit_status", 130 if isinstance(end, KeyboardInterrupt) else 2)
+        status = exit_status(end) if isinstance(end, KeyboardInterrupt) else getattr(end, "exit_status", 2)
         if (run.path / "status.json").is_file():
             state = "stopped" if isinstance(end, StoppedError | KeyboardInterrupt) else "failed"
             message = str(end) or type(end).__name__

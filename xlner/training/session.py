@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from xlner.errors import RecipeError, StoppedError, XlnerError
 from xlner.recipe import Recipe, explain, load_recipe
+from xlner.signals import exit_status, sigterm_as_ctrl_c
 from xlner.training.optimization import effective_precision
 from xlner.training.run_folder import RunFolder
 
@@ -38,16 +39,17 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         return 0
     _end_with_the_launcher()
     try:
-        job(load_recipe(kind, arguments, recipes))
+        with sigterm_as_ctrl_c():
+            job(load_recipe(kind, arguments, recipes))
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)  # noqa: T201
         return stopped.exit_status
     except XlnerError as problem:
         print(problem.told(), file=sys.stderr)  # noqa: T201
         return 2
-    except KeyboardInterrupt:
-        print("stopped; where the run has a checkpoint, the same command goes on from there", file=sys.stderr)  # noqa: T201
-        return 130
+    except KeyboardInterrupt as stop:
+        print("stopped; the same command goes on from what the run has saved", file=sys.stderr)  # noqa: T201
+        return exit_status(stop)
     return 0
 
 

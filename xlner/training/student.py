@@ -22,8 +22,8 @@ from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
 from xlner.network_outputs import word_encoder
 from xlner.schema import DistillRecipe
-from xlner.training.loop import Task
 from xlner.training.objective import Objective
+from xlner.training.task import Task
 
 
 def new_student(

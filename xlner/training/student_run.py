@@ -24,7 +24,7 @@ from xlner.models.masking_student import MaskingStudent
 from xlner.schema import DistillRecipe
 from xlner.training.corpora import Corpus, check_types, read_labelled, rename_types
 from xlner.training.denoising import check_denoising, denoised_soft_labels
-from xlner.training.loop import Task, fit
+from xlner.training.loop import fit
 from xlner.training.masking_student import with_masking
 from xlner.training.mixing import Taught, taught_soft_labels
 from xlner.training.objective import Objective, check_similarity, make_objective
@@ -35,6 +35,7 @@ from xlner.training.selection import make_selection
 from xlner.training.session import announce, make_accelerator, make_tracker
 from xlner.training.source_text import source_language, with_source
 from xlner.training.student import distillation_task, new_student, split_windows, student_windows
+from xlner.training.task import Task
 from xlner.training.workplace import Workplace
 
 

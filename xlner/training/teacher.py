@@ -35,10 +35,11 @@ from xlner.training.corpora import (
     repeated_sentences,
     window_lengths,
 )
-from xlner.training.loop import Task, fit
+from xlner.training.loop import fit
 from xlner.training.reporting import Evaluator, f1_by_corpus, finish
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator, make_tracker
+from xlner.training.task import Task
 
 
 def train_teacher(recipe: TeacherRecipe) -> Path:

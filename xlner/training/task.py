@@ -1,0 +1,45 @@
+"""What the training loop trains: batches, loss terms, and how good the result is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xlner.data.batches import TokenBatch
+from xlner.data.pairs import PairPlan
+
+
+class PairBatch(Protocol):
+    """What the loop itself reads of a batch."""
+
+    @property
+    def tokens(self) -> TokenBatch:
+        """The padded windows."""
+
+
+Batch = TypeVar("Batch", bound=PairBatch)
+
+
+@dataclass(frozen=True)
+class Task(Generic[Batch]):
+    """What is trained: batches, loss terms, and how good the result is.
+
+    `counts` and `loss_sums` give one number per term, (T,): over how many positions the term runs in a micro-batch,
+    and the sum of its losses there. `shares` are the terms' weights in the total. `evaluate` gives a score in
+    percent, the higher the better, and what else is worth a line; every process calls it. `keep` takes the model
+    that shall be the result, so far: after each new best evaluation, or, with `keep_best` False, once at the end.
+    """
+
+    lengths: NDArray[np.int64]
+    load: Callable[[PairPlan], Batch]
+    terms: tuple[str, ...]
+    shares: tuple[float, ...]
+    counts: Callable[[Batch], Tensor]
+    loss_sums: Callable[[nn.Module, Batch], Tensor]
+    evaluate: Callable[[Any], tuple[float, dict[str, Any]]]  # of the model that `fit` is given
+    keep: Callable[[Any], None]
+    score_name: str
+    keep_best: bool = True
