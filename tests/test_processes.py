@@ -157,3 +157,22 @@ def test_a_run_of_one_process_does_not_go_on_with_two(tiny_encoder, small_data, 
 
     assert [one.status for one in finished] == [2, 2]
     assert "made by 1 processes, now there are 2; resume with as many as before" in finished[0].messages[-1]
+
+
+# Without dropout, so that nothing but the order of additions tells one process from two.
+def test_where_it_is_allowed_two_processes_go_on_with_the_steps_of_one(teachers, still_encoder, data, tmp_path):
+    arguments = (f"encoder={still_encoder}", f"data={data}", *SMALL, *UNEVEN)
+    run, allowed = tmp_path / "runs" / "first", "checkpoint.allow_changes=processes"
+    run_script(TEACHER, *arguments, ONE, cwd=tmp_path, meanwhile=stop_at(2, run, signal.SIGTERM))
+
+    refused = run_on_two(TEACHER, *arguments, ONE, allowed, cwd=tmp_path)
+    finished = run_on_two(TEACHER, *arguments, TWO, allowed, cwd=tmp_path)
+
+    assert (
+        "a step had 2 micro-batches over all processes, now it has 4; set optimization.accumulation=1"
+        in (refused[0].messages[-1])
+    )
+    assert [one.status for one in finished] == [0, 0]
+    whole = weights_at(teachers[0], 8)
+    for name, tensor in weights_at(run, 8).items():
+        torch.testing.assert_close(tensor, whole[name], atol=1e-6, rtol=1e-5)

@@ -296,6 +296,58 @@ def test_an_unfinished_run_does_not_go_on_with_another_corpus(stopped_copy, teac
     assert "the run was begun with another training corpus (then " in finished.messages[-1]
 
 
+def test_a_changed_corpus_is_taken_where_that_is_allowed_and_told_in_the_report(stopped_copy, teaching, small_data):
+    other = Path(shutil.copytree(small_data, stopped_copy / "data"))
+    write_conll(other / "en" / "train.conll", sentences(60, seed=17))
+    arguments = [argument for argument in teaching if not argument.startswith("data=")]
+
+    run_well(
+        TEACHER, *arguments, f"data={other}", "run=first", "checkpoint.allow_changes=corpus,data", cwd=stopped_copy
+    )
+
+    changes = report_of(stopped_copy / "runs" / "first")["changes"]
+    assert [change["name"] for change in changes] == ["data", "training corpus"]
+    assert all(change["then"] != change["now"] for change in changes)
+
+
+def test_a_changed_learning_rate_is_at_work_where_that_is_allowed(stopped_copy, teaching):
+    arguments = [argument for argument in teaching if not argument.startswith("optimization.learning_rate=")]
+    run = stopped_copy / "runs" / "first"
+    (step,) = [int(path.name[5:]) for path in (run / "checkpoints").iterdir()]
+    before = next(line["learning_rate"] for line in lines_with(run, "loss") if line["step"] == step)
+
+    run_well(
+        TEACHER,
+        *arguments,
+        "optimization.learning_rate=1e-5",
+        "run=first",
+        "checkpoint.allow_changes=optimization.learning_rate",
+        cwd=stopped_copy,
+    )
+
+    after = [line["learning_rate"] for line in lines_with(run, "loss") if line["step"] > step]
+    assert before > 1e-3
+    assert 0 < max(after) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("allowed", "message"),
+    [
+        ("labels", "labels cannot change within a run: the outputs of the network are theirs"),
+        ("optimization.batch_size", "cannot change within a run: the steps so far were made of other batches"),
+        (
+            "optimization.acumulation",
+            "unknown name 'optimization.acumulation'; expected corpus, teacher, processes, or",
+        ),
+    ],
+)
+def test_what_can_never_change_and_unknown_names_are_refused(teaching, tmp_path, allowed, message):
+    refused = run_script(TEACHER, *teaching, "run=first", f"checkpoint.allow_changes={allowed}", cwd=tmp_path)
+
+    assert refused.status == 2
+    assert message in refused.messages[-1]
+
+
 def test_a_stopped_run_says_so_beside_its_checkpoints(stopped):
     status = json.loads((stopped[0] / "runs" / "first" / "status.json").read_text())
 

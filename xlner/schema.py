@@ -180,6 +180,11 @@ class CheckpointRecipe:
         "checkpoint of this run, such as runs/de/checkpoints/step-500",
     )
     steps: int = key(500, "optimizer steps between two checkpoints; 0: only when stopped", low=0)
+    allow_changes: str = key(
+        "",
+        "what may differ from the run that is taken up, with commas: keys of the recipe, such as "
+        "optimization.learning_rate; corpus, teacher, processes",
+    )
 
     def __post_init__(self) -> None:
         """Check the bounds."""

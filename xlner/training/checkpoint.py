@@ -200,6 +200,11 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def read_progress(path: Path) -> Progress:
+    """Where the run stood when a checkpoint was made."""
+    return Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
+
+
 def load_checkpoint(
     path: Path,
     accelerator: Accelerator,
@@ -207,36 +212,37 @@ def load_checkpoint(
     averaged: AveragedModel | None,
     optimizer: AdamW,
     schedule: LambdaLR,
-    made_of: Mapping[str, str],
-) -> Progress:
-    """Bring everything back to where it stood, in every process.
+) -> None:
+    """Bring everything back to where it stood, in every process; the settings of the optimizer are those of now.
 
     Raises:
-        RunError: If the checkpoint was made by another number of processes, or of something else.
+        RunError: If the checkpoint does not fit the network.
     """
-    progress = Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
-    if progress.n_processes != accelerator.num_processes:
-        raise RunError(
-            f"{path}: made by {progress.n_processes} processes, now there are {accelerator.num_processes}; "
-            "resume with as many as before"
-        )
-    for name in dict.fromkeys([*made_of, *progress.made_of]):
-        before, now = progress.made_of.get(name, "none"), made_of.get(name, "none")
-        if before != now:
-            raise RunError(
-                f"{path}: the run was begun with another {name} (then {before}, now {now}); give it the same again, "
-                "or another run="
-            )
-    load_model(model, path / "model.safetensors")
-    if averaged is not None:
-        load_model(averaged, path / "averaged.safetensors")
-    state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    try:
+        load_model(model, path / "model.safetensors")
+        if averaged is not None:
+            load_model(averaged, path / "averaged.safetensors")
+        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        _load_optimizer(optimizer, schedule, state)
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise RunError(f"{path}: does not fit the network of this run: {reason}; give another run=") from problem
     if accelerator.scaler is not None and "scaler" in state:
         accelerator.scaler.load_state_dict(state["scaler"])
-    _set_random_state(state["random"][accelerator.process_index])
-    return progress
+    if accelerator.process_index < len(state["random"]):  # a further process begins with its seed
+        _set_random_state(state["random"][accelerator.process_index])
+
+
+def _load_optimizer(optimizer: AdamW, schedule: LambdaLR, state: Mapping[str, Any]) -> None:
+    """Moments and step count of the checkpoint; rates, decay and length of the schedule of the recipe."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    rates = list(schedule.base_lrs)
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    schedule.base_lrs = rates
+    for group, own, rate, share in zip(optimizer.param_groups, settings, rates, schedule.lr_lambdas, strict=True):
+        group.update({**own, "lr": rate * share(schedule.last_epoch)})
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
 def _random_state() -> dict[str, torch.Tensor]:

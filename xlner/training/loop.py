@@ -8,7 +8,7 @@ gradient accumulation nor the number of processes changes the gradient.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -25,6 +25,7 @@ from tqdm import tqdm
 from xlner.data.pairs import plan_epoch
 from xlner.errors import CorpusError, RunError, StoppedError
 from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
+from xlner.training.changes import state_changes
 from xlner.training.checkpoint import (
     KEPT,
     Progress,
@@ -32,6 +33,7 @@ from xlner.training.checkpoint import (
     chosen_checkpoint,
     decide,
     load_checkpoint,
+    read_progress,
     save_checkpoint,
 )
 from xlner.training.interruption import Interrupted, StopRequest
@@ -128,9 +130,16 @@ def fit(
     set_seed(seed, device_specific=True)  # processes hold one model but drop out different units
     n_checkpoints, averages = KEPT + 1 if checkpoint.steps else 1, averaged is not None
     decide(accelerator, lambda: check_space(run.checkpoints, model, averages=averages, n_checkpoints=n_checkpoints))
-    progress = Progress(n_processes=accelerator.num_processes, made_of=dict(made_of))
+    n_processes = accelerator.num_processes
+    progress = Progress(n_processes=n_processes, micro_batches=n_processes * k, made_of=dict(made_of))
     if found := chosen_checkpoint(run.checkpoints, checkpoint.resume, accelerator):
-        progress = load_checkpoint(found, accelerator, model, averaged, optimizer, schedule, made_of)
+        before_that = read_progress(found)
+        for change in state_changes(found, before_that, progress, run.allowed_changes):
+            run.note_change(change)
+        load_checkpoint(found, accelerator, model, averaged, optimizer, schedule)
+        progress = replace(
+            before_that, n_processes=n_processes, micro_batches=progress.micro_batches, made_of=progress.made_of
+        )
         accelerator.print(f"going on from {found}")
     run.forget_after(progress.step)
     bar = tqdm(total=n_steps, initial=progress.step, unit="step", disable=not run.writes, dynamic_ncols=True)

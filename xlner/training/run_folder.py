@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from xlner.errors import RunError, StoppedError
 from xlner.recipe import Recipe, recipe_text
 from xlner.signals import exit_status
+from xlner.training.changes import Change, allowed_changes, recipe_changes
 
 RUNS = Path("runs")
 # Lines that stand in every recipe that a run wrote.
@@ -32,6 +33,7 @@ class RunFolder:
 
     path: Path
     writes: bool
+    allowed_changes: frozenset[str] = frozenset()
 
     @property
     def model(self) -> Path:
@@ -60,6 +62,12 @@ class RunFolder:
             content = {"state": state, "time": now, "process": os.getpid(), **details}
             write_whole(self.path / "status.json", json.dumps(content, indent=2) + "\n")
 
+    def note_change(self, change: Change) -> None:
+        """Append to changes.jsonl what is otherwise than when the run was begun; it comes into report.json, too."""
+        if self.writes:
+            with (self.path / "changes.jsonl").open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(change._asdict()) + "\n")
+
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond a step, which a resumed run will write again."""
         path = self.path / "metrics.jsonl"
@@ -70,7 +78,10 @@ class RunFolder:
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write report.json, which marks the run as finished."""
         if self.writes:
-            write_whole(self.path / "report.json", json.dumps(report, indent=2) + "\n")
+            noted = self.path / "changes.jsonl"
+            lines = noted.read_text(encoding="utf-8").splitlines() if noted.is_file() else []
+            changes = {"changes": [json.loads(line) for line in lines]} if lines else {}
+            write_whole(self.path / "report.json", json.dumps({**report, **changes}, indent=2) + "\n")
 
 
 def run_path(run: str, default: str) -> Path:
@@ -122,7 +133,8 @@ def open_run(path: Path, recipe: Recipe, *, writes: bool) -> Iterator[RunFolder]
     Raises:
         RunError: If the folder is in use, finished, of another recipe, or not one of xlner's.
     """
-    run = RunFolder(path, writes)
+    allowed = allowed_changes(recipe.checkpoint.allow_changes, _what_matters(recipe_text(recipe)))
+    run = RunFolder(path, writes, allowed)
     if not writes:
         yield run
         return
@@ -168,12 +180,15 @@ def _check_content(run: RunFolder, recipe: Recipe) -> None:
     if recipe.checkpoint.resume == "never":
         raise RunError(f"{path}: holds an unfinished run, and checkpoint.resume is never; give another run=")
     before, now = _what_matters((path / "recipe.yaml").read_text(encoding="utf-8")), _what_matters(recipe_text(recipe))
-    if before != now:
-        changed = [f"{name}: {now.get(name)}" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    try:
+        changes = recipe_changes(before, now, run.allowed_changes)
+    except RunError as refused:
         raise RunError(
-            f"{path}: holds an unfinished run of another recipe (now different: {', '.join(changed[:5])}); "
-            "give another run=, the old recipe, or remove the folder"
-        )
+            f"{path}: holds an {refused}; give another run=, the old recipe, checkpoint.allow_changes=, or remove the "
+            "folder"
+        ) from None
+    for change in changes:
+        run.note_change(change)
 
 
 def _what_matters(recipe: str) -> dict[str, str]:
