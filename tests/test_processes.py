@@ -16,11 +16,13 @@ from runs import (
     REPOSITORY,
     TEACHER,
     TINY,
+    are_equal,
     metrics,
     run_on_two,
     run_script,
     sentences,
     stop_at,
+    weights_of,
     write_conll,
 )
 from safetensors.torch import load_file
@@ -176,3 +178,85 @@ def test_where_it_is_allowed_two_processes_go_on_with_the_steps_of_one(teachers,
     whole = weights_at(teachers[0], 8)
     for name, tensor in weights_at(run, 8).items():
         torch.testing.assert_close(tensor, whole[name], atol=1e-6, rtol=1e-5)
+
+
+# A launch script in which the second process comes to its end in its sixth step.
+FAILING = """
+import os, runpy, signal, sys
+import xlner.training.loop as loop
+from xlner.errors import CorpusError
+
+real, calls = loop.step_counts, []
+
+def failing(*arguments):
+    calls.append(arguments)
+    if os.environ["RANK"] == "1" and len(calls) == 6:
+        if {dies}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise CorpusError("the line is broken")
+    return real(*arguments)
+
+loop.step_counts = failing
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_where_one_process_fails_all_end_and_its_own_message_is_the_one_that_tells_why(
+    dies, tiny_encoder, small_data, tmp_path
+):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING.format(dies=dies, script=str(REPOSITORY / TEACHER)))
+
+    first, second = run_on_two(
+        str(script), f"encoder={tiny_encoder}", f"data={small_data}", "recipe=en", *SMALL, cwd=tmp_path
+    )
+
+    assert (first.status, first.messages[-1]) == (2, "another process of the run has ended; its own message tells why")
+    assert (second.status, second.messages[-1:]) == ((-9, []) if dies else (2, ["the line is broken"]))
+    assert "Traceback" not in first.stderr
+    status = json.loads((tmp_path / "runs" / "first" / "status.json").read_text())
+    assert (status["state"], status["exit_status"], status["message"]) == ("failed", 2, first.messages[-1])
+
+
+@pytest.mark.parametrize("start", [lambda *given, cwd: [run_script(*given, cwd=cwd)], run_on_two], ids=["one", "two"])
+def test_a_run_that_is_stopped_within_an_evaluation_goes_on_as_if_it_had_never_been(
+    start, tiny_encoder, small_data, tmp_path
+):
+    places = [tmp_path / "whole", tmp_path / "parted"]
+    for place in places:
+        place.mkdir()
+    script = tmp_path / "stopping.py"
+    script.write_text(STOPPING.format(script=str(REPOSITORY / TEACHER)))
+    arguments = (f"encoder={tiny_encoder}", f"data={small_data}", "recipe=en", *SMALL, "checkpoint.steps=8")
+
+    start(TEACHER, *arguments, cwd=places[0])
+    stopped = start(str(script), *arguments, cwd=places[1])
+    start(TEACHER, *arguments, cwd=places[1])
+
+    one, two = (place / "runs" / "first" for place in places)
+    assert {finished.status for finished in stopped} == {143}
+    assert are_equal(weights_of(one), weights_of(two))
+    assert weights_at(one, 8).keys() == weights_at(two, 8).keys()
+    assert all(torch.equal(tensor, weights_at(two, 8)[name]) for name, tensor in weights_at(one, 8).items())
+    speeds = {"words_per_second"}
+    assert [{key: line[key] for key in line.keys() - speeds} for line in metrics(one)] == [
+        {key: line[key] for key in line.keys() - speeds} for line in metrics(two)
+    ]
+
+
+# A launch script in which the first process alone gets SIGTERM, between two batches of the first evaluation.
+STOPPING = """
+import os, runpy, signal
+import xlner.training.reporting as reporting
+
+real = reporting.predict_sentences
+
+def stopping(model, *arguments, **named):
+    if os.environ.get("RANK", "0") == "0":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return real(model, *arguments, **named)
+
+reporting.predict_sentences = stopping
+runpy.run_path({script!r}, run_name="__main__")
+"""

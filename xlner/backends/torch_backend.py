@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,14 +24,27 @@ class TorchBackend:
         self.model = model
         self.device = device
         self.autocast_dtype = autocast_dtype
+        # oneDNN keeps memory for every shape of a product in bfloat16, and the last batches of a block have any shape.
+        weights = next(model.parameters(), torch.empty(0)).dtype
+        self._few_shapes = device.type == "cpu" and torch.bfloat16 in (weights, autocast_dtype)
 
     def logits(self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.bool_]]]) -> Iterator[NDArray[np.float32]]:
         """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
         for input_ids, attention_mask in batches:
+            n_rows = len(input_ids)
+            if self._few_shapes:
+                input_ids, attention_mask = (_more_rows(array) for array in (input_ids, attention_mask))
             pieces, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
             with predicting(self.model, self.device, self.autocast_dtype):
-                scores = self.model(pieces, mask).logits.float()
+                scores = self.model(pieces, mask).logits[:n_rows].float()
             yield scores.cpu().numpy()
+
+
+def _more_rows(array: NDArray[Any]) -> NDArray[Any]:
+    """Repeats of the last row, up to the next number of rows with at most three significant bits."""
+    n_rows = len(array)
+    step = 1 << max(0, n_rows.bit_length() - 3)
+    return np.pad(array, ((0, -n_rows % step), (0, 0)), mode="edge")
 
 
 @contextmanager

@@ -33,6 +33,15 @@ def pad(windows: Sequence[Window], pad_id: int) -> PaddedWindows:
     return PaddedWindows(input_ids, attention, word_mask)
 
 
+def few_bits(n: int) -> int:
+    """The highest number up to n with at most three significant bits, so that there are few shapes of batches.
+
+    oneDNN, which multiplies matrices of bfloat16 on CPUs, keeps some hundred KiB for every shape that it ever saw.
+    """
+    shift = max(0, n.bit_length() - 3)
+    return n >> shift << shift
+
+
 def batches_within(batch_pieces: int, windows: Sequence[Window]) -> Iterator[list[int]]:
     """Places of windows of like length, longest first: memory that does not suffice is noticed at once.
 
@@ -44,6 +53,6 @@ def batches_within(batch_pieces: int, windows: Sequence[Window]) -> Iterator[lis
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
     start = 0
     while start < len(order):
-        end = start + max(1, batch_pieces // lengths[order[start]])
+        end = start + max(1, few_bits(batch_pieces // lengths[order[start]]))
         yield order[start:end]
         start = end

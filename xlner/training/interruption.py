@@ -1,5 +1,9 @@
-"""SIGINT and SIGTERM as a request that the training loop honours at the end of a step, or of an evaluation batch."""
+"""SIGINT and SIGTERM as a request that the training loop honours at the end of a step, or of an evaluation batch.
 
+Beside it, how the end of one process becomes that of all.
+"""
+
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -7,12 +11,16 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
     """An evaluation was left before its end, since the run shall stop; in all processes, or within one of them."""
+
+
+LOST_PROCESS = "another process of the run has ended; its own message tells why"
 
 
 class StopRequest:
@@ -57,6 +65,14 @@ class StopRequest:
         self.exit_status = 128 + number
         for handled in self._before:
             signal.signal(handled, signal.SIG_DFL)
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process of the run has gone, as gloo and NCCL tell it."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return False
+    gloo = isinstance(error, RuntimeError) and re.search(r"gloo|Connection (closed|reset) by peer", str(error))
+    return bool(gloo) or isinstance(error, dist.DistError)
 
 
 def summed(accelerator: Accelerator, size: int, job: Callable[[], Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ from xlner.errors import RunError, StoppedError
 from xlner.recipe import Recipe, recipe_text
 from xlner.signals import exit_status
 from xlner.training.changes import Change, allowed_changes, recipe_changes
+from xlner.training.interruption import LOST_PROCESS, is_lost_process
 
 RUNS = Path("runs")
 # Lines that stand in every recipe that a run wrote.
@@ -113,7 +114,7 @@ def _told_status(run: RunFolder) -> Iterator[None]:
         status = exit_status(end) if isinstance(end, KeyboardInterrupt) else getattr(end, "exit_status", 2)
         if (run.path / "status.json").is_file():
             state = "stopped" if isinstance(end, StoppedError | KeyboardInterrupt) else "failed"
-            message = str(end) or type(end).__name__
+            message = LOST_PROCESS if is_lost_process(end) else str(end) or type(end).__name__
             with suppress(OSError):  # on a full disk what ended the run matters more
                 run.tell(state, exit_status=status, message=message)
         raise

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from xlner.errors import RecipeError, StoppedError, XlnerError
 from xlner.recipe import Recipe, explain, load_recipe
 from xlner.signals import exit_status, sigterm_as_ctrl_c
+from xlner.training.interruption import LOST_PROCESS, is_lost_process
 from xlner.training.optimization import effective_precision
 from xlner.training.run_folder import RunFolder
 
@@ -46,6 +47,11 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         return stopped.exit_status
     except XlnerError as problem:
         print(problem.told(), file=sys.stderr)  # noqa: T201
+        return 2
+    except RuntimeError as problem:
+        if not is_lost_process(problem):
+            raise
+        print(LOST_PROCESS, file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt as stop:
         print("stopped; the same command goes on from what the run has saved", file=sys.stderr)  # noqa: T201
