@@ -23,6 +23,7 @@ from xlner.data.soft_labels import (
     CARD_FILE,
     SoftLabels,
     StoredWindows,
+    part_length,
     part_path,
     read_card,
     store_windows,
@@ -33,6 +34,7 @@ from xlner.errors import CorpusError, SoftLabelError
 from xlner.models.folder import ModelSettings, load_joint_model, save_model
 from xlner.network_outputs import sentence_probs
 from xlner.schema import CorpusRecipe
+from xlner.training import labelling
 from xlner.training.labelling import soft_labels_of, teacher_fingerprint, text_fingerprint
 
 UNSEEN = "\u200b"  # a WordPiece tokenizer makes nothing of it
@@ -227,10 +229,11 @@ def test_a_text_is_known_by_its_words_whatever_its_format_and_labels(tmp_path):
     (tmp_path / "a.conll").write_text("Kiel\tB-LOC\n.\tO\n")
     (tmp_path / "a.txt").write_text("Kiel .\n")
 
-    by_file = {text_fingerprint(tmp_path / name, CorpusRecipe()) for name in ("a.conll", "a.txt")}
+    marks = [text_fingerprint(tmp_path / name, CorpusRecipe()) for name in ("a.conll", "a.txt")]
 
-    assert len({fingerprint for fingerprint, _ in by_file}) == 1
-    assert {labelled for _, labelled in by_file} == {True, False}
+    assert marks[0].fingerprint == marks[1].fingerprint
+    assert [mark.labelled for mark in marks] == [True, False]
+    assert [mark.n_sentences for mark in marks] == [1, 1]
 
 
 def test_a_text_cut_short_is_another_text(text):
@@ -325,6 +328,72 @@ def test_labelling_that_broke_off_leaves_no_finished_folder_and_can_be_done_agai
     soft_labels = label(bert_folder, path, tmp_path / "labels")
 
     assert len(soft_labels) == BLOCK
+
+
+@pytest.fixture
+def long_text(tmp_path):
+    """A text of three parts."""
+    path = tmp_path / "text.conll"
+    path.write_text("".join(f"{WORDS[number % len(WORDS)][0]}\tO\n\n" for number in range(2 * BLOCK + 3)))
+    return path
+
+
+@pytest.fixture
+def broken_off(label, bert_folder, long_text, tmp_path, monkeypatch):
+    """A folder of soft labels whose making was stopped in the second part."""
+    real, calls = labelling._label, []
+
+    def stopping(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(labelling, "_label", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            label(bert_folder, long_text, tmp_path / "broken")
+    assert sorted(path.name for path in (tmp_path / "broken").glob("*.arrow")) == ["part-0000.arrow"]
+    return tmp_path / "broken"
+
+
+def test_labelling_that_was_stopped_goes_on_after_its_last_part(label, bert_folder, long_text, broken_off, tmp_path):
+    first = part_path(broken_off, 0).stat().st_mtime_ns
+
+    found = label(bert_folder, long_text, broken_off)
+    whole = label(bert_folder, long_text, tmp_path / "whole")
+
+    assert part_path(broken_off, 0).stat().st_mtime_ns == first
+    assert found.card == whole.card
+    assert found.card.n_parts == 3
+    assert [path.read_bytes() for path in sorted(broken_off.glob("*.arrow"))] == [
+        path.read_bytes() for path in sorted(whole.folder.glob("*.arrow"))
+    ]
+
+
+def test_parts_of_another_number_format_are_made_anew(bert_folder, long_text, broken_off, accelerator):
+    first = part_path(broken_off, 0).read_bytes()
+
+    soft_labels_of(
+        str(bert_folder),
+        long_text,
+        corpus=CorpusRecipe(),
+        store=broken_off,
+        root=broken_off,
+        accelerator=accelerator,
+        autocast_dtype=torch.bfloat16,
+    )
+
+    assert part_path(broken_off, 0).read_bytes() != first
+
+
+@pytest.mark.parametrize("n_sentences", [1, BLOCK, 6_000, 131_072, 131_073, 10_000_000])
+def test_a_text_of_any_length_has_not_too_many_parts(n_sentences):
+    length = part_length(n_sentences)
+
+    assert length % BLOCK == 0
+    assert n_sentences / length <= 128
+    assert length == BLOCK or n_sentences / (length - BLOCK) > 128
 
 
 def test_a_word_that_the_teacher_could_not_see_has_zeros(stored):

@@ -65,10 +65,10 @@ def published_folder(target: Path) -> Iterator[Path]:
         os.umask(umask)
         for path in unfinished.iterdir():
             os.chmod(path, 0o666 & ~umask)  # safetensors writes 0600 whatever the umask; others could not read it
-            _flush(path)
-        _flush(unfinished)
+            flush(path)
+        flush(unfinished)
         os.rename(unfinished, target)
-        _flush(target.parent)
+        flush(target.parent)
     except BaseException:
         with suppress(OSError):
             shutil.rmtree(unfinished)
@@ -107,7 +107,7 @@ def folder_damage(folder: Path) -> str:
         return f"{path}: cannot be read ({problem})"
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have a file, or the names in a folder, on the disk, also where the power goes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

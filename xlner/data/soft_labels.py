@@ -24,8 +24,9 @@ SoftRow = dict[str, Sequence[str] | NDArray[np.generic]]
 CARD_FILE = "soft_labels.json"
 COLUMNS = {"words": "string", "probs": "float16", "projections": "float16", "weights": "float16"}
 WINDOW_COLUMNS = {"sentence": "int64", "piece_ids": "int32", "word_positions": "int32", "word_numbers": "int32"}
-# Sentences that a process labels in one go, and that lie together in one part.
+# Sentences that a process labels in one go.
 BLOCK = 1024
+MOST_PARTS = 128  # of one folder: each of them is a file that stays open
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SoftLabelCard:
     """What stored soft labels are of: two stores with one card are interchangeable.
 
     `scale` and `offset` turn the cosine of two projections into the teacher's similarity logit; without a
-    similarity head `projection_size` is 0. `n_parts` is how many processes wrote side by side.
+    similarity head `projection_size` is 0. A part has `part_sentences`, the last one fewer; the parts are read in turn.
     """
 
     teacher: str
@@ -45,6 +46,7 @@ class SoftLabelCard:
     n_sentences: int
     n_words: int
     n_parts: int
+    part_sentences: int = BLOCK
 
     def belongs_to(self, teacher: str, corpus: str) -> str:
         """Empty if these are the soft labels of that teacher and text (fingerprints), else what differs."""
@@ -59,19 +61,24 @@ class SoftLabelCard:
 class SoftLabels:
     """Reads a folder of soft labels."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, card: SoftLabelCard | None = None) -> None:
         """Open a finished folder.
+
+        Args:
+            folder: Where it lies.
+            card: Of one that is about to be declared finished; otherwise the one that lies there.
 
         Raises:
             SoftLabelError: If there is none, or it is damaged.
         """
         self.folder = folder
-        found = read_card(folder)
+        found = card or read_card(folder)
         if found is None:
             raise SoftLabelError(f"{folder}: no finished soft labels here ({CARD_FILE} is missing)")
         self.card = found
         try:
-            self._rows = StoredRows([part_path(folder, part) for part in range(self.card.n_parts)], BLOCK)
+            parts = [part_path(folder, part) for part in range(self.card.n_parts)]
+            self._rows = StoredRows(parts, self.card.part_sentences)
         except (OSError, ValueError) as problem:
             raise SoftLabelError(f"{folder}: damaged soft labels: {problem}; remove the folder") from problem
         if len(self._rows) != self.card.n_sentences:
@@ -143,8 +150,13 @@ def write_card(folder: Path, card: SoftLabelCard) -> None:
     unfinished.replace(folder / CARD_FILE)
 
 
+def part_length(n_sentences: int) -> int:
+    """How many sentences the parts of a text shall have: whole blocks, and not too many files."""
+    return BLOCK * max(1, -(-n_sentences // (BLOCK * MOST_PARTS)))
+
+
 def part_path(folder: Path, part: int) -> Path:
-    """Where the part of one process lies."""
+    """Where a part lies."""
     return folder / f"part-{part:04d}.arrow"
 
 

@@ -16,6 +16,8 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
+from xlner.durable import flush
+
 Item = TypeVar("Item")
 
 
@@ -59,6 +61,7 @@ class RowWriter:
         """Publish the file, or remove what was begun."""
         if kind is None:
             self._writer.finalize()
+            flush(self._unfinished)
             self._unfinished.replace(self.path)
         else:
             self._writer.close()

@@ -3,29 +3,29 @@
 import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xlner.data.alignment import WordEncoder
 from xlner.data.fingerprints import CorpusFingerprint
+from xlner.data.soft_label_parts import keep_parts, write_counted_card
 from xlner.data.soft_labels import (
     BLOCK,
     COLUMNS,
     SoftLabelCard,
     SoftLabels,
     SoftRow,
+    part_length,
     part_path,
     read_card,
     soft_row,
@@ -86,13 +86,21 @@ def check_teacher(folder: str) -> None:
         )
 
 
-def text_fingerprint(path: Path, recipe: CorpusRecipe) -> tuple[str, bool]:
-    """The fingerprint of a target text without its labels, and whether it has any; reads the text once."""
-    fingerprint, labelled = CorpusFingerprint(), False
+class TextMark(NamedTuple):
+    """What a target text is known by: the fingerprint of its words, whether it has labels, how long it is."""
+
+    fingerprint: str
+    labelled: bool
+    n_sentences: int
+
+
+def text_fingerprint(path: Path, recipe: CorpusRecipe) -> TextMark:
+    """The fingerprint of a target text without its labels; reads the text once."""
+    fingerprint, labelled, n_sentences = CorpusFingerprint(), False, 0
     for sentence in target_stream(path, recipe):
-        labelled = labelled or sentence.tags is not None
+        labelled, n_sentences = labelled or sentence.tags is not None, n_sentences + 1
         fingerprint.add(Sentence(sentence.words))
-    return fingerprint.hexdigest(), labelled
+    return TextMark(fingerprint.hexdigest(), labelled, n_sentences)
 
 
 def soft_labels_of(
@@ -120,14 +128,15 @@ def soft_labels_of(
         SoftLabelError: If `store` holds soft labels of another teacher or text, or damaged ones.
     """
     teacher_hash = teacher_fingerprint(teacher)
-    text_hash, labelled = text_fingerprint(text, corpus)
-    if labelled:
+    mark = text_fingerprint(text, corpus)
+    text_hash = mark.fingerprint
+    if mark.labelled:
         accelerator.print(f"{text}: has labels; they are not used, since the target language counts as unlabelled")
     folder = store or root / f"{teacher_hash}-{text_hash}"
     with locked(folder, accelerator):
         card = read_card(folder)
         if card is None:
-            _make(folder, teacher, teacher_hash, text, text_hash, corpus, accelerator, autocast_dtype)
+            _make(folder, teacher, teacher_hash, text, mark, corpus, accelerator, autocast_dtype)
         elif difference := card.belongs_to(teacher_hash, text_hash):
             raise SoftLabelError(
                 f"{folder}: stale soft labels: {difference}; give another soft_labels= folder, or soft_labels=auto"
@@ -199,44 +208,50 @@ def _make(
     teacher: str,
     teacher_hash: str,
     text: Path,
-    text_hash: str,
+    mark: TextMark,
     corpus: CorpusRecipe,
     accelerator: Accelerator,
     autocast_dtype: torch.dtype | None,
 ) -> None:
+    """Label a text part by part; parts that stand already, of a run that was stopped, stay as they are."""
     model = load_joint_model(teacher).to(accelerator.device).eval()
     encoder = word_encoder(teacher, model.recognizer, read_settings(teacher).max_length)
-    tags = tags_of_model(model.recognizer.config)
+    head = model.similarity
+    scale, offset = (1.0, 0.0) if head is None else head.curve()
+    length = part_length(mark.n_sentences)
+    card = SoftLabelCard(
+        teacher=teacher_hash,
+        corpus=mark.fingerprint,
+        tags=tags_of_model(model.recognizer.config),
+        projection_size=0 if head is None else head.size,
+        scale=scale,
+        offset=offset,
+        n_sentences=mark.n_sentences,
+        n_words=0,
+        n_parts=-(-mark.n_sentences // length),
+        part_sentences=length,
+    )
+    if accelerator.is_main_process and (n_kept := keep_parts(folder, card, f"{autocast_dtype}, {version('xlner')}")):
+        accelerator.print(f"soft labels: {folder}: going on after {n_kept:,} of {card.n_parts:,} parts")
+    accelerator.wait_for_everyone()
     rank, n_processes = accelerator.process_index, accelerator.num_processes
-    counts = np.zeros(3, dtype=np.int64)  # sentences, words, words without a piece
-    bar = tqdm(desc="soft labels", unit=" sentences", disable=not accelerator.is_main_process, dynamic_ncols=True)
-    with RowWriter(part_path(folder, rank), COLUMNS) as writer, bar:
-        for number, block in enumerate(in_blocks(target_stream(text, corpus), BLOCK)):
-            bar.update(len(block))
-            if number % n_processes == rank:
-                rows = _label(
-                    [sentence.words for sentence in block], model, encoder, accelerator.device, autocast_dtype
-                )
-                writer.write(rows)
-                counts += _count(rows, len(tags))
-    n_sentences, n_words, n_unseen = np.sum(gather_object([counts]), axis=0).tolist()
+    bar = tqdm(desc="soft labels", unit=" sentences", disable=rank > 0, total=mark.n_sentences, dynamic_ncols=True)
+    with bar:
+        for number, part in enumerate(in_blocks(target_stream(text, corpus), length)):
+            if number % n_processes != rank or part_path(folder, number).is_file():
+                bar.update(len(part))
+                continue
+            with RowWriter(part_path(folder, number), COLUMNS) as writer:
+                for block in in_blocks(part, BLOCK):
+                    words = [sentence.words for sentence in block]
+                    writer.write(_label(words, model, encoder, accelerator.device, autocast_dtype))
+                    bar.update(len(block))
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        head = model.similarity
-        scale, offset = (1.0, 0.0) if head is None else head.curve()
-        card = SoftLabelCard(
-            teacher=teacher_hash,
-            corpus=text_hash,
-            tags=tags,
-            projection_size=0 if head is None else head.size,
-            scale=scale,
-            offset=offset,
-            n_sentences=n_sentences,
-            n_words=n_words,
-            n_parts=n_processes,
-        )
-        write_card(folder, card)
-    unseen = f"; {n_unseen:,} words are nothing to the teacher's tokenizer" if n_unseen else ""
-    accelerator.print(f"soft labels: {folder} ({n_sentences:,} sentences, {n_words:,} words{unseen}), made now")
+        n_words, n_unseen = write_counted_card(folder, card)
+        unseen = f"; {n_unseen:,} words are nothing to the teacher's tokenizer" if n_unseen else ""
+        counts = f"{card.n_sentences:,} sentences, {n_words:,} words{unseen}"
+        accelerator.print(f"soft labels: {folder} ({counts}), made now")
 
 
 def _label(
@@ -260,12 +275,6 @@ def _label(
         if output.projections is not None:
             projections[window.sentence][window.word_numbers] = output.projections
     return [soft_row(*row) for row in zip(sentences, probs, projections, strict=True)]
-
-
-def _count(rows: Sequence[Mapping[str, Any]], n_tags: int) -> NDArray[np.int64]:
-    n_words = sum(len(row["words"]) for row in rows)
-    n_seen = sum(int(row["probs"].reshape(-1, n_tags).any(axis=1).sum()) for row in rows)
-    return np.asarray([len(rows), n_words, n_words - n_seen])
 
 
 def target_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
