@@ -1,8 +1,8 @@
 """A whole small training run in which one file-system call goes wrong, once for each call and each kind of fault.
 
-    python tests/fault_runs.py [--every 1]
+    python tests/fault_runs.py [--every 1] [--processes 2]
 
-Every case is two processes: the first trains until the fault ends it, the second goes on without a fault. It must end
+Every case is two starts: the first trains until the fault ends it, the second goes on without a fault. It must end
 with the weights, the metrics and the optimizer of a run that never had one, or refuse by naming a file. Prints a line
 of JSON: how many calls a run makes, how many cases were tried, and what became of those that failed.
 """
@@ -14,6 +14,8 @@ import itertools
 import json
 import os
 import shutil
+import signal
+import socket
 import sys
 import tempfile
 from collections import Counter
@@ -39,6 +41,7 @@ from xlner.training.task import Task
 N_WINDOWS, N_WORDS, N_TAGS = 24, 5, 3
 FAULTS = {"no space": errno.ENOSPC, "input/output": errno.EIO, "permission": errno.EACCES, "death": 0}
 DEATH, REFUSED = 9, 2
+LONGEST_RUN = 120  # seconds
 # Where calls are caught: the module and name, and whether something can be left half done.
 CALLS = [
     (os, "mkdir", False),
@@ -130,7 +133,7 @@ def train(folder: Path, fault: Fault | None = None, **checkpoints: Any) -> int:
     accelerator = Accelerator(cpu=True)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Embedding(10, 6), nn.Dropout(0.2), nn.Linear(6, N_TAGS))
-    with open_run(folder, recipe, writes=True) as run:
+    with open_run(folder, recipe, writes=accelerator.is_main_process) as run:
         start_run(run, recipe)
         progress = fit(
             accelerator,
@@ -205,32 +208,63 @@ def _plain(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 def in_a_process(job: Callable[[], object], log: Path) -> int:
     """Run a job in a copy of this process; its exit status, 0 if it came to its end."""
+    return os.waitstatus_to_exitcode(os.waitpid(_copy(job, log, {}), 0)[1])
+
+
+def in_processes(job: Callable[[], object], log: Path, n_processes: int) -> int:
+    """The same in several that know of each other; the exit status of the first, which alone writes.
+
+    Raises:
+        AssertionError: If one of the others does not end.
+    """
+    if n_processes == 1:
+        return in_a_process(job, log)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": n_processes,
+        "LOCAL_WORLD_SIZE": n_processes,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in range(n_processes)]
+    logs = [log, *(log.with_name(f"{log.name}-{rank}") for rank in range(1, n_processes))]
+    children = [_copy(job, *one) for one in zip(logs, ranks, strict=True)]
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert -signal.SIGALRM not in statuses, f"a process did not end: {statuses}"
+    return statuses[0]
+
+
+def _copy(job: Callable[[], object], log: Path, environment: dict[str, Any]) -> int:
+    """Start a copy of this process that runs a job, and ends; the number of the copy."""
     child = os.fork()
-    if child == 0:
-        sys.stdout = sys.stderr = log.open("w", buffering=1)
-        status = 0
-        try:
-            job()
-        except XlnerError as problem:
-            print(problem)  # noqa: T201
-            status = REFUSED
-        except BaseException as problem:  # noqa: BLE001 - the process ends here, whatever it was
-            print(repr(problem))  # noqa: T201
-            status = 1
-        os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if child:
+        return child
+    signal.alarm(LONGEST_RUN)
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    sys.stdout = sys.stderr = log.open("w", buffering=1)
+    status = 0
+    try:
+        job()
+    except XlnerError as problem:
+        print(problem)  # noqa: T201
+        status = REFUSED
+    except BaseException as problem:  # noqa: BLE001 - the process ends here, whatever it was
+        print(repr(problem))  # noqa: T201
+        status = 1
+    os._exit(status)
 
 
-def try_case(fault: Fault, expected: dict[str, Any], place: Path) -> str:
+def try_case(fault: Fault, expected: dict[str, Any], place: Path, n_processes: int = 1) -> str:
     """What is wrong with how a fault was survived; empty if nothing is."""
     folder, log = place / "run", place / "log.txt"
-    status = in_a_process(lambda: train(folder, fault), log)
+    status = in_processes(lambda: train(folder, fault), log, n_processes)
     first = log.read_text(errors="replace").strip().splitlines()[-1:]
     if fault.kind == "death" and status != DEATH:
         return f"the process did not die: {status} {first}"
     if (folder / "report.json").is_file():
         return "" if outcome(folder) == expected else f"a finished run differs ({first})"
-    status = in_a_process(lambda: train(folder), log)
+    status = in_processes(lambda: train(folder), log, n_processes)
     last = log.read_text(errors="replace").strip().splitlines()[-1:]
     if status == REFUSED and str(folder) in str(last):
         return f"refused: {last}"
@@ -248,28 +282,32 @@ def main() -> int:
     """Try the cases; 0 if all of them were survived."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="try the first of every N cases alone")
-    every = parser.parse_args().every
+    parser.add_argument("--processes", type=int, default=1, help="of the run")
+    every, n_processes = (given := parser.parse_args()).every, given.processes
     with tempfile.TemporaryDirectory() as made:
         whole = Path(made, "whole")
-        assert in_a_process(lambda: train(whole), Path(made, "log")) == 0, Path(made, "log").read_text()
+        assert in_processes(lambda: train(whole), Path(made, "log"), n_processes) == 0, Path(made, "log").read_text()
         expected = outcome(whole)
 
         def count() -> None:
-            Path(made, "count").write_text(str(train(Path(made, "counted"))))
+            n_seen = train(Path(made, "counted"))
+            if os.environ.get("RANK", "0") == "0":
+                Path(made, "count").write_text(str(n_seen))
 
-        assert in_a_process(count, Path(made, "log")) == 0
+        assert in_processes(count, Path(made, "log"), n_processes) == 0
         n_calls = int(Path(made, "count").read_text())
         chosen = list(itertools.islice(cases(n_calls), 0, None, every))
         failures, kinds = [], Counter()
         for number, fault in enumerate(chosen):
             place = Path(made, f"case-{number}")
             place.mkdir()
-            problem = try_case(fault, expected, place)
+            problem = try_case(fault, expected, place, n_processes)
             kinds["refused" if problem.startswith("refused") else "failed" if problem else "survived"] += 1
             if problem and not problem.startswith("refused"):
                 failures.append({**fault._asdict(), "problem": problem})
             shutil.rmtree(place)
-    print(json.dumps({"calls": n_calls, "cases": len(chosen), **kinds, "failures": failures[:20]}))  # noqa: T201
+    told = {"processes": n_processes, "calls": n_calls, "cases": len(chosen), **kinds, "failures": failures[:20]}
+    print(json.dumps(told))  # noqa: T201
     return int(bool(failures))
 
 
