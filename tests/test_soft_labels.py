@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import LABELS, SENTENCES, TOKENIZERS, tiny_model, unigram_tokenizer, word_piece_tokenizer
+from datasets.arrow_writer import ArrowWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ from xlner.data.soft_labels import (
     write_card,
 )
 from xlner.data.storage import RowWriter, StoredRows, in_blocks
-from xlner.errors import CorpusError, SoftLabelError
+from xlner.errors import CorpusError, RunError, SoftLabelError
 from xlner.models.folder import ModelSettings, load_joint_model, save_model
 from xlner.network_outputs import sentence_probs
 from xlner.schema import CorpusRecipe
@@ -394,6 +395,22 @@ def test_a_text_of_any_length_has_not_too_many_parts(n_sentences):
     assert length % BLOCK == 0
     assert n_sentences / length <= 128
     assert length == BLOCK or n_sentences / (length - BLOCK) > 128
+
+
+def test_a_full_disk_is_told_by_the_part_and_leaves_nothing_half_written(
+    label, bert_folder, text, tmp_path, monkeypatch
+):
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ArrowWriter, "finalize", refuse)
+        with pytest.raises(RunError, match=r"part-0000.arrow: cannot be written: No space left on device"):
+            label(bert_folder, text, tmp_path / "labels")
+    left = {path.name for path in (tmp_path / "labels").iterdir()}
+
+    assert left == {".lock", ".begun.json"}
+    assert len(label(bert_folder, text, tmp_path / "labels")) == len(WORDS)
 
 
 def test_a_word_that_the_teacher_could_not_see_has_zeros(stored):

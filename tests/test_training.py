@@ -348,6 +348,24 @@ def test_what_can_never_change_and_unknown_names_are_refused(teaching, tmp_path,
     assert message in refused.messages[-1]
 
 
+def test_a_full_disk_is_told_by_the_file_and_the_run_goes_on_once_there_is_room(stopped_copy, teacher, teaching):
+    lines = stopped_copy / "runs" / "first" / "metrics.jsonl"
+    kept = lines.rename(stopped_copy / "kept.jsonl")
+    lines.symlink_to("/dev/full")
+
+    refused = run_script(TEACHER, *teaching, "run=first", cwd=stopped_copy)
+    lines.unlink()
+    kept.rename(lines)
+    run_well(TEACHER, *teaching, "run=first", cwd=stopped_copy)
+
+    assert refused.status == 2
+    assert refused.messages[-1] == (
+        "runs/first/metrics.jsonl: cannot be written: No space left on device; the same command goes on from what has "
+        "been saved"
+    )
+    assert are_equal(weights_of(stopped_copy / "runs" / "first"), weights_of(teacher))
+
+
 def test_a_stopped_run_says_so_beside_its_checkpoints(stopped):
     status = json.loads((stopped[0] / "runs" / "first" / "status.json").read_text())
 

@@ -3,6 +3,10 @@
 Launch scripts and the command line print the message alone and end with status 2; in Python it is raised.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class XlnerError(Exception):
     """Anything that the user can mend; the message is all there is to know, the hint says where there is more."""
@@ -47,3 +51,19 @@ class StoppedError(XlnerError):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Tell an error of the disk, as when it is full, by the file that was to be written.
+
+    Raises:
+        RunError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise RunError(
+            f"{path}: cannot be written: {reason}; the same command goes on from what has been saved"
+        ) from problem

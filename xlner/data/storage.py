@@ -5,6 +5,7 @@ is a dict of one-dimensional arrays, or of texts; a column has one type.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -17,6 +18,7 @@ from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
 from xlner.durable import flush
+from xlner.errors import disk_errors
 
 Item = TypeVar("Item")
 
@@ -36,7 +38,8 @@ class RowWriter:
         # A name of its own, since two runs may make the same file at the same time; the one that ends last stays.
         self._unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}.unfinished")
         features = Features({name: List(Value(kind)) for name, kind in columns.items()})
-        self._writer = ArrowWriter(path=str(self._unfinished), features=features)
+        with disk_errors(path):
+            self._writer = ArrowWriter(path=str(self._unfinished), features=features)
 
     def write(self, rows: Sequence[Mapping[str, Sequence[str] | NDArray[np.generic]]]) -> None:
         """Append rows; those of one call become one record batch, so give a few thousand at a time."""
@@ -50,7 +53,8 @@ class RowWriter:
             else:
                 values = pa.array(np.concatenate([np.asarray(row[name], dtype=kind) for row in rows]))
             arrays.append(pa.ListArray.from_arrays(pa.array(offsets), values))
-        self._writer.write_table(pa.Table.from_arrays(arrays, names=list(self.columns)))
+        with disk_errors(self.path):
+            self._writer.write_table(pa.Table.from_arrays(arrays, names=list(self.columns)))
 
     def __enter__(self) -> "RowWriter":
         return self
@@ -59,13 +63,19 @@ class RowWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Publish the file, or remove what was begun."""
-        if kind is None:
-            self._writer.finalize()
-            flush(self._unfinished)
-            self._unfinished.replace(self.path)
-        else:
-            self._writer.close()
-            self._unfinished.unlink(missing_ok=True)
+        published = False
+        try:
+            if kind is None:
+                with disk_errors(self.path):
+                    self._writer.finalize()
+                    flush(self._unfinished)
+                    self._unfinished.replace(self.path)
+                published = True
+        finally:
+            if not published:
+                with suppress(OSError):  # a disk that is full refuses this, too; what matters is the first error
+                    self._writer.close()
+                self._unfinished.unlink(missing_ok=True)
 
 
 class StoredRows:

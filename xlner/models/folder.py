@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
-from xlner.errors import ModelError
+from xlner.errors import ModelError, RunError, disk_errors
 from xlner.models.card import CARD_FILE, Origin, model_card
 from xlner.models.encoder import load_classifier, read_labels, second_network
 from xlner.models.files import find_file as find_file
@@ -79,21 +79,29 @@ def save_model(folder: Path, model: JointModel, tokenizer: PreTrainedTokenizerBa
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write plain files into; it takes the place of `folder` once it is left without an error."""
+    """A folder to write plain files into; it takes the place of `folder` once it is left without an error.
+
+    Raises:
+        RunError: If the disk refuses.
+    """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
-    _remove_flat(unfinished)
-    unfinished.mkdir(parents=True)
-    yield unfinished
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in unfinished.iterdir():
-        path.chmod(0o666 & ~umask)  # safetensors writes 0600 whatever the umask; other users could not read it
     replaced = folder.with_name(f".{folder.name}.replaced")
-    _remove_flat(replaced)
-    if folder.exists():
-        folder.rename(replaced)
-    unfinished.rename(folder)
-    _remove_flat(replaced)
+    with disk_errors(folder):
+        _remove_flat(unfinished)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+        except SafetensorError as problem:  # what it says of a disk is no OSError
+            raise RunError(f"{folder}: cannot be written: {problem}") from problem
+        umask = os.umask(0)
+        os.umask(umask)
+        for path in unfinished.iterdir():
+            path.chmod(0o666 & ~umask)  # safetensors writes 0600 whatever the umask; other users could not read it
+        _remove_flat(replaced)
+        if folder.exists():
+            folder.rename(replaced)
+        unfinished.rename(folder)
+        _remove_flat(replaced)
 
 
 def write_card(folder: Path, title: str, origin: Origin | None = None) -> None:

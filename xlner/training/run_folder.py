@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from xlner.errors import RunError, StoppedError
+from xlner.errors import RunError, StoppedError, disk_errors
 from xlner.recipe import Recipe, recipe_text
 from xlner.signals import exit_status
 from xlner.training.changes import Change, allowed_changes, recipe_changes
@@ -53,7 +53,8 @@ class RunFolder:
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         if self.writes:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+            path = self.path / "metrics.jsonl"
+            with disk_errors(path), path.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(record) + "\n")
 
     def tell(self, state: str, **details: Any) -> None:
@@ -66,7 +67,8 @@ class RunFolder:
     def note_change(self, change: Change) -> None:
         """Append to changes.jsonl what is otherwise than when the run was begun; it comes into report.json, too."""
         if self.writes:
-            with (self.path / "changes.jsonl").open("a", encoding="utf-8") as lines:
+            path = self.path / "changes.jsonl"
+            with disk_errors(path), path.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(change._asdict()) + "\n")
 
     def forget_after(self, step: int) -> None:
@@ -115,7 +117,7 @@ def _told_status(run: RunFolder) -> Iterator[None]:
         if (run.path / "status.json").is_file():
             state = "stopped" if isinstance(end, StoppedError | KeyboardInterrupt) else "failed"
             message = LOST_PROCESS if is_lost_process(end) else str(end) or type(end).__name__
-            with suppress(OSError):  # on a full disk what ended the run matters more
+            with suppress(RunError):  # on a full disk what ended the run matters more
                 run.tell(state, exit_status=status, message=message)
         raise
     if (run.path / "report.json").is_file():
@@ -213,5 +215,6 @@ def _is_recipe(path: Path) -> bool:
 def write_whole(path: Path, text: str) -> None:
     """Replace a small file as a whole, or not at all."""
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    with disk_errors(path):
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
