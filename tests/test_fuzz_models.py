@@ -53,3 +53,38 @@ def test_settings_of_any_value_open_or_are_refused_by_name(folder, file, data):
 @given(st.data())
 def test_damaged_files_open_or_are_refused_by_name(folder, file, data):
     opened_or_refused(folder, file, data.draw(damaged_bytes((folder / file).read_bytes())))
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "message"),
+    [
+        ("config.json", "dtype", "float99", "config.json is no model configuration: .*float99"),
+        ("config.json", "hidden_size", {"0": "O"}, "config.json is no model configuration: .*hidden_size"),
+        ("config.json", "vocab_size", 2**63, "the weights could not be loaded"),
+        ("config.json", "num_hidden_layers", 2**63, "num_hidden_layers 9223372036854775808; expected at most 1000"),
+        ("config.json", "hidden_dropout_prob", float("nan"), "hidden_dropout_prob nan; expected a finite number"),
+        ("config.json", "hidden_dropout_prob", 2, "hidden_dropout_prob 2; expected a probability"),
+        ("config.json", "num_attention_heads", -1, "num_attention_heads -1; expected 0 or above"),
+        ("config.json", "id2label", {"0": "O", "1": "x"}, "config.json: found tag 'x'; expected O"),
+        ("xlner.json", "max_length", "64", "xlner.json: max_length is '64'; expected a whole number"),
+        ("xlner.json", "max_length", -1, "xlner.json: max_length is -1; expected a whole number"),
+        ("xlner.json", "max_length", 3, "xlner.json: max_length is 3; a window needs 8 pieces"),
+        ("xlner.json", "word_splitter", ["unicode"], r"xlner.json: word_splitter is \['unicode'\]; expected a text"),
+        ("xlner.json", "word_splitter", "x", "xlner.json: unknown word splitter 'x'; known: script_runs"),
+        ("tokenizer_config.json", "sep_token", {"": {}}, "no tokenizer in this folder: Special token sep_token"),
+        ("tokenizer_config.json", "tokenizer_class", -1, "no tokenizer in this folder: "),
+        ("tokenizer_config.json", "model_max_length", "x", "model_max_length 'x'; expected a number of pieces"),
+        ("tokenizer_config.json", "model_max_length", 5, "max_length is 5; it must leave room"),
+    ],
+)
+def test_values_that_once_ended_in_another_error_are_told_with_their_place(
+    bert_folder, tmp_path, file, key, value, message
+):
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "model"))
+    content = json.loads((folder / file).read_text(encoding="utf-8"))
+    (folder / file).write_text(json.dumps({**content, key: value}), encoding="utf-8")
+
+    with pytest.raises((ModelError, LabelError), match=message) as refusal:
+        load_tagger(folder)
+
+    assert str(refusal.value).startswith(str(folder))
