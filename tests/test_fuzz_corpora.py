@@ -157,3 +157,44 @@ def test_a_damaged_input_of_the_tagger_is_read_or_refused_by_name(written, place
             check_input(str(path), format)
         for record in read_records(str(path), format, InputOptions(refuse, columns=data.draw(COLUMNS))):
             assert (record.text is not None) or record.words
+
+
+def test_a_header_of_more_columns_than_the_rows_have_is_told(tmp_path):
+    path = tmp_path / "a.conllup"
+    path.write_text("# global.columns = ID LEMMA POS FORM NER\n1\tKiel\tB-LOC\n\n")
+
+    with pytest.raises(XlnerError, match=r"a\.conllup: its header names 5 columns .* its rows have 3"):
+        list(read_corpus(path, columns="FORM,NER"))
+
+
+def test_damage_that_a_table_tells_only_when_it_is_read_is_told_with_the_file(written, tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"\n" + written["parquet"])
+
+    with pytest.raises(XlnerError, match=r"a\.parquet: is damaged: "):
+        list(read_corpus(path))
+    with pytest.raises(XlnerError, match=r"a\.parquet: is damaged: "):
+        list(read_records(str(path), "parquet", InputOptions(refuse)))
+
+
+@pytest.mark.parametrize("key", ["_fingerprint", "_format_type", "_data_files"])
+def test_a_data_set_whose_state_lacks_a_key_is_told_with_the_folder(tmp_path, key):
+    folder = tmp_path / "set"
+    write_corpus(iter(SENTENCES), folder, format="dataset")
+    state = json.loads((folder / "state.json").read_text())
+    del state[key]
+    (folder / "state.json").write_text(json.dumps(state))
+
+    with pytest.raises(XlnerError, match=r"set: no data set that `save_to_disk` made"):
+        list(read_corpus(folder))
+
+
+def test_a_docbin_with_an_unknown_entity_mark_is_told_with_the_file(tmp_path):
+    spacy = pytest.importorskip("spacy", reason="spaCy is not installed: pip install 'xlner[spacy]'")
+    doc = spacy.tokens.Doc(spacy.blank("xx").vocab, words=["Kiel"], ents=["B-LOC"])
+    store = spacy.tokens.DocBin(docs=[doc])
+    store.tokens[0][:, store.attrs.index(spacy.attrs.ENT_IOB)] = 10
+    store.to_disk(tmp_path / "a.spacy")
+
+    with pytest.raises(XlnerError, match=r"a\.spacy: is damaged: .*ent_iob"):
+        list(read_corpus(tmp_path / "a.spacy"))

@@ -71,6 +71,7 @@ def test_damaged_files_open_or_are_refused_by_name(folder, file, data):
         ("xlner.json", "max_length", 3, "xlner.json: max_length is 3; a window needs 8 pieces"),
         ("xlner.json", "word_splitter", ["unicode"], r"xlner.json: word_splitter is \['unicode'\]; expected a text"),
         ("xlner.json", "word_splitter", "x", "xlner.json: unknown word splitter 'x'; known: script_runs"),
+        ("tokenizer.json", "added_tokens", "", "no tokenizer in this folder: "),
         ("tokenizer_config.json", "sep_token", {"": {}}, "no tokenizer in this folder: Special token sep_token"),
         ("tokenizer_config.json", "tokenizer_class", -1, "no tokenizer in this folder: "),
         ("tokenizer_config.json", "model_max_length", "x", "model_max_length 'x'; expected a number of pieces"),
