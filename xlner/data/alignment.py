@@ -228,7 +228,7 @@ def load_tokenizer(name_or_path: str, revision: str = "main") -> "PreTrainedToke
     looks_local = Path(name_or_path).is_dir()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
-    except Exception as problem:  # noqa: BLE001 - a damaged tokenizer.json ends in just that, and in nothing narrower
+    except Exception as problem:  # a damaged tokenizer.json ends in just that, and in nothing narrower
         place = "folder" if looks_local else "hub name (no such folder here)"
         first_line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise ModelError(f"{name_or_path}: no tokenizer in this {place}: {first_line}") from problem
