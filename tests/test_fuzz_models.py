@@ -89,3 +89,13 @@ def test_values_that_once_ended_in_another_error_are_told_with_their_place(
         load_tagger(folder)
 
     assert str(refusal.value).startswith(str(folder))
+
+
+def test_a_tokenizer_that_panics_is_told_with_its_folder(bert_folder, tmp_path):
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "model"))
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    del content["post_processor"]["special_tokens"]["[SEP]"]
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+
+    with pytest.raises(ModelError, match="model: .*tokenizer"):
+        load_tagger(folder)

@@ -72,7 +72,12 @@ class WordEncoder:
         self.max_length = min(max_length or known_limit, known_limit)
         self._pieces_alone()
         bare = self._backend.encode("a", add_special_tokens=False).ids
-        full = self._backend.encode("a").ids
+        try:
+            full = self._backend.encode("a").ids
+        except BaseException as problem:  # a panic of tokenizers is no Exception, and has no name to import
+            if type(problem).__name__ != "PanicException":
+                raise
+            raise ModelError(f"its tokenizer.json is damaged: {problem}") from problem
         before = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
         if before is None:
             raise ModelError("its tokenizer makes other pieces of a word where special ones stand around it")
