@@ -97,5 +97,5 @@ def test_a_tokenizer_that_panics_is_told_with_its_folder(bert_folder, tmp_path):
     del content["post_processor"]["special_tokens"]["[SEP]"]
     (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
 
-    with pytest.raises(ModelError, match="model: .*tokenizer"):
+    with pytest.raises(ModelError, match=r"model: .*tokenizer"):
         load_tagger(folder)
