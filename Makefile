@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 SENTENCE ?=
+CASES ?= 2000
 export SENTENCE
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test test-faults lint install clean
+.PHONY: demo test test-faults test-fuzz lint install clean
 
 demo: install  ## encoder, teacher, students, scores; make demo SENTENCE="..." tags yours
 	$(BIN)/python recipes/demo/run.py --sentence "$$SENTENCE"
@@ -17,6 +18,10 @@ test: lint  ## style, types, tests, wheel
 
 test-faults: install  ## every file-system call of a run fails once, in every way: 1,216 cases
 	$(BIN)/python tests/fault_runs.py
+
+test-fuzz: install  ## damaged corpora, recipes, text and model folders; make test-fuzz CASES=20000 tries more of each
+	XLNER_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest -o faulthandler_timeout=600 tests/test_fuzz_corpora.py \
+	    tests/test_fuzz_models.py tests/test_fuzz_recipes.py tests/test_fuzz_text.py
 
 lint: install
 	$(BIN)/python -m ruff check .

@@ -2,7 +2,7 @@
 
     python tests/kill_runs.py --kills 20 --processes 2 -- train_teacher.py recipe=en data=DATA encoder=ENCODER ...
 
-The run is started by `accelerate launch`; each time the launcher or one of its processes is killed, in turn. What is
+The run is started by `accelerate launch`; each time the launcher or one of its processes is killed. What is
 left of the run must end by itself. Weights, metrics and scores are compared with those of a run that nothing happened
 to. Prints a line for each kill, and one of JSON at the end.
 """
@@ -45,11 +45,10 @@ def family(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
         return []
 
 
-def kill_one(process: "subprocess.Popen[bytes]", n_processes: int, number: int) -> str:
-    """Kill the launcher or one of its workers, in turn; which, and how long the rest took to end."""
+def kill_one(process: "subprocess.Popen[bytes]", chosen: int) -> str:
+    """Kill the launcher (0) or one of its workers; which, and how long the rest took to end."""
     members = family(process)
     workers = [one for one in members[1:] if any("hardware.cpu" in part for part in one.cmdline())]
-    chosen = number % (n_processes + 1)
     victim = workers[chosen - 1] if chosen and len(workers) >= chosen else members[0]
     victim.send_signal(signal.SIGKILL)
     began = time.monotonic()
@@ -113,8 +112,9 @@ def main() -> int:
         n_kills = n_ends = 0
         while n_kills < given.kills:
             process = launch(places[1], given.processes, given.script, given.arguments)
-            if wait_for(places[1], process, moments.uniform(0, given.longest), from_training=n_kills % 2 == 0):
-                told = kill_one(process, given.processes, n_kills)
+            from_training, seconds = moments.random() < 0.5, moments.uniform(0, given.longest)
+            if wait_for(places[1], process, seconds, from_training=from_training):
+                told = kill_one(process, moments.randrange(given.processes + 1))
                 n_kills += 1
                 steps = sorted(path.name for path in (places[1] / "runs" / "killed").glob("checkpoints/step-*"))
                 print(f"kill {n_kills}: {told}; checkpoints {' '.join(steps) or 'none'}", flush=True)  # noqa: T201

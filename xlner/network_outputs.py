@@ -17,6 +17,7 @@ from xlner.backends.torch_backend import TorchBackend, predicting
 from xlner.data.alignment import Window, WordEncoder, load_tokenizer
 from xlner.data.batches import TokenBatch, collate
 from xlner.data.padding import batches_within
+from xlner.errors import ModelError
 from xlner.models.encoder import longest_input
 from xlner.models.files import NEWEST
 from xlner.models.joint import JointModel
@@ -43,7 +44,11 @@ def word_encoder(name: str, recognizer: PreTrainedModel, max_length: int = 0, *,
         revision: Of a hub name.
     """
     limits = [limit for limit in (max_length, longest_input(recognizer)) if limit]
-    return WordEncoder(load_tokenizer(name, revision), min(limits, default=None))
+    tokenizer = load_tokenizer(name, revision)
+    try:
+        return WordEncoder(tokenizer, min(limits, default=None))
+    except ModelError as problem:
+        raise ModelError(f"{name}: {problem}") from problem
 
 
 def word_outputs(

@@ -16,7 +16,7 @@ from xlner.backends.onnx_backend import OnnxBackend
 from xlner.data.alignment import WordEncoder
 from xlner.data.stored_tokenizer import read_tokenizer
 from xlner.decoding import ValidTags
-from xlner.errors import ModelError
+from xlner.errors import LabelError, ModelError
 from xlner.labels import LabelSet, Span
 from xlner.models.settings import SCHEME_KEY, SETTINGS_FILE, parse_settings, refuse_code
 from xlner.prediction import BATCH_PIECES, Backend, Probs, word_probs
@@ -92,7 +92,9 @@ def _exported_labels(folder: Path) -> LabelSet:
         refuse_code(config, str(folder))
         tags = {int(number): str(tag) for number, tag in config["id2label"].items()}
         return LabelSet.of_model(tags, begins=config.get(SCHEME_KEY) == "iob2")
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except LabelError as problem:
+        raise LabelError(f"{path}: {problem}") from problem
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ModelError(f"{path}: expected a configuration with id2label, found: {problem!r}") from problem
 
 

@@ -67,13 +67,20 @@ class WordEncoder:
         self.tokenizer: Any = tokenizer  # what saves a model asks for it again, with all its methods
         self._backend = tokenizer.backend_tokenizer
         self._known: dict[str, tuple[int, ...]] = {}
-        limit = int(tokenizer.model_max_length)
-        known_limit = limit if limit < 1_000_000 else FALLBACK_LENGTH
+        limit = tokenizer.model_max_length
+        known_limit = int(limit) if limit < 1_000_000 else FALLBACK_LENGTH
         self.max_length = min(max_length or known_limit, known_limit)
         self._pieces_alone()
         bare = self._backend.encode("a", add_special_tokens=False).ids
-        full = self._backend.encode("a").ids
-        before = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+        try:
+            full = self._backend.encode("a").ids
+        except BaseException as problem:  # a panic of tokenizers is no Exception, and has no name to import
+            if type(problem).__name__ != "PanicException":
+                raise
+            raise ModelError(f"its tokenizer.json is damaged: {problem}") from problem
+        before = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
+        if before is None:
+            raise ModelError("its tokenizer makes other pieces of a word where special ones stand around it")
         self.prefix: list[int] = full[:before]
         self.suffix: list[int] = full[before + len(bare) :]
         self.pad_id = int(tokenizer.pad_token_id or 0)
@@ -226,15 +233,18 @@ def load_tokenizer(name_or_path: str, revision: str = "main") -> "PreTrainedToke
     looks_local = Path(name_or_path).is_dir()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as problem:
+    except Exception as problem:  # a damaged tokenizer.json ends in just that, and in nothing narrower
         place = "folder" if looks_local else "hub name (no such folder here)"
-        first_line = str(problem).strip().splitlines()[0]
+        first_line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise ModelError(f"{name_or_path}: no tokenizer in this {place}: {first_line}") from problem
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # For a folder without tokenizer files transformers makes up an empty vocabulary.
         raise ModelError(
             f"{name_or_path}: found no vocabulary; expected tokenizer.json or the model's own vocabulary file"
         )
+    limit = tokenizer.model_max_length
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 1:
+        raise ModelError(f"{name_or_path}: its tokenizer has model_max_length {limit!r}; expected a number of pieces")
     splitter = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
     if isinstance(splitter, ByteLevel):
         # RoBERTa's pieces tell the start of a word by the space before it, which lists of words do not have.

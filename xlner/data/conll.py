@@ -85,9 +85,15 @@ class _Reader:
         if not rows:
             return None
         names = column_names(lines)
-        return (
+        columns = (
             find_columns(rows, names) if self._wanted is None else place_columns(self._path, rows, *self._wanted, names)
         )
+        if max(columns.word, -1 if columns.tag is None else columns.tag) >= columns.width:
+            raise CorpusError(
+                f"{self._path}: its header names {len(names)} columns ({' '.join(names)}), its rows have "
+                f"{columns.width}; mend the header, or set corpus.columns"
+            )
+        return columns
 
     def _regular(self, columns: Columns, line: int, grid: Grid) -> Iterator[Located]:
         """The sentences of a passage in which nothing is out of order."""

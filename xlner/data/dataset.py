@@ -3,9 +3,9 @@
 Only stored tables are read; code of a data set is never run. Tags are taken by name, never by number.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xlner.data.annotated_text import checked_lengths, checked_words
 from xlner.data.located import Located
@@ -17,10 +17,14 @@ from xlner.text import Sentence
 if TYPE_CHECKING:
     from datasets import Dataset
 
+Part = TypeVar("Part")
+
 HUB_PREFIX = "hub:"
 WORD_COLUMNS = ("tokens", "words")
 TAG_COLUMNS = ("ner_tags", "tags")
 BATCH_SIZE = 1000  # sentences that are in memory at a time
+# What pyarrow and `datasets` raise at damaged files, beside pyarrow's own exceptions.
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError)
 
 
 def read_dataset(source: str, *, scheme: str, report: Report) -> Iterator[Located]:
@@ -39,7 +43,7 @@ def read_dataset(source: str, *, scheme: str, report: Report) -> Iterator[Locate
     rows = _load_hub(source) if source.startswith(HUB_PREFIX) else _load_folder(source)
     fields = _fields(source, rows.column_names)
     names = None if fields[1] is None else _tag_names(source, rows.features, fields[1])
-    batches = rows.with_format(None).iter(BATCH_SIZE)
+    batches = undamaged(source, rows.with_format(None).iter(BATCH_SIZE))
     return _sentences(source, batches, fields, names, tag_reader, report)
 
 
@@ -56,15 +60,35 @@ def read_parquet(path: Path, *, scheme: str, report: Report) -> Iterator[Located
     tag_reader = TagReader(scheme, report)
     try:
         file = parquet.ParquetFile(path)
-    except (OSError, pyarrow.ArrowInvalid) as problem:
+        columns_there = file.schema_arrow.names
+        features = Features.from_arrow_schema(file.schema_arrow)
+    except (*_DAMAGE, pyarrow.ArrowException) as problem:
         raise CorpusError(f"{path}: cannot be read as Parquet: {problem}") from problem
-    fields = _fields(str(path), file.schema_arrow.names)
-    names = None
-    if fields[1] is not None:
-        names = _tag_names(str(path), Features.from_arrow_schema(file.schema_arrow), fields[1])
+    fields = _fields(str(path), columns_there)
+    names = None if fields[1] is None else _tag_names(str(path), features, fields[1])
     columns = [field for field in fields if field is not None]
     batches = (batch.to_pydict() for batch in file.iter_batches(BATCH_SIZE, columns=columns))
-    return _sentences(str(path), batches, fields, names, tag_reader, report)
+    return _sentences(str(path), undamaged(str(path), batches), fields, names, tag_reader, report)
+
+
+def undamaged(source: str, parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts of a stored table, one after the other.
+
+    Raises:
+        CorpusError: At the first one that is damaged, as the checks of Parquet and Arrow cover only some of a file.
+    """
+    import pyarrow
+
+    waiting = iter(parts)
+    while True:
+        try:
+            part = next(waiting)
+        except StopIteration:
+            return
+        except (*_DAMAGE, pyarrow.ArrowException) as problem:
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            raise CorpusError(f"{source}: is damaged: {reason}; fetch or make it again") from problem
+        yield part
 
 
 def _fields(source: str, columns: Sequence[str]) -> tuple[str, str | None]:
@@ -85,12 +109,13 @@ def split_source(source: str) -> tuple[str, str]:
 
 
 def _load_folder(source: str) -> "Dataset":
+    import pyarrow
     from datasets import load_from_disk
 
     folder, split = split_source(source)
     try:
         return _pick_split(source, load_from_disk(folder), split)
-    except (OSError, ValueError) as problem:
+    except (*_DAMAGE, pyarrow.ArrowException) as problem:
         raise CorpusError(
             f"{source}: no data set that `save_to_disk` made: {problem}; to read a file in it, name it"
         ) from problem

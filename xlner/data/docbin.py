@@ -17,7 +17,11 @@ from xlner.text import Sentence
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, DocBin
+    from spacy.tokens import Span as SpacySpan
     from spacy.vocab import Vocab
+
+# What spaCy raises at damaged files.
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, OverflowError, zlib.error)
 
 
 def read_docbin(path: Path, *, report: Report) -> Iterator[Located]:
@@ -29,7 +33,7 @@ def read_docbin(path: Path, *, report: Report) -> Iterator[Located]:
     doc_bin, vocab = _spacy()
     try:
         docs = doc_bin().from_disk(path).get_docs(vocab())
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as problem:
+    except _DAMAGE as problem:
         raise CorpusError(f"{path}: spaCy cannot read it as a DocBin ({problem})") from problem
     return _sentences(path, docs, TagReader("auto", report))
 
@@ -89,16 +93,33 @@ def _spacy() -> "tuple[type[DocBin], type[Vocab]]":
 
 
 def _sentences(path: Path, docs: "Iterator[Doc]", reader: TagReader) -> Iterator[Located]:
-    for number, doc in enumerate(docs, 1):
-        spans = list(doc.sents) if doc.has_annotation("SENT_START") else [doc[:]]
-        for span in spans:
-            tokens = [token for token in span if not token.text.isspace()]
-            if not tokens:
-                continue
+    for number, rows in enumerate(_rows(path, docs), 1):
+        for words, tags in rows:
             place = by_word(f"{path}: document {number}")
-            words = tuple([token.text for token in tokens])
-            if not doc.has_annotation("ENT_IOB"):
-                yield Located(Sentence(words), place)
-                continue
-            tags = tuple([f"{token.ent_iob_}-{token.ent_type_}" if token.ent_type_ else "O" for token in tokens])
-            yield Located(Sentence(words, reader.read(tags, place)), place)
+            yield Located(Sentence(words, None if tags is None else reader.read(tags, place)), place)
+
+
+def _rows(path: Path, docs: "Iterator[Doc]") -> Iterator[list[Sentence]]:
+    """The sentences of each document, with the tags as they stand in it.
+
+    Raises:
+        CorpusError: At a document that spaCy cannot make sense of, which it tells only when it is asked for a value.
+    """
+    while True:
+        try:
+            doc = next(docs)
+            rows = [_row(span) for span in (list(doc.sents) if doc.has_annotation("SENT_START") else [doc[:]])]
+        except StopIteration:
+            return
+        except _DAMAGE as problem:
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            raise CorpusError(f"{path}: is damaged: {reason}; make it again") from problem
+        yield [row for row in rows if row.words]
+
+
+def _row(span: "SpacySpan") -> Sentence:
+    tokens = [token for token in span if not token.text.isspace()]
+    words = tuple([token.text for token in tokens])
+    if not span.doc.has_annotation("ENT_IOB"):
+        return Sentence(words)
+    return Sentence(words, tuple([f"{t.ent_iob_}-{t.ent_type_}" if t.ent_type_ else "O" for t in tokens]))

@@ -4,7 +4,6 @@ A recognizer *is* a Hugging Face `...ForTokenClassification` model, so that what
 transformers. No code, pickle or attention kernel of a model folder is ever run.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -12,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForTokenClassification, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from xlner.errors import ModelError
+from xlner.errors import LabelError, ModelError
 from xlner.labels import LabelSet
 from xlner.models.files import NEWEST, refuse_odd_weights
-from xlner.models.settings import SCHEME_KEY, refuse_code
+from xlner.models.settings import SCHEME_KEY, refuse_code, refuse_odd_numbers
+
+# What transformers and torch raise at files that are damaged, or hold values of another kind.
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError),
+    *(AssertionError, SafetensorError, StrictDataclassError),
+)
 
 
 def load_recognizer(folder: str) -> tuple[PreTrainedModel, LabelSet]:
@@ -63,7 +69,10 @@ def read_labels(folder: str) -> LabelSet:
     """
     config = checked_config(folder)
     _tag_names(folder, config)
-    return labels_of(config)
+    try:
+        return labels_of(config)
+    except LabelError as problem:
+        raise LabelError(f"{folder}: config.json: {problem}") from problem
 
 
 def _tag_names(folder: str, config: PretrainedConfig) -> tuple[str, ...]:
@@ -205,7 +214,7 @@ def load_network(
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as problem:
+    except _DAMAGE as problem:
         raise ModelError(f"{name}: the weights could not be loaded: {_first_line(problem)}") from problem
     finally:
         transformers_logging.set_verbosity(verbosity)
@@ -235,7 +244,7 @@ def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
     told = name if revision == NEWEST else f"{name}, revision {revision}"
     try:
         raw, _ = PretrainedConfig.get_config_dict(name, revision=revision)
-    except (OSError, ValueError, json.JSONDecodeError) as problem:
+    except _DAMAGE as problem:
         raise ModelError(
             f"{told}: neither a folder here nor a model that could be fetched ({_first_line(problem)}); "
             "check the name and the network, or give a local folder"
@@ -245,10 +254,11 @@ def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
             f"{told}: neither a folder here nor a model on the hub; check the name, or give a local folder"
         )
     refuse_code(raw, name)
+    refuse_odd_numbers(raw, name)
     refuse_odd_weights(name, revision)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as problem:
+    except _DAMAGE as problem:
         raise ModelError(f"{name}: config.json is no model configuration: {_first_line(problem)}") from problem
     return config
 

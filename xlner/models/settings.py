@@ -1,17 +1,23 @@
 """What must be known of a model beyond its Hugging Face files, read without torch and transformers."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from xlner.errors import ModelError
+from xlner.splitting import WORD_SPLITTERS
 
 SETTINGS_FILE = "xlner.json"
 # In config.json: the scheme that a model of xlner has learnt its tags in.
 SCHEME_KEY = "xlner_tag_scheme"
+# Pieces that a window needs: some of a word, and the special ones around them.
+LEAST_LENGTH = 8
+# More layers than any model has; to build them would take forever.
+_MOST_LAYERS = 1000
 # Where transformers, of one version or another, looks for the name of a kernel.
 _IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation(_internal)?")
 
@@ -42,9 +48,21 @@ def parse_settings(path: Path) -> ModelSettings:
         ModelError: If it is damaged or has unknown keys.
     """
     try:
-        return ModelSettings(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as problem:
+        settings = ModelSettings(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as problem:
         raise ModelError(f"{path}: expected the settings of an xlner model, found: {problem}") from problem
+    for spec in fields(settings):
+        value = settings.__dict__[spec.name]
+        kinds: tuple[Any, ...] = (float, int) if spec.type is float else (spec.type,)
+        if type(value) not in kinds or (isinstance(value, int | float) and not 0 <= value < math.inf):
+            expected = {str: "a text", int: "a whole number, 0 or above"}.get(kinds[0], "a number, 0 or above")
+            raise ModelError(f"{path}: {spec.name} is {value!r}; expected {expected}")
+    if settings.word_splitter not in WORD_SPLITTERS:
+        known = ", ".join(sorted(WORD_SPLITTERS))
+        raise ModelError(f"{path}: unknown word splitter {settings.word_splitter!r}; known: {known}")
+    if 0 < settings.max_length < LEAST_LENGTH:
+        raise ModelError(f"{path}: max_length is {settings.max_length}; a window needs {LEAST_LENGTH} pieces, or 0")
+    return settings
 
 
 def refuse_code(config: Mapping[str, Any], name: str) -> None:
@@ -66,3 +84,27 @@ def refuse_code(config: Mapping[str, Any], name: str) -> None:
             raise ModelError(f"{name}: config.json asks for an attention kernel from the hub ({value}); refused")
         if isinstance(value, Mapping):
             refuse_code(value, name)
+
+
+def refuse_odd_numbers(config: Mapping[str, Any], name: str) -> None:
+    """Refuse numbers of a `config.json` that no network has, and that fail only when it is built or run.
+
+    Raises:
+        ModelError: If it or a configuration within it has infinite values or none, a dropout that is no probability,
+            a size below 0, or more layers than can be.
+    """
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            refuse_odd_numbers(value, name)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            expected = ""
+            if not -math.inf < value < math.inf:
+                expected = "a finite number"
+            elif (key.endswith("_prob") or "dropout" in key) and not 0 <= value <= 1:
+                expected = "a probability"
+            elif (key.startswith("num_") or key.endswith("_size")) and value < 0:
+                expected = "0 or above"
+            elif re.fullmatch(r"(num_|n_)?(\w+_)?layers?", key) and value > _MOST_LAYERS:
+                expected = f"at most {_MOST_LAYERS}"
+            if expected:
+                raise ModelError(f"{name}: config.json has {key} {value}; expected {expected}")

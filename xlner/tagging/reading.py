@@ -8,11 +8,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from xlner.data.annotated_text import checked_text, checked_words, in_order
 from xlner.data.corpus import ReadingOptions, read_located
 from xlner.data.corpus_files import SUFFIXES
+from xlner.data.dataset import undamaged
 from xlner.data.jsonl import WORD_FIELDS
 from xlner.data.problems import CorpusProblem, LeftOut, Report
 from xlner.errors import CorpusError
@@ -20,6 +21,9 @@ from xlner.recipe import choose
 from xlner.splitting import WordOffsets
 from xlner.tagging.input_lines import read_input_lines
 from xlner.tagging.records import Record
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 STANDARD_INPUT = "-"
 ROWS_READ = 1000  # rows of a Parquet file that are in memory at a time
@@ -108,14 +112,19 @@ def parquet_records(name: str, first: int, last: int, options: InputOptions) -> 
         starts = [sum(sizes[:group]) for group in range(len(sizes))]
         groups = [g for g, start in enumerate(starts) if start < last and start + sizes[g] > first]
         row = starts[groups[0]] if groups else 0
-        for batch in file.iter_batches(ROWS_READ, row_groups=groups):
+        for batch in undamaged(name, file.iter_batches(ROWS_READ, row_groups=groups)):
             begin, end = max(first - row, 0), min(last - row, batch.num_rows)
-            for place, fields in enumerate(batch.slice(begin, max(end - begin, 0)).to_pylist(), row + begin):
+            (rows,) = undamaged(name, map(_values, [batch.slice(begin, max(end - begin, 0))]))
+            for place, fields in enumerate(rows, row + begin):
                 try:
                     yield record_of_fields(place + 1, f"{name}, row {place}", fields, options.report)
                 except LeftOut:
                     continue
             row += batch.num_rows
+
+
+def _values(rows: "RecordBatch") -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", rows.to_pylist())
 
 
 def record_of_fields(number: int, place: str, fields: Mapping[str, Any], report: Report) -> Record:
@@ -150,12 +159,11 @@ def parquet_rows(name: str) -> int:
 
     try:
         file = parquet.ParquetFile(name)
-    except (OSError, pyarrow.ArrowInvalid) as problem:
+        columns, n_rows = file.schema_arrow.names, int(file.metadata.num_rows)
+    except (OSError, ValueError, LookupError, NotImplementedError, pyarrow.ArrowException) as problem:
         raise CorpusError(f"{name}: cannot be read as Parquet: {problem}") from problem
-    columns = file.schema_arrow.names
     if not {"text", *WORD_FIELDS} & set(columns):
         raise CorpusError(f"{name}: no column text, words or tokens; columns there: {', '.join(columns)}")
-    n_rows: int = file.metadata.num_rows
     return n_rows
 
 

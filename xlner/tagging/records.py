@@ -73,7 +73,7 @@ def in_chunks(records: Iterable[Record], n_records: int = CHUNK_RECORDS) -> Iter
 
 def tag_records(tagger: Tagger, records: Sequence[Record]) -> list[TaggedRecord]:
     """The records with their entities."""
-    split = [_split(record, tagger.word_splitter) for record in records]
+    split = [record_words(record, tagger.word_splitter) for record in records]
     found = tagger.spans_in_sentences([words for words, _ in split])
     return [
         TaggedRecord(record, words, offsets, spans)
@@ -81,7 +81,8 @@ def tag_records(tagger: Tagger, records: Sequence[Record]) -> list[TaggedRecord]
     ]
 
 
-def _split(record: Record, splitter: str) -> tuple[tuple[str, ...], WordOffsets | None]:
+def record_words(record: Record, splitter: str) -> tuple[tuple[str, ...], WordOffsets | None]:
+    """The words of a record, and where they are in its text; None where it has none."""
     if record.text is None or record.words is not None:
         return record.words or (), record.offsets
     offsets = split_words(record.text, splitter) if record.offsets is None else record.offsets

@@ -1,8 +1,6 @@
 """What all jobs need around the loop: the Accelerator, the tracker, the launch from a command line."""
 
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -18,8 +16,6 @@ from xlner.signals import exit_status, sigterm_as_ctrl_c
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
 from xlner.training.optimization import effective_precision
 from xlner.training.run_folder import RunFolder
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
@@ -38,7 +34,6 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
             # The reader has seen enough; what is left unwritten goes nowhere, or Python would complain at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    _end_with_the_launcher()
     try:
         with sigterm_as_ctrl_c():
             job(load_recipe(kind, arguments, recipes))
@@ -57,19 +52,6 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         print("stopped; the same command goes on from what the run has saved", file=sys.stderr)  # noqa: T201
         return exit_status(stop)
     return 0
-
-
-def _end_with_the_launcher() -> None:
-    """Have SIGTERM sent to this process when `accelerate launch` dies, which forwards no signal to a single process.
-
-    Otherwise training would go on where nobody sees it, and a requeued job would find its run folder locked.
-    """
-    if sys.platform != "linux" or "ACCELERATE_MIXED_PRECISION" not in os.environ:  # which the launcher always sets
-        return
-    launcher = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
-    if os.getppid() != launcher:  # it died in between
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
