@@ -2,8 +2,9 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
@@ -18,15 +19,28 @@ def exit_status(stop: KeyboardInterrupt) -> int:
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
     """While entered, SIGTERM raises `Terminated` where the main thread is; a second one ends the process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread alone
-        return
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    with _at_sigterm(stop):
+        yield
+
+
+@contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """While entered, SIGTERM ends the process at once: for calls that wait outside Python, and nothing to save."""
+    with _at_sigterm(signal.SIG_DFL):
+        yield
+
+
+@contextmanager
+def _at_sigterm(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

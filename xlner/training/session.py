@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from xlner.errors import RecipeError, StoppedError, XlnerError
 from xlner.recipe import Recipe, explain, load_recipe
-from xlner.signals import exit_status, sigterm_as_ctrl_c
+from xlner.signals import exit_status, sigterm_as_ctrl_c, sigterm_ends
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
 from xlner.training.optimization import effective_precision
 from xlner.training.run_folder import RunFolder
@@ -68,12 +68,13 @@ def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
         n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         torch.set_num_threads(recipe.hardware.threads or max(1, n_cores // n_local))
     precision = effective_precision(recipe.hardware.precision, recipe.hardware.cpu)
-    return Accelerator(
-        cpu=recipe.hardware.cpu,
-        mixed_precision="no" if precision == "fp32" else precision,
-        log_with="tensorboard" if recipe.tensorboard else None,
-        project_dir=str(path),
-    )
+    with sigterm_ends():  # processes that start together wait for each other, perhaps for one that is gone
+        return Accelerator(
+            cpu=recipe.hardware.cpu,
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with="tensorboard" if recipe.tensorboard else None,
+            project_dir=str(path),
+        )
 
 
 def make_tracker(accelerator: Accelerator, recipe: Recipe) -> Callable[[dict[str, float], int], None]:
