@@ -20,7 +20,7 @@ from xlner.data.padding import batches_within
 from xlner.models.encoder import longest_input
 from xlner.models.files import NEWEST
 from xlner.models.joint import JointModel
-from xlner.prediction import BATCH_PIECES, Probs, word_probs
+from xlner.prediction import BATCH_PIECES, Encoder, Probs, word_probs
 
 
 class WordOutput(NamedTuple):
@@ -115,7 +115,7 @@ def word_vectors(
 
 def sentence_probs(
     model: JointModel,
-    encoder: WordEncoder,
+    encoder: Encoder,
     sentences: Sequence[Sequence[str]],
     *,
     device: torch.device,

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from xlner.backends.exported_folder import GRAPH_FILE, PARITY_FILE, is_exported, unlisted_names, write_manifest
+from xlner.data.alignment import WordEncoder
 from xlner.errors import ModelError
 from xlner.export.calibration import CALIBRATION_SENTENCES, Reaches, channel_reaches
 from xlner.export.graph import write_graph
@@ -63,10 +64,11 @@ def export_model(
     if is_exported(Path(model)):
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
     tagger = load_tagger(model)
+    encoder = cast(WordEncoder, tagger.encoder)
     measured, compared = _split(len(sentences)) if precision == "int8" else ([], range(len(sentences)))
     reference = Reference(
         tagger.backend,
-        tagger.encoder,
+        encoder,
         tagger.labels,
         [sentences[number] for number in compared],
         None if gold is None else [gold[number] for number in compared],
@@ -74,8 +76,8 @@ def export_model(
     with _appearing_whole(target) as unfinished:
         whole = unfinished / "whole"
         whole.mkdir()
-        write_graph(tagger.model.recognizer, whole / GRAPH_FILE, max_length=tagger.encoder.max_length)
-        reaches = channel_reaches(whole / GRAPH_FILE, tagger.encoder, [sentences[number] for number in measured])
+        write_graph(tagger.model.recognizer, whole / GRAPH_FILE, max_length=encoder.max_length)
+        reaches = channel_reaches(whole / GRAPH_FILE, encoder, [sentences[number] for number in measured])
         attempts: list[Attempt] = []
         for scheme in SCHEMES if precision == "int8" else [WHOLE]:
             folder = unfinished / f"attempt-{len(attempts)}"
@@ -116,7 +118,7 @@ def _write_attempt(
     tagger: Tagger, settings: ModelSettings, whole: Path, folder: Path, scheme: str, reaches: Reaches
 ) -> None:
     """A complete exported folder."""
-    recognizer, encoder = tagger.model.recognizer, tagger.encoder
+    recognizer, encoder = tagger.model.recognizer, cast(WordEncoder, tagger.encoder)
     if scheme == WHOLE:
         for path in whole.iterdir():  # weights above 2 GB lie in a file of their own
             shutil.copy(path, folder / path.name)
