@@ -69,7 +69,13 @@ def refused(finished):
 def test_a_finished_adaptation_leaves_a_recipe_metrics_a_plain_encoder_and_a_report(adapted):
     run, _ = adapted
 
-    assert sorted(path.name for path in run.iterdir()) == ["metrics.jsonl", "model", "recipe.yaml", "report.json", "status.json"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "metrics.jsonl",
+        "model",
+        "recipe.yaml",
+        "report.json",
+        "status.json",
+    ]
     assert sorted(path.name for path in (run / "model").iterdir()) == [
         "config.json",
         "model.safetensors",
