@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from xlner.export.folder import Attempt
+    from xlner.export.parity import Attempt
 
 
 def export(
     model: Annotated[str, typer.Argument(help="Model folder such as runs/de/model, or hub name.")],
-    onnx: Annotated[Path, typer.Option("--onnx", metavar="OUT", help="Folder to make, for ONNX Runtime.")],
+    onnx: Annotated[
+        Path,
+        typer.Option(
+            "--onnx", metavar="OUT", help="Folder to make, for ONNX Runtime (a linear student's needs NumPy alone)."
+        ),
+    ],
     int8: Annotated[bool, typer.Option("--int8", help="Weights as bytes: smaller and faster.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Compact students: weights in half the bytes.")] = False,
     corpus: Annotated[str, typer.Option(help="Sentences to compare on, best labelled; else a few built in.")] = "",
     sentences: Annotated[int, typer.Option(min=1, help="How many of them at most.")] = 2000,
     format: Annotated[str, typer.Option(help="Of the corpus: conll, text, ..., or auto: by its name.")] = "auto",
@@ -33,7 +39,9 @@ def export(
         words = [sentence.words for sentence in found]
         tags = [sentence.tags for sentence in found if sentence.tags is not None]
         gold = tags if len(tags) == len(words) else None
-    precision = "int8" if int8 else "fp32"
+    if int8 and half:
+        raise typer.BadParameter("--int8 and --half: give one of them")
+    precision = "int8" if int8 else "fp16" if half else "fp32"
     published = export_model(model, onnx, words, gold, precision=precision, force=force, report=_tell)
     n_bytes = sum(path.stat().st_size for path in onnx.iterdir())
     typer.echo(f"{onnx}: {published.scheme}, {n_bytes / 1e6:,.1f} MB; {published.parity}")

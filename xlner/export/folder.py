@@ -7,27 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 from xlner.backends.exported_folder import GRAPH_FILE, PARITY_FILE, is_exported, unlisted_names, write_manifest
 from xlner.data.alignment import WordEncoder
 from xlner.errors import ModelError
 from xlner.export.calibration import CALIBRATION_SENTENCES, Reaches, channel_reaches
+from xlner.export.compact_folder import export_student
 from xlner.export.graph import write_graph
-from xlner.export.parity import Parity, Reference
+from xlner.export.parity import Attempt, Reference
 from xlner.export.quantization import SCHEMES, quantize
 from xlner.models.folder import read_settings
 from xlner.models.settings import SETTINGS_FILE, ModelSettings
+from xlner.students.settings import is_compact
 from xlner.tagger import Tagger, load_tagger
 
 WHOLE = "float32"
-
-
-class Attempt(NamedTuple):
-    """A way to store the weights, and what became of the tagger by it."""
-
-    scheme: str
-    parity: Parity
 
 
 def export_model(
@@ -61,6 +56,10 @@ def export_model(
         ModelError: If the original cannot be opened or exported, no attempt is acceptable, or the folder cannot be
             written; then whatever was at `target` is as it was.
     """
+    if is_compact(Path(model)):
+        return export_student(Path(model), target, sentences, gold, precision=precision, force=force, report=report)
+    if precision == "fp16":
+        raise ModelError(f"{model}: halves are for compact students; a network of pieces is stored in fp32 or int8")
     if is_exported(Path(model)):
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
     tagger = load_tagger(model)

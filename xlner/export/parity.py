@@ -5,7 +5,7 @@ Without labels the tags are compared with each other alone.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,13 @@ class Parity:
             f"{self.n_sentences:,} sentences, {self.n_words:,} words: highest difference of a probability "
             f"{self.highest_difference:.2g}, equal tags {self.equal_tags:.2f} %{scores}"
         )
+
+
+class Attempt(NamedTuple):
+    """A way to store the weights, and what became of the tagger by it."""
+
+    scheme: str
+    parity: Parity
 
 
 class Reference:

@@ -48,11 +48,11 @@ def open_student(folder: Path, device: str = "cpu") -> tuple[Backend, RowEncoder
     if (exported or linear) and device != "cpu":
         raise ModelError(f"{folder}: this student runs on the CPU alone, found device {device!r}")
     if linear:
-        weights = _float_weights(folder, settings)
+        weights = float_weights(folder, settings)
         table = _of_shape(folder, weights, "body.table", (settings.sizes.buckets, len(settings.tags)))
         return LinearBackend(table, encoder.width, stored_marginals(weights, settings)), encoder, settings
     if exported:
-        weights = _float_weights(folder, settings) if settings.decoder == "crf" else {}
+        weights = float_weights(folder, settings) if settings.decoder == "crf" else {}
         graph = CompactOnnxBackend(folder / GRAPH_FILE, encoder.width, stored_marginals(weights, settings))
         return graph, encoder, settings
     try:
@@ -102,7 +102,7 @@ def load_network(folder: Path, settings: StudentSettings, encoder: RowEncoder) -
 
     from xlner.students.kinds import new_network
 
-    weights = _float_weights(folder, settings)
+    weights = float_weights(folder, settings)
     network = new_network(settings, encoder.width)
     try:
         network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
@@ -141,7 +141,12 @@ def _stored(weights: Mapping[str, NDArray[np.generic]], settings: StudentSetting
     return halved
 
 
-def _float_weights(folder: Path, settings: StudentSettings) -> dict[str, NDArray[np.float32]]:
+def float_weights(folder: Path, settings: StudentSettings) -> dict[str, NDArray[np.float32]]:
+    """The stored weights by name, in float32 whatever they are stored as.
+
+    Raises:
+        ModelError: If they are missing or damaged.
+    """
     path = folder / WEIGHTS_FILE
     try:
         stored = load_file(path)
