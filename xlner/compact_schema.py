@@ -34,6 +34,9 @@ class CompactRecipe:
     unknown_ratio: float = key(
         0.1, "share of words that are shown without their entry in the vocabulary, as unknown ones are", low=0, high=0.9
     )
+    augment: int = key(
+        0, "new sentences for each one of the target text, labelled by the teacher: words hidden or exchanged", low=0
+    )
     buckets: int = key(131_072, "rows of the table of hashed features (linear)", low=256, high=1 << 24)
 
     def __post_init__(self) -> None:

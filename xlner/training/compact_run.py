@@ -1,14 +1,20 @@
 """One compact student's training: the soft labels of a teacher, learnt word by word, whatever either reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from xlner.data.alignment import Window
 from xlner.data.corpus_files import corpus_path, find_corpus
+from xlner.errors import RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.models.card import Origin
 from xlner.schema import DistillRecipe
 from xlner.students.folder import load_network
 from xlner.students.network import CompactNetwork
+from xlner.training.augmented_text import with_augmented
 from xlner.training.compact_evaluation import CompactEvaluator
 from xlner.training.compact_objective import make_compact_objective
 from xlner.training.compact_student import new_compact_student
@@ -22,7 +28,7 @@ from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.selection import make_selection
 from xlner.training.session import announce, make_accelerator, make_tracker
 from xlner.training.source_text import source_language
-from xlner.training.student import distillation_task, split_windows, student_windows
+from xlner.training.student import Split, distillation_task, student_windows
 from xlner.training.student_run import about_run, beside_source, teacher_name, teacher_scores
 from xlner.training.workplace import Workplace
 
@@ -55,10 +61,14 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
         n_target, words = len(soft_labels), taught.soft_labels
         if recipe.source.share:
             soft_labels = words = beside_source(recipe, soft_labels, False, label_map, accelerator, number_format)
+        held_out_sentences = held_out_of(n_target, recipe)
         student = new_compact_student(recipe, labels, words)
+        if recipe.compact.augment:
+            trained = [number for number in range(n_target) if number not in held_out_sentences]
+            soft_labels = words = with_augmented(soft_labels, trained, recipe, accelerator, number_format)
         objective = make_compact_objective(recipe, labels.tags, student.encoder.width)
         windows = student_windows(words, student.encoder, accelerator)
-        split = split_windows(windows, n_target, recipe)
+        split = split_sentences(windows, held_out_sentences)
         held_out = [windows[number] for number in split.held_out]
         start_run(run, recipe)
         n_parameters = sum(parameter.numel() for parameter in student.network.parameters())
@@ -121,3 +131,24 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
             student.write_card(run.model, run.path.name, origin)
         write_report(run, accelerator, about, [test] if test else [], scores, progress)
     return path
+
+
+def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
+    """The sentences of the target text that are kept out of training; the same ones for every seed.
+
+    Raises:
+        RecipeError: If the selection needs some, and there are none.
+    """
+    n_held_out = round(n_sentences * recipe.holdout_ratio)
+    if recipe.selection in ("agreement", "score") and not n_held_out:
+        raise RecipeError(
+            f"selection={recipe.selection} needs text that is held out, but holdout_ratio={recipe.holdout_ratio:g} of "
+            f"{n_sentences:,} sentences is none; raise holdout_ratio, or set selection=last"
+        )
+    return frozenset(np.random.default_rng(0).permutation(n_sentences)[:n_held_out].tolist())
+
+
+def split_sentences(windows: Sequence[Window], held_out: frozenset[int]) -> Split:
+    """The windows of held-out sentences, and all others."""
+    is_held_out = np.asarray([window.sentence in held_out for window in windows], dtype=bool)
+    return Split(np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out))
