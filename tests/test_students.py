@@ -9,17 +9,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from xlner import load_tagger
+from xlner.cli import app
 from xlner.errors import ModelError
 from xlner.models.settings import ModelSettings
 from xlner.prediction import word_probs
+from xlner.spacy_component import make_component
 from xlner.students.folder import KNOWN, load_network, open_student, write_student
 from xlner.students.hashed import N_FEATURES, TEMPLATES, feature_rows, hashed_encoder, word_features
 from xlner.students.kinds import BODIES, new_network
 from xlner.students.rows import RowEncoder
 from xlner.students.settings import STUDENT_FILE, Sizes, StudentSettings, read_student
 from xlner.students.vocabulary import VOCABULARY_FILE, Vocabulary, looked_up
+from xlner.tagging.fingerprints import model_fingerprint
+from xlner.training.labelling import check_teacher
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 FORMS = {"Anna": 5, "Kiel": 4, "in": 9, "lebt": 3, "1914": 2, "selten": 1}
@@ -248,3 +253,43 @@ def test_a_linear_student_is_refused_on_another_device(tmp_path):
 
     with pytest.raises(ModelError, match="runs on the CPU alone"):
         load_tagger(tmp_path, device="cuda")
+
+
+def test_commands_take_a_compact_student_as_any_other_model(tmp_path):
+    make_student(tmp_path / "model", "linear")
+    (tmp_path / "text.txt").write_text("Anna lebt in Kiel .\n", encoding="utf-8")
+    (tmp_path / "gold.conll").write_text("Anna\tB-PER\nlebt\tO\n", encoding="utf-8")
+    model = str(tmp_path / "model")
+
+    tagged = CliRunner().invoke(app, ["tag", model, str(tmp_path / "text.txt")])
+    checked = CliRunner().invoke(app, ["check-data", str(tmp_path / "gold.conll"), "--model", model])
+
+    assert tagged.exit_code == 0, tagged.output
+    assert checked.exit_code == 0, checked.output
+
+
+def test_the_fingerprint_of_a_student_changes_with_its_weights(tmp_path):
+    make_student(tmp_path, "linear")
+    before = model_fingerprint(str(tmp_path))
+
+    make_student(tmp_path, "linear", precision="fp16")
+
+    assert model_fingerprint(str(tmp_path)) != before
+
+
+def test_a_spacy_pipeline_keeps_a_copy_of_a_compact_student(tmp_path):
+    spacy = pytest.importorskip("spacy")
+    make_student(tmp_path / "model", "cnn")
+    component = make_component(spacy.blank("de"), "xlner", str(tmp_path / "model"), "text", True, "cpu")
+    component.to_disk(tmp_path / "saved")
+
+    copy = make_component(spacy.blank("de"), "xlner", "elsewhere", "text", True, "cpu").from_disk(tmp_path / "saved")
+
+    assert copy.open().tag("Anna lebt in Kiel .") == component.open().tag("Anna lebt in Kiel .")
+
+
+def test_a_compact_student_is_no_teacher(tmp_path):
+    make_student(tmp_path, "linear")
+
+    with pytest.raises(ModelError, match="is a compact student, which teaches nobody"):
+        check_teacher(str(tmp_path))
