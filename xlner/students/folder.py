@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from xlner.errors import ModelError
 from xlner.models.settings import SETTINGS_FILE, ModelSettings
@@ -123,6 +121,8 @@ def write_student(
         weights: In float32; empty for none.
         model: As in any folder.
     """
+    from safetensors.numpy import save_file
+
     if weights:
         save_file(_stored(weights, settings), folder / WEIGHTS_FILE)
     (folder / SETTINGS_FILE).write_text(json.dumps(asdict(model), indent=2) + "\n", encoding="utf-8")
@@ -147,6 +147,10 @@ def float_weights(folder: Path, settings: StudentSettings) -> dict[str, NDArray[
     Raises:
         ModelError: If they are missing or damaged.
     """
+    # Here and not above: what was exported of a network of pieces is tagged without safetensors.
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     path = folder / WEIGHTS_FILE
     try:
         stored = load_file(path)
