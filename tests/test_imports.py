@@ -24,6 +24,7 @@ FLOORS = {
     "splitting": 1,
     "weights": 1,
     "decoding": 2,
+    "compact_schema": 2,
     # A section of the recipe lies beside the formula that it feeds.
     "denoising": 2,
     "mixing": 2,
@@ -36,6 +37,8 @@ FLOORS = {
     "models": 5,
     "prediction": 6,
     "network_outputs": 7,
+    # Compact students: their rows are windows of `data`, and what opens one is a backend of `prediction`.
+    "students": 7,
     "comparison": 8,
     "evaluation": 8,
     "tagger": 8,

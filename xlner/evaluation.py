@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from seqeval.metrics import classification_report
 
-from xlner.data.alignment import WordEncoder
 from xlner.errors import LabelError
 from xlner.labels import LabelMap, LabelSet, spans_of
 from xlner.models.joint import JointModel
 from xlner.network_outputs import sentence_probs
-from xlner.prediction import BATCH_PIECES, decide_tags
+from xlner.prediction import BATCH_PIECES, Encoder, decide_tags
 
 SEQEVAL_AVERAGES = ("micro avg", "macro avg", "weighted avg")
 
@@ -175,7 +174,7 @@ def seqeval_report(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[s
 
 def predict_sentences(
     model: JointModel,
-    encoder: WordEncoder,
+    encoder: Encoder,
     labels: LabelSet,
     sentences: Sequence[Sequence[str]],
     *,
@@ -192,7 +191,7 @@ def predict_sentences(
 
 def evaluate_model(
     model: JointModel,
-    encoder: WordEncoder,
+    encoder: Encoder,
     labels: LabelSet,
     sentences: Sequence[Sequence[str]],
     tags: Sequence[Sequence[str]],

@@ -21,7 +21,7 @@ from xlner.errors import ModelError
 from xlner.models.encoder import longest_input
 from xlner.models.files import NEWEST
 from xlner.models.joint import JointModel
-from xlner.prediction import BATCH_PIECES, Probs, word_probs
+from xlner.prediction import BATCH_PIECES, Encoder, Probs, word_probs
 
 
 class WordOutput(NamedTuple):
@@ -120,7 +120,7 @@ def word_vectors(
 
 def sentence_probs(
     model: JointModel,
-    encoder: WordEncoder,
+    encoder: Encoder,
     sentences: Sequence[Sequence[str]],
     *,
     device: torch.device,

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.data.alignment import WordEncoder
+from xlner.data.alignment import Window
 from xlner.data.padding import batches_within, pad
 from xlner.decoding import ValidTags
 from xlner.labels import LabelSet, Span
@@ -33,9 +33,20 @@ class Backend(Protocol):
         """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
 
 
+class Encoder(Protocol):
+    """What makes a backend's numbers out of words: subword pieces of a tokenizer, or rows of words."""
+
+    @property
+    def pad_id(self) -> int:
+        """The number of padding."""
+
+    def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
+        """The windows of some sentences, in order; their `sentence` counts from `first_sentence`."""
+
+
 def word_probs(
     backend: Backend,
-    encoder: WordEncoder,
+    encoder: Encoder,
     sentences: Sequence[Sequence[str]],
     *,
     n_tags: int,

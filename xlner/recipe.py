@@ -59,6 +59,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "optimization": {"head_learning_rate": "5e-5"},
     },
 }
+# A compact student is trained from nothing and so longer and faster; each kind's defaults.
+STUDENTS: dict[str, dict[str, Any]] = {
+    "encoder": {},
+    "bilstm": {"optimization": {"epochs": "12", "head_learning_rate": "2e-3", "weight_decay": "0.01"}},
+    "cnn": {
+        "compact": {"words": "9000", "word_size": "80", "hidden_size": "160", "layers": "6", "dropout": "0.3"},
+        "optimization": {"epochs": "12", "head_learning_rate": "2e-3", "weight_decay": "0.01"},
+    },
+    "linear": {
+        "compact": {"dropout": "0.2"},
+        "optimization": {"epochs": "10", "head_learning_rate": "2e-2", "weight_decay": "0"},
+    },
+}
 # Which schema a launch script fills, and which key names the recipe file.
 KINDS: dict[str, tuple[Schema, str]] = {
     "teacher": (TeacherRecipe, "recipe"),
@@ -99,6 +112,8 @@ def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str = "reci
     if schema is DistillRecipe:
         variant = next((layer["variant"] for _, layer in reversed(layers) if "variant" in layer), "pooled")
         layers.insert(0, (f"variant {variant}", choose(VARIANTS, str(variant), "variant")))
+        student = next((layer["student"] for _, layer in reversed(layers) if "student" in layer), "encoder")
+        layers.insert(1, (f"student {student}", choose(STUDENTS, str(student), "student")))
     return _build(schema, layers)
 
 

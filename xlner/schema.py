@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from xlner.compact_schema import CompactRecipe
 from xlner.denoising.recipes import (
     CertaintyRecipe,
     DiscriminatorRecipe,
@@ -288,6 +289,12 @@ class DistillRecipe:
     encoder: str = key(
         "teacher", "what the student starts from: an encoder folder or hub name, or `teacher`: its encoder as trained"
     )
+    student: str = key(
+        "encoder",
+        "encoder: a network of subword pieces, as `encoder` says; or a compact one of words and characters: bilstm (3 M "
+        "parameters), cnn (at most 1.5 M), linear (hashed features, one matrix)",
+        choices="encoder bilstm cnn linear",
+    )
     variant: str = key("pooled", "named set of losses and weights")
     setting: str = key("", "what result tables call this setting; empty: the keys in which it differs from others")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
@@ -315,6 +322,7 @@ class DistillRecipe:
     prototypes: PrototypesRecipe = section(PrototypesRecipe)
     discriminator: DiscriminatorRecipe = section(DiscriminatorRecipe)
     certainty: CertaintyRecipe = section(CertaintyRecipe)
+    compact: CompactRecipe = section(CompactRecipe)
     mixing: MixingRecipe = section(MixingRecipe)
     masking: MaskingRecipe = section(MaskingRecipe)
     source: SourceRecipe = section(SourceRecipe)
@@ -354,9 +362,32 @@ class DistillRecipe:
             raise RecipeError(f"mixing.weights=language weighs models by their language; {files[0]} has none")
         if self.mixing.weights == BY_LANGUAGE and len(teachers) == 1:
             raise RecipeError("mixing.weights=language needs teachers of two languages or more, as in teacher=A,B")
-        if not self.model_teachers and self.encoder == "teacher":
+        if self.student != "encoder":
+            self._check_compact()
+        elif not self.model_teachers and self.encoder == "teacher":
             raise RecipeError(
                 f"teacher={self.teacher}: annotations are no encoder that a student could start from; give encoder="
+            )
+
+    def _check_compact(self) -> None:
+        """What a student without subword pieces and without a second tower cannot do."""
+        found = {
+            "encoder": self.encoder != "teacher",
+            "loss.similarity_weight": self.loss.similarity_weight > 0,
+            "loss.rdrop_weight": self.loss.rdrop_weight > 0,
+            "loss.masked_weight": self.loss.masked_weight > 0,
+            "weights.gamma": self.weights.gamma != "one",
+            "optimization.freeze": self.optimization.freeze != "none",
+            "rounds.count": self.rounds.count > 1,
+        }
+        if names := [name for name, asked in found.items() if asked]:
+            raise RecipeError(
+                f"student={self.student} learns from soft labels of words, in one round, and starts from no encoder; "
+                f"leave out {', '.join(names)}, or take variant=pooled or tsl"
+            )
+        if self.compact.vectors == "teacher" and self.student != "linear" and not self.model_teachers:
+            raise RecipeError(
+                f"teacher={self.teacher}: annotations have no word vectors; set compact.vectors=random or a file"
             )
 
 

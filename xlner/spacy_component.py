@@ -16,6 +16,7 @@ from spacy.util import filter_spans
 from xlner.errors import ModelError
 from xlner.models.folder import find_file
 from xlner.recipe import choose
+from xlner.students.settings import STUDENT_FILE
 from xlner.tagger import Tagger, load_tagger
 
 SPAN_GROUP = "xlner"  # key in `doc.spans`: the entities found, with `.attrs["scores"]` beside them
@@ -82,7 +83,8 @@ class EntityTagger:
             ModelError: If there is no such model.
         """
         self.open()  # fetches all files of a model of the hub
-        config, target = find_file(self._model, "config.json"), Path(path) / _MODEL_FOLDER
+        config = find_file(self._model, "config.json") or find_file(self._model, STUDENT_FILE)
+        target = Path(path) / _MODEL_FOLDER
         assert config is not None
         if config.parent.resolve() != target.resolve():  # a pipeline may be saved where it was loaded
             shutil.copytree(config.parent, target, dirs_exist_ok=True)

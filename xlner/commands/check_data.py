@@ -98,7 +98,12 @@ def _encoder(encoder: str, model: str) -> "tuple[WordEncoder | None, tuple[str, 
     from xlner.data.alignment import WordEncoder, load_tokenizer
     from xlner.models.encoder import read_labels
     from xlner.models.folder import read_settings
+    from xlner.students.settings import is_compact, read_student
 
+    if model and is_compact(Path(model)):
+        # It has no pieces of its own.
+        counted = WordEncoder(load_tokenizer(encoder)) if encoder else None
+        return counted, read_student(Path(model)).labels.types
     types = read_labels(model).types if model else None
     max_length = read_settings(model).max_length if model and not encoder else 0
     return WordEncoder(load_tokenizer(encoder or model), max_length or None), types

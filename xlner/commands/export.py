@@ -9,7 +9,7 @@ from xlner.commands.export_spacy import SpacyOptions, export_to_spacy
 from xlner.errors import ModelError
 
 if TYPE_CHECKING:
-    from xlner.export.folder import Attempt
+    from xlner.export.parity import Attempt
 
 
 def export(
@@ -17,9 +17,10 @@ def export(
         list[str], typer.Argument(metavar="MODEL...", help="Model folder or hub name; with --spacy also several.")
     ],
     onnx: Annotated[
-        Path | None, typer.Option("--onnx", metavar="OUT", help="Folder to make, for ONNX Runtime.")
+        Path | None, typer.Option("--onnx", metavar="OUT", help="Folder to make, for ONNX Runtime or NumPy.")
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="onnx: weights as bytes, smaller and faster.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="onnx: of compact students, weights in half the bytes.")] = False,
     corpus: Annotated[
         str, typer.Option(help="onnx: sentences to compare on, best labelled; else a few built in.")
     ] = "",
@@ -70,10 +71,15 @@ def export(
     elif onnx is not None:
         if len(models) > 1:
             raise ModelError(f"--onnx exports one model, found {len(models)}: {', '.join(models)}")
-        _export_to_onnx(models[0], onnx, int8, corpus, sentences, format, force)
+        if int8 and half:
+            raise typer.BadParameter("--int8 and --half: give one of them")
+        precision = "int8" if int8 else "fp16" if half else "fp32"
+        _export_to_onnx(models[0], onnx, precision, corpus, sentences, format, force)
 
 
-def _export_to_onnx(model: str, onnx: Path, int8: bool, corpus: str, sentences: int, format: str, force: bool) -> None:
+def _export_to_onnx(
+    model: str, onnx: Path, precision: str, corpus: str, sentences: int, format: str, force: bool
+) -> None:
     from itertools import islice
 
     from xlner.data.corpus import read_corpus
@@ -88,7 +94,6 @@ def _export_to_onnx(model: str, onnx: Path, int8: bool, corpus: str, sentences: 
         words = [sentence.words for sentence in found]
         tags = [sentence.tags for sentence in found if sentence.tags is not None]
         gold = tags if len(tags) == len(words) else None
-    precision = "int8" if int8 else "fp32"
     published = export_model(model, onnx, words, gold, precision=precision, force=force, report=_tell)
     n_bytes = sum(path.stat().st_size for path in onnx.iterdir())
     typer.echo(f"{onnx}: {published.scheme}, {n_bytes / 1e6:,.1f} MB; {published.parity}")

@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.data.alignment import Window, WordEncoder
+from xlner.data.alignment import Window
 from xlner.data.storage import RowWriter, StoredRows
 from xlner.errors import SoftLabelError
 
@@ -179,8 +180,19 @@ class StoredWindows(Sequence[Window]):
         )
 
 
-def store_windows(path: Path, soft_labels: SoftLabels, encoder: WordEncoder) -> None:
-    """Encode the words of soft labels with a student's tokenizer and store the windows."""
+class StudentEncoder(Protocol):
+    """What cuts sentences for a student: by pieces of a tokenizer, or by words."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells encoders apart that give different windows."""
+
+    def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
+        """The windows of some sentences, in order; their `sentence` counts from `first_sentence`."""
+
+
+def store_windows(path: Path, soft_labels: SoftLabels, encoder: StudentEncoder) -> None:
+    """Encode the words of soft labels as a student reads them and store the windows."""
     with RowWriter(path, WINDOW_COLUMNS) as writer:
         for start in range(0, len(soft_labels), BLOCK):
             numbers = range(start, min(start + BLOCK, len(soft_labels)))

@@ -7,26 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import cast
 
 from xlner.backends.exported_folder import GRAPH_FILE, PARITY_FILE, is_exported, unlisted_names, write_manifest
+from xlner.data.alignment import WordEncoder
 from xlner.errors import ModelError
 from xlner.export.calibration import CALIBRATION_SENTENCES, Reaches, channel_reaches
+from xlner.export.compact_folder import export_student
 from xlner.export.graph import write_graph
-from xlner.export.parity import Parity, Reference
+from xlner.export.parity import Attempt, Reference
 from xlner.export.quantization import SCHEMES, quantize
 from xlner.models.folder import read_settings
 from xlner.models.settings import SETTINGS_FILE, ModelSettings
+from xlner.students.settings import is_compact
 from xlner.tagger import Tagger, load_tagger
 
 WHOLE = "float32"
-
-
-class Attempt(NamedTuple):
-    """A way to store the weights, and what became of the tagger by it."""
-
-    scheme: str
-    parity: Parity
 
 
 def export_model(
@@ -60,13 +56,18 @@ def export_model(
         ModelError: If the original cannot be opened or exported, no attempt is acceptable, or the folder cannot be
             written; then whatever was at `target` is as it was.
     """
+    if is_compact(Path(model)):
+        return export_student(Path(model), target, sentences, gold, precision=precision, force=force, report=report)
+    if precision == "fp16":
+        raise ModelError(f"{model}: halves are for compact students; a network of pieces is stored in fp32 or int8")
     if is_exported(Path(model)):
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
     tagger = load_tagger(model)
+    encoder = cast(WordEncoder, tagger.encoder)
     measured, compared = _split(len(sentences)) if precision == "int8" else ([], range(len(sentences)))
     reference = Reference(
         tagger.backend,
-        tagger.encoder,
+        encoder,
         tagger.labels,
         [sentences[number] for number in compared],
         None if gold is None else [gold[number] for number in compared],
@@ -74,8 +75,8 @@ def export_model(
     with _appearing_whole(target) as unfinished:
         whole = unfinished / "whole"
         whole.mkdir()
-        write_graph(tagger.model.recognizer, whole / GRAPH_FILE, max_length=tagger.encoder.max_length)
-        reaches = channel_reaches(whole / GRAPH_FILE, tagger.encoder, [sentences[number] for number in measured])
+        write_graph(tagger.model.recognizer, whole / GRAPH_FILE, max_length=encoder.max_length)
+        reaches = channel_reaches(whole / GRAPH_FILE, encoder, [sentences[number] for number in measured])
         attempts: list[Attempt] = []
         for scheme in SCHEMES if precision == "int8" else [WHOLE]:
             folder = unfinished / f"attempt-{len(attempts)}"
@@ -116,7 +117,7 @@ def _write_attempt(
     tagger: Tagger, settings: ModelSettings, whole: Path, folder: Path, scheme: str, reaches: Reaches
 ) -> None:
     """A complete exported folder."""
-    recognizer, encoder = tagger.model.recognizer, tagger.encoder
+    recognizer, encoder = tagger.model.recognizer, cast(WordEncoder, tagger.encoder)
     if scheme == WHOLE:
         for path in whole.iterdir():  # weights above 2 GB lie in a file of their own
             shutil.copy(path, folder / path.name)

@@ -5,14 +5,13 @@ Without labels the tags are compared with each other alone.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xlner.data.alignment import WordEncoder
 from xlner.evaluation import score_tags
 from xlner.labels import LabelSet
-from xlner.prediction import Backend, Probs, decide_tags, word_probs
+from xlner.prediction import Backend, Encoder, Probs, decide_tags, word_probs
 
 # What an export may cost: F1 in percent, or percent of the words' tags where there are no labels to score against.
 HIGHEST_F1_LOSS = 0.5
@@ -59,13 +58,20 @@ class Parity:
         )
 
 
+class Attempt(NamedTuple):
+    """A way to store the weights, and what became of the tagger by it."""
+
+    scheme: str
+    parity: Parity
+
+
 class Reference:
     """What the original predicts for some sentences, kept to compare any number of exports with."""
 
     def __init__(
         self,
         original: Backend,
-        encoder: WordEncoder,
+        encoder: Encoder,
         labels: LabelSet,
         sentences: Sequence[Sequence[str]],
         gold: Sequence[Sequence[str]] | None,
@@ -85,7 +91,7 @@ class Reference:
         self._probs = word_probs(original, encoder, sentences, n_tags=len(labels.tags))
         self._tags = [decide_tags(probs, labels) for probs in self._probs]
 
-    def compare(self, export: Backend, encoder: WordEncoder) -> Parity:
+    def compare(self, export: Backend, encoder: Encoder) -> Parity:
         """Tag the sentences again, by an exported graph and its own word encoder."""
         probs = word_probs(export, encoder, self._sentences, n_tags=len(self._labels.tags))
         tags = [decide_tags(rows, self._labels) for rows in probs]

@@ -40,7 +40,39 @@ def model_card(
         marks_subwords: Whether its tokenizer marks pieces inside a word (`##ing`), as WordPiece does.
         origin: What is known beyond the folder.
     """
-    results = [
+    content = ModelCardData(
+        language=language or None,
+        library_name="transformers",
+        pipeline_tag="token-classification",
+        tags=["named-entity-recognition", "xlner"],
+        model_name=title,
+        eval_results=_results(origin) or None,
+    )
+    sections = [_what(title, labels, language, origin), _with_xlner(word_splitter), _with_transformers(marks_subwords)]
+    return ModelCard(f"---\n{content.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+
+
+def compact_card(
+    title: str, labels: LabelSet, *, language: str, word_splitter: str, kind: str, origin: Origin
+) -> ModelCard:
+    """The card of a compact student, which transformers does not open; arguments as for `model_card`.
+
+    `kind` is what it is made of, as recipes call it.
+    """
+    content = ModelCardData(
+        language=language or None,
+        library_name="xlner",
+        pipeline_tag="token-classification",
+        tags=["named-entity-recognition", "xlner", kind],
+        model_name=title,
+        eval_results=_results(origin) or None,
+    )
+    sections = [_what(title, labels, language, origin), _with_xlner(word_splitter)]
+    return ModelCard(f"---\n{content.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+
+
+def _results(origin: Origin) -> list[EvalResult]:
+    return [
         EvalResult(
             task_type="token-classification",
             task_name="Named Entity Recognition",
@@ -51,16 +83,6 @@ def model_card(
         )
         for name, score in origin.scores.items()
     ]
-    content = ModelCardData(
-        language=language or None,
-        library_name="transformers",
-        pipeline_tag="token-classification",
-        tags=["named-entity-recognition", "xlner"],
-        model_name=title,
-        eval_results=results or None,
-    )
-    sections = [_what(title, labels, language, origin), _with_xlner(word_splitter), _with_transformers(marks_subwords)]
-    return ModelCard(f"---\n{content.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
 def _what(title: str, labels: LabelSet, language: str, origin: Origin) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from xlner.errors import CorpusError, RunError
 from xlner.models.encoder import read_labels
 from xlner.models.folder import find_file
+from xlner.students.settings import is_compact, read_student
 
 # Weights and tokenizers in all the forms that models come in; cards and the like do not matter.
 _MODEL_SUFFIXES = {".json", ".safetensors", ".onnx", ".data", ".txt", ".model"}
@@ -19,7 +20,10 @@ def model_fingerprint(name: str) -> str:
     Raises:
         ModelError: If there is no such model, or it is no tagger.
     """
-    read_labels(name)
+    if is_compact(Path(name)):
+        read_student(Path(name))
+    else:
+        read_labels(name)
     if not Path(name).is_dir():
         config = find_file(name, "config.json")
         return f"{name}@{config.parent.name if config else ''}"  # a snapshot's folder is named after its revision

@@ -14,6 +14,7 @@ from xlner.data.corpus_files import corpus_path
 from xlner.errors import RecipeError
 from xlner.mixing.recipes import MixingRecipe
 from xlner.schema import DistillRecipe, RoundsRecipe
+from xlner.training.compact_run import train_compact_student
 from xlner.training.denoising import check_denoising
 from xlner.training.labelling import check_teacher
 from xlner.training.reporting import score_table
@@ -37,6 +38,8 @@ def distill(recipe: DistillRecipe) -> Path:
         XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
+    if recipe.student != "encoder":
+        return train_compact_student(recipe)
     return train_student(recipe) if recipe.rounds.count == 1 else _train_in_rounds(recipe)
 
 

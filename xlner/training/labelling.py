@@ -38,6 +38,7 @@ from xlner.models.folder import find_file, is_there, load_joint_model, read_sett
 from xlner.models.joint import JointModel
 from xlner.network_outputs import word_encoder, word_outputs
 from xlner.schema import CorpusRecipe
+from xlner.students.settings import is_compact
 from xlner.text import Sentence
 from xlner.training.corpora import sentence_stream
 
@@ -79,6 +80,8 @@ def check_teacher(folder: str) -> None:
     Raises:
         ModelError: With what would be one.
     """
+    if is_compact(Path(folder)):
+        raise ModelError(f"teacher={folder}: is a compact student, which teaches nobody; give a token classifier")
     if not is_there(folder):
         raise ModelError(
             f"teacher={folder}: no such folder; train one with train_teacher.py, or give teacher=FOLDER, the name of a "

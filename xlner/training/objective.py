@@ -8,7 +8,7 @@ Source: Li et al. 2022 (2022.acl-long.14), section 3; the variants are explained
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,24 @@ from xlner.models.joint import JointOutput
 from xlner.recipe import choose
 from xlner.schema import DistillRecipe
 from xlner.weights import ALPHAS, BETAS, GAMMAS, gamma_of_words
+
+
+class AnyObjective(Protocol):
+    """What the task of a student asks of its loss, of whatever kind the student is."""
+
+    @property
+    def uses_similarity(self) -> bool:
+        """Whether word pairs are to be drawn."""
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The names of the terms of the loss, T of them, and their shares."""
+
+    def counts(self, batch: SoftBatch) -> Tensor:
+        """Over how many positions each term runs, (T,)."""
+
+    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> Tensor:
+        """The sum of each term's losses, (T,)."""
 
 
 class Objective(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from xlner.data.alignment import Window, WordEncoder
+from xlner.data.alignment import Window
 from xlner.data.soft_labels import SoftLabels
 from xlner.data.writing import write_lines
 from xlner.evaluation import EntityCounts, Report, evaluate_tags, predict_sentences
@@ -25,7 +25,7 @@ from xlner.models.encoder import tags_of_model
 from xlner.models.folder import load_joint_model, read_settings, write_card
 from xlner.models.joint import JointModel
 from xlner.network_outputs import sentence_probs, word_encoder, word_outputs
-from xlner.prediction import decide_tags
+from xlner.prediction import Encoder, decide_tags
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
 from xlner.training.interruption import summed
@@ -39,7 +39,7 @@ class Evaluator:
     """Scores models on corpora, the processes sharing the work."""
 
     def __init__(
-        self, accelerator: Accelerator, encoder: WordEncoder, labels: LabelSet, label_map: LabelMap | None = None
+        self, accelerator: Accelerator, encoder: Encoder, labels: LabelSet, label_map: LabelMap | None = None
     ) -> None:
         self._accelerator, self._encoder, self._labels = accelerator, encoder, labels
         self._label_map = label_map

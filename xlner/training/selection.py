@@ -1,17 +1,16 @@
 """Which student is kept: what is measured while it trains, and which of the measures decides."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from xlner.data.alignment import Window
 from xlner.data.corpus_files import corpus_path
 from xlner.data.soft_labels import SoftLabels
 from xlner.errors import RecipeError
+from xlner.evaluation import Report
 from xlner.labels import LabelMap, LabelSet
-from xlner.models.joint import JointModel
 from xlner.schema import DistillRecipe
 from xlner.training.corpora import Corpus, check_types, read_labelled, rename_types
-from xlner.training.reporting import Evaluator
 
 # The measures whose mean decides, in percent F1; only the last one looks at labels of the target language.
 SELECTIONS: dict[str, tuple[str, ...]] = {
@@ -23,6 +22,16 @@ SELECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
+class Scorer(Protocol):
+    """What scores students while they train; `Evaluator` does, and its like for compact students."""
+
+    def quick_report(self, model: Any, corpus: Corpus) -> Report:
+        """Scores on a labelled corpus."""
+
+    def agreement(self, model: Any, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
+        """Entity F1 in percent against the likeliest tags of soft labels."""
+
+
 class Selection(NamedTuple):
     """How a student is scored while it trains: corpora by measure, and the text that was held out."""
 
@@ -30,7 +39,7 @@ class Selection(NamedTuple):
     corpora: dict[str, Corpus]
 
     def score(
-        self, model: JointModel, evaluator: Evaluator, held_out: Sequence[Window], soft_labels: SoftLabels
+        self, model: Any, evaluator: Scorer, held_out: Sequence[Window], soft_labels: SoftLabels
     ) -> tuple[float, dict[str, Any]]:
         """The mean of the measures, in percent, and each by itself; every process calls it."""
         found = {}

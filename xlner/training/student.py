@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
-from xlner.data.soft_labels import SoftLabels, StoredWindows, store_windows
+from xlner.data.soft_labels import SoftLabels, StoredWindows, StudentEncoder, store_windows
 from xlner.errors import RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import prefix_and_type
@@ -22,7 +22,7 @@ from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
 from xlner.network_outputs import word_encoder
 from xlner.schema import DistillRecipe
-from xlner.training.objective import Objective
+from xlner.training.objective import AnyObjective
 from xlner.training.task import Task
 
 
@@ -81,7 +81,7 @@ def _copy(teacher: str, labels: LabelSet, rename: str) -> JointModel:
     return model
 
 
-def student_windows(soft_labels: SoftLabels, encoder: WordEncoder, accelerator: Accelerator) -> StoredWindows:
+def student_windows(soft_labels: SoftLabels, encoder: StudentEncoder, accelerator: Accelerator) -> StoredWindows:
     """The student's windows of the text, encoded once per tokenizer and length limit."""
     path = soft_labels.folder / f"windows-{encoder.fingerprint}.arrow"
     if accelerator.is_main_process and not path.is_file():
@@ -122,14 +122,14 @@ def split_windows(windows: StoredWindows, n_target: int, recipe: DistillRecipe) 
 
 def distillation_task(
     recipe: DistillRecipe,
-    objective: Objective,
+    objective: AnyObjective,
     soft_labels: SoftLabels,
     windows: StoredWindows,
     split: Split,
     pad_id: int,
-    evaluate: Callable[[JointModel], tuple[float, dict[str, Any]]],
+    evaluate: Callable[[Any], tuple[float, dict[str, Any]]],
     score_name: str,
-    keep: Callable[[JointModel], None],
+    keep: Callable[[Any], None],
 ) -> Task[SoftBatch]:
     """What the loop needs to train a student on stored soft labels.
 

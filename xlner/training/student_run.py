@@ -27,7 +27,7 @@ from xlner.training.denoising import check_denoising, denoised_soft_labels
 from xlner.training.loop import fit
 from xlner.training.masking_student import with_masking
 from xlner.training.mixing import Taught, taught_soft_labels
-from xlner.training.objective import Objective, check_similarity, make_objective
+from xlner.training.objective import check_similarity, make_objective
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, finish
 from xlner.training.run_folder import open_run, run_path, start_run
@@ -68,7 +68,9 @@ def train_student(recipe: DistillRecipe) -> Path:
         soft_labels = denoised_soft_labels(taught.soft_labels, recipe, workplace)
         n_target, words = len(soft_labels), taught.soft_labels
         if recipe.source.share:
-            soft_labels = words = _beside_source(recipe, soft_labels, objective, label_map, accelerator, number_format)
+            soft_labels = words = beside_source(
+                recipe, soft_labels, objective.uses_similarity, label_map, accelerator, number_format
+            )
         model, encoder, settings = new_student(recipe, labels, taught.outside_share)
         windows = student_windows(words, encoder, accelerator)
         split = split_windows(windows, n_target, recipe)
@@ -110,9 +112,9 @@ def train_student(recipe: DistillRecipe) -> Path:
         agreement = evaluator.agreement(kept, held_out, soft_labels)
         scores: dict[str, Scores] = {}
         if test is not None:
-            scores |= _teacher_scores(recipe, taught, evaluator, test)
+            scores |= teacher_scores(recipe, taught, evaluator, test)
             scores["student"] = evaluator.of_folder(str(run.model), test, predictions=run.predictions(test.name))
-        about = _about(recipe, taught, text) | {
+        about = about_run(recipe, taught, text) | {
             "types": labels.types,
             "label_map": str(label_map),
             "agreement_f1": round(agreement, 3) if held_out else None,
@@ -130,7 +132,7 @@ def teacher_name(teacher: str) -> str:
     return teacher if not path.exists() else path.parent.name if path.name == "model" else path.name
 
 
-def _about(recipe: DistillRecipe, taught: Taught, text: Path) -> dict[str, Any]:
+def about_run(recipe: DistillRecipe, taught: Taught, text: Path) -> dict[str, Any]:
     """What report.json says of the run beside its scores."""
     card = taught.soft_labels.card
     return {
@@ -148,10 +150,10 @@ def _about(recipe: DistillRecipe, taught: Taught, text: Path) -> dict[str, Any]:
     }
 
 
-def _beside_source(
+def beside_source(
     recipe: DistillRecipe,
     soft_labels: SoftLabels,
-    objective: Objective,
+    uses_similarity: bool,
     label_map: LabelMap,
     accelerator: Accelerator,
     number_format: torch.dtype | None,
@@ -167,7 +169,7 @@ def _beside_source(
     labelled = read_labelled(corpus_path(recipe.data, source, "train"), everything)
     (renamed,) = rename_types([labelled], label_map, LabelSet(soft_labels.card.tags).types)
     taught = None
-    if objective.uses_similarity and soft_labels.card.projection_size:
+    if uses_similarity and soft_labels.card.projection_size:
         if len(recipe.teachers) > 1:
             raise RecipeError("source.share beside the similarity task needs a single teacher; set source.share=0")
         own = replace(recipe, corpus=everything, soft_labels="auto")
@@ -175,7 +177,7 @@ def _beside_source(
     return with_source(soft_labels, renamed, recipe.source.share, taught, accelerator)
 
 
-def _teacher_scores(recipe: DistillRecipe, taught: Taught, evaluator: Evaluator, test: Corpus) -> dict[str, Scores]:
+def teacher_scores(recipe: DistillRecipe, taught: Taught, evaluator: Evaluator, test: Corpus) -> dict[str, Scores]:
     """The scores of the models that teach: `teacher`, `teacher 2` and so on; empty if one knows no type of the test."""
     rename, of_predictions = LabelMap.parse(recipe.mixing.rename), LabelMap.parse(recipe.labels.map).for_predictions()
     scores: dict[str, Scores] = {}

@@ -1,0 +1,175 @@
+"""The model folder of a compact student, and how it is opened.
+
+`student.json` says what it is, `vocabulary.json` holds its words (a linear one has none), `model.safetensors` the
+weights, `xlner.json` what every model folder of xlner says, and `README.md` is the card. In an exported folder
+`model.onnx` takes the place of all weights but those of a CRF. There is no pickle and no code in it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlner.errors import ModelError
+from xlner.models.settings import SETTINGS_FILE, ModelSettings
+from xlner.prediction import Backend
+from xlner.students.backends import CompactOnnxBackend, LinearBackend, stored_marginals
+from xlner.students.hashed import hashed_encoder
+from xlner.students.rows import RowEncoder
+from xlner.students.settings import StudentSettings, read_student
+from xlner.students.vocabulary import VOCABULARY_FILE, Vocabulary
+
+if TYPE_CHECKING:
+    from xlner.students.network import CompactNetwork
+
+WEIGHTS_FILE = "model.safetensors"
+GRAPH_FILE = "model.onnx"
+KNOWN = ("bilstm", "cnn", "linear")
+Weights = dict[str, NDArray[np.generic]]
+
+
+def open_student(folder: Path, device: str = "cpu") -> tuple[Backend, RowEncoder, StudentSettings]:
+    """What a tagger needs of a folder; torch is imported only for a network that was not exported.
+
+    Raises:
+        ModelError: If a file is missing, damaged or another's; if torch is needed and not there, or has no such device.
+    """
+    settings = read_student(folder)
+    if settings.kind not in KNOWN:
+        raise ModelError(f"{folder}: unknown kind of student {settings.kind!r}; known: {', '.join(KNOWN)}")
+    encoder = student_encoder(folder, settings)
+    exported, linear = (folder / GRAPH_FILE).is_file(), settings.kind == "linear"
+    if (exported or linear) and device != "cpu":
+        raise ModelError(f"{folder}: this student runs on the CPU alone, found device {device!r}")
+    if linear:
+        weights = float_weights(folder, settings)
+        table = _of_shape(folder, weights, "body.table", (settings.sizes.buckets, len(settings.tags)))
+        return LinearBackend(table, encoder.width, stored_marginals(weights, settings)), encoder, settings
+    if exported:
+        weights = float_weights(folder, settings) if settings.decoder == "crf" else {}
+        graph = CompactOnnxBackend(folder / GRAPH_FILE, encoder.width, stored_marginals(weights, settings))
+        return graph, encoder, settings
+    try:
+        import torch
+
+        from xlner.backends.torch_backend import TorchBackend
+    except ImportError as problem:
+        raise ModelError(
+            f"{folder}: needs {problem.name}, which is not installed; `xlner export` makes a folder that does without"
+        ) from problem
+    try:
+        place = torch.device(device)
+        network = load_network(folder, settings, encoder).to(place).eval()
+    except (RuntimeError, AssertionError) as problem:  # torch without CUDA asserts
+        raise ModelError(f"device {device!r} cannot be used: {str(problem).splitlines()[0]}") from problem
+    return TorchBackend(network, place), encoder, settings
+
+
+def student_encoder(folder: Path, settings: StudentSettings) -> RowEncoder:
+    """Words to rows, as a stored student reads them.
+
+    Raises:
+        ModelError: If its vocabulary is missing, damaged, or of other sizes.
+    """
+    if settings.kind == "linear":
+        return hashed_encoder(settings.max_words)
+    vocabulary = Vocabulary.read(folder / VOCABULARY_FILE)
+    found, expected = (
+        (vocabulary.n_words, vocabulary.n_characters),
+        (settings.sizes.n_words, settings.sizes.n_characters),
+    )
+    if found != expected:
+        raise ModelError(
+            f"{folder}: {VOCABULARY_FILE} has {found[0]} words and {found[1]} characters, the student knows "
+            f"{expected[0]} and {expected[1]}; copy the folder again"
+        )
+    return vocabulary.encoder(n_chars=settings.sizes.n_chars, max_words=settings.max_words)
+
+
+def load_network(folder: Path, settings: StudentSettings, encoder: RowEncoder) -> "CompactNetwork":
+    """The network of torch, in float32.
+
+    Raises:
+        ModelError: If the weights are missing, damaged or of other sizes.
+    """
+    import torch
+
+    from xlner.students.kinds import new_network
+
+    weights = float_weights(folder, settings)
+    network = new_network(settings, encoder.width)
+    try:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    except RuntimeError as problem:
+        raise ModelError(f"{folder / WEIGHTS_FILE}: {' '.join(str(problem).split())}") from problem
+    return network
+
+
+def write_student(
+    folder: Path, settings: StudentSettings, weights: Mapping[str, NDArray[np.generic]], model: ModelSettings
+) -> None:
+    """Write what every folder of a compact student has; its vocabulary, graph and card are written beside it.
+
+    Args:
+        folder: There, without these files.
+        settings: Of the student; `precision` is how the weights are stored: fp32, fp16, or int8, of which a linear
+            student's table has a scale for each tag.
+        weights: In float32; empty for none.
+        model: As in any folder.
+    """
+    from safetensors.numpy import save_file
+
+    if weights:
+        save_file(_stored(weights, settings), folder / WEIGHTS_FILE)
+    (folder / SETTINGS_FILE).write_text(json.dumps(asdict(model), indent=2) + "\n", encoding="utf-8")
+    settings.save(folder)
+
+
+def _stored(weights: Mapping[str, NDArray[np.generic]], settings: StudentSettings) -> Weights:
+    if settings.precision == "fp32":
+        return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
+    halved: Weights = {name: np.ascontiguousarray(value, dtype=np.float16) for name, value in weights.items()}
+    if settings.precision == "int8" and "body.table" in weights:
+        table = weights["body.table"].astype(np.float32)
+        scales = np.maximum(np.abs(table).max(axis=0), 1e-12) / 127.0
+        halved["body.table"] = np.rint(table / scales).astype(np.int8)
+        halved["body.scales"] = scales.astype(np.float32)
+    return halved
+
+
+def float_weights(folder: Path, settings: StudentSettings) -> dict[str, NDArray[np.float32]]:
+    """The stored weights by name, in float32 whatever they are stored as.
+
+    Raises:
+        ModelError: If they are missing or damaged.
+    """
+    # Here and not above: what was exported of a network of pieces is tagged without safetensors.
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / WEIGHTS_FILE
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as problem:
+        raise ModelError(f"{path}: expected the weights of a compact student, found: {problem}") from problem
+    weights = {name: np.asarray(value, dtype=np.float32) for name, value in stored.items()}
+    if "body.scales" in weights:
+        weights["body.table"] = weights["body.table"] * weights.pop("body.scales")
+    names = {"crf.transitions": 2, "crf.first": 1, "crf.last": 1} if settings.decoder == "crf" else {}
+    for name, axes in names.items():
+        _of_shape(folder, weights, name, (len(settings.tags),) * axes)
+    return weights
+
+
+def _of_shape(
+    folder: Path, weights: Mapping[str, NDArray[np.float32]], name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    found = weights.get(name)
+    if found is None or found.shape != shape:
+        what = "none" if found is None else f"one of {found.shape}"
+        raise ModelError(f"{folder / WEIGHTS_FILE}: expected {name} of {shape}, found {what}; copy the folder again")
+    return found

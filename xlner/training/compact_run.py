@@ -1,0 +1,155 @@
+"""One compact student's training: the soft labels of a teacher, learnt word by word, whatever either reads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xlner.data.alignment import Window
+from xlner.data.corpus_files import corpus_path, find_corpus
+from xlner.errors import RecipeError
+from xlner.labels import LabelMap, LabelSet
+from xlner.models.card import Origin
+from xlner.schema import DistillRecipe
+from xlner.students.folder import load_network
+from xlner.students.network import CompactNetwork
+from xlner.training.augmented_text import with_augmented
+from xlner.training.compact_evaluation import CompactEvaluator
+from xlner.training.compact_objective import make_compact_objective
+from xlner.training.compact_student import new_compact_student
+from xlner.training.corpora import check_types, read_labelled, rename_types
+from xlner.training.denoising import check_denoising, denoised_soft_labels
+from xlner.training.loop import fit
+from xlner.training.mixing import taught_soft_labels
+from xlner.training.optimization import autocast_dtype
+from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, score_table, write_report
+from xlner.training.run_folder import open_run, run_path, start_run
+from xlner.training.selection import make_selection
+from xlner.training.session import announce, make_accelerator, make_tracker
+from xlner.training.source_text import source_language
+from xlner.training.student import Split, distillation_task, student_windows
+from xlner.training.student_run import about_run, beside_source, teacher_name, teacher_scores
+from xlner.training.task import Task
+from xlner.training.workplace import Workplace
+
+
+def train_compact_student(recipe: DistillRecipe) -> Path:
+    """Train one compact student on unlabelled text and write its run folder.
+
+    Returns and Raises as for `distill`.
+    """
+    check_denoising(recipe)
+    label_map = LabelMap.parse(recipe.labels.map)
+    path = run_path(recipe.run, recipe.target)
+    accelerator = make_accelerator(recipe, path)
+    with open_run(path, recipe, writes=accelerator.is_main_process) as run:
+        announce(accelerator, run)
+        test_path = find_corpus(recipe.data, recipe.target, "test")
+        test = read_labelled(test_path, recipe.corpus) if test_path else None
+        text = corpus_path(recipe.data, recipe.target, "train")
+        number_format = autocast_dtype(accelerator.mixed_precision)
+        taught = taught_soft_labels(recipe, text, accelerator, number_format)
+        labels = LabelSet(taught.soft_labels.card.tags)
+        if test is not None:
+            (test,) = rename_types([test], label_map, labels.types)
+            check_types(labels, [test])
+        selection = make_selection(recipe, source_language(recipe), labels, label_map)
+        first = next(iter(taught.by_model), "")
+        own = taught.by_model.get(first, taught.soft_labels)
+        workplace = Workplace(accelerator, number_format, first, own, taught.outside_share)
+        soft_labels = denoised_soft_labels(taught.soft_labels, recipe, workplace)
+        n_target, words = len(soft_labels), taught.soft_labels
+        if recipe.source.share:
+            soft_labels = words = beside_source(recipe, soft_labels, False, label_map, accelerator, number_format)
+        held_out_sentences = held_out_of(n_target, recipe)
+        student = new_compact_student(recipe, labels, words)
+        if recipe.compact.augment:
+            trained = [number for number in range(n_target) if number not in held_out_sentences]
+            soft_labels = words = with_augmented(soft_labels, trained, recipe, accelerator, number_format)
+        objective = make_compact_objective(recipe, labels.tags, student.encoder.width)
+        windows = student_windows(words, student.encoder, accelerator)
+        split = split_sentences(windows, held_out_sentences)
+        held_out = [windows[number] for number in split.held_out]
+        start_run(run, recipe)
+        n_parameters = sum(parameter.numel() for parameter in student.network.parameters())
+        accelerator.print(f"{recipe.student}: {n_parameters:,} parameters, {len(split.trained):,} windows of words")
+        evaluator = CompactEvaluator(accelerator, student.encoder, labels, label_map)
+
+        def keep(best: CompactNetwork) -> None:
+            student.save(run.model, best)
+
+        def evaluate(network: CompactNetwork) -> tuple[float, dict[str, Any]]:
+            return selection.score(network, evaluator, held_out, soft_labels)
+
+        task: Task[Any] = distillation_task(
+            recipe,
+            objective,
+            soft_labels,
+            windows,
+            split,
+            student.encoder.pad_id,
+            evaluate,
+            selection.score_name,
+            keep,
+        )
+        progress = fit(
+            accelerator,
+            student.network,
+            task,
+            run,
+            seed=recipe.seed,
+            optimization=recipe.optimization,
+            hardware=recipe.hardware,
+            checkpoint=recipe.checkpoint,
+            tracker=make_tracker(accelerator, recipe),
+            made_of={
+                "teacher": taught.soft_labels.card.teacher,
+                "text": taught.soft_labels.card.corpus,
+                "labels": " ".join(labels.tags),
+                "rows": student.encoder.fingerprint,
+            },
+        )
+        scores: dict[str, Scores] = {}
+        if test is not None:
+            of_models = Evaluator(accelerator, student.encoder, labels, label_map)
+            scores |= teacher_scores(recipe, taught, of_models, test)
+            scores["student"] = evaluator.of_folder(run.model, test, run.predictions(test.name))
+        kept = load_network(run.model, student.settings, student.encoder).to(accelerator.device)
+        agreement = evaluator.agreement(kept, held_out, soft_labels) if held_out else None
+        about = about_run(recipe, taught, text) | {
+            "student": recipe.student,
+            "parameters": n_parameters,
+            "types": labels.types,
+            "label_map": str(label_map),
+            "agreement_f1": None if agreement is None else round(agreement, 3),
+        }
+        teachers = tuple([teacher_name(name) for name in recipe.teachers])
+        measured = {} if test is None else f1_by_corpus([test], [scores["student"]])
+        accelerator.print(f"\n{score_table(scores)}")
+        if run.writes:
+            origin = Origin(source_language(recipe), teachers, measured)
+            student.write_card(run.model, run.path.name, origin)
+        write_report(run, accelerator, about, [test] if test else [], scores, progress)
+    return path
+
+
+def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
+    """The sentences of the target text that are kept out of training; the same ones for every seed.
+
+    Raises:
+        RecipeError: If the selection needs some, and there are none.
+    """
+    n_held_out = round(n_sentences * recipe.holdout_ratio)
+    if recipe.selection in ("agreement", "score") and not n_held_out:
+        raise RecipeError(
+            f"selection={recipe.selection} needs text that is held out, but holdout_ratio={recipe.holdout_ratio:g} of "
+            f"{n_sentences:,} sentences is none; raise holdout_ratio, or set selection=last"
+        )
+    return frozenset(np.random.default_rng(0).permutation(n_sentences)[:n_held_out].tolist())
+
+
+def split_sentences(windows: Sequence[Window], held_out: frozenset[int]) -> Split:
+    """The windows of held-out sentences, and all others."""
+    is_held_out = np.asarray([window.sentence in held_out for window in windows], dtype=bool)
+    return Split(np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out))
