@@ -18,7 +18,7 @@ from accelerate import Accelerator
 
 from xlner.models.folder import load_joint_model
 from xlner.schema import CheckpointRecipe, OptimizationRecipe
-from xlner.training.checkpoint import Progress, save_checkpoint
+from xlner.training.checkpoint import Measured, Progress, save_checkpoint
 from xlner.training.optimization import make_optimizer, make_schedule
 
 
@@ -36,12 +36,14 @@ def main() -> None:
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 1e-3)
     optimizer.step()
-    accelerator = Accelerator(cpu=True)
+    accelerator, measured = Accelerator(cpu=True), Measured(torch.zeros(2), 0)
     seconds = []
     with tempfile.TemporaryDirectory(dir=options.folder) as made:
         for number in range(options.saves):
             start = time.perf_counter()
-            path = save_checkpoint(Path(made), accelerator, model, None, optimizer, schedule, Progress(step=number))
+            path = save_checkpoint(
+                Path(made), accelerator, model, None, optimizer, schedule, Progress(step=number), measured
+            )
             seconds.append(time.perf_counter() - start)
         size = sum(file.stat().st_size for file in path.iterdir())
     per_step = training["seconds"] / training["steps"]

@@ -124,7 +124,7 @@ def train(folder: Path, fault: Fault | None = None, **checkpoints: Any) -> int:
         encoder="none",
         data=".",
         run="case",
-        optimization=OptimizationRecipe(epochs=2, batch_size=4, head_learning_rate=0.05, evaluations=2, log_steps=1),
+        optimization=OptimizationRecipe(epochs=2, batch_size=4, head_learning_rate=0.05, evaluations=2, log_steps=3),
         checkpoint=CheckpointRecipe(**{"steps": 2, **checkpoints}),
         hardware=HardwareRecipe(cpu=True, precision="fp32"),
     )
@@ -196,7 +196,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "model": _plain(load_file(folder / "model" / "model.safetensors")),
         "checkpoint": (newest.name, _plain(load_file(newest / "model.safetensors"))),
         "optimizer": {key: _plain(moments) for key, moments in state["optimizer"]["state"].items()},
-        "random": [one["cpu"].tolist() for one in state["random"]],
+        "processes": [(one["cpu"].tolist(), one["losses"].tolist(), one["steps"]) for one in state["processes"]],
         "metrics": [{key: value for key, value in line.items() if key != "words_per_second"} for line in lines],
         "report": (folder / "report.json").read_text(encoding="utf-8"),
     }

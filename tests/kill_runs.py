@@ -9,6 +9,7 @@ to. Prints a line for each kill, and one of JSON at the end.
 
 import argparse
 import hashlib
+import itertools
 import json
 import random
 import signal
@@ -86,6 +87,19 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
+def difference(places: tuple[Path, Path]) -> str:
+    """What is not the same in the run that was killed, with both values; empty if nothing is."""
+    whole, killed = (outcome(place / "runs" / "killed") for place in places)
+    told = []
+    for name in (name for name in whole if whole[name] != killed[name]):
+        if isinstance(whole[name], list):
+            pairs = itertools.zip_longest(whole[name], killed[name])
+            told.append(f"{name}: {next(pair for pair in pairs if pair[0] != pair[1])}")
+        else:
+            told.append(f"{name}: {whole[name]} {killed[name]}")
+    return "; ".join(told)
+
+
 def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -110,6 +124,7 @@ def main() -> int:
             print((places[0] / "log.txt").read_text(errors="replace")[-3000:])  # noqa: T201
             return 1
         n_kills = n_ends = 0
+        different = ""
         while n_kills < given.kills:
             process = launch(places[1], given.processes, given.script, given.arguments)
             from_training, seconds = moments.random() < 0.5, moments.uniform(0, given.longest)
@@ -122,15 +137,17 @@ def main() -> int:
                 break
             else:  # it was quicker than the kill: compared, and begun anew
                 n_ends += 1
-                if outcome(places[1] / "runs" / "killed") != outcome(places[0] / "runs" / "killed"):
+                if different := difference(places):
                     break
                 (places[1] / "runs" / "killed").rename(places[1] / "runs" / f"finished-{n_ends}")
-        last = launch(places[1], given.processes, given.script, given.arguments).wait(LONGEST_RUN)
-        if last:
-            print((places[1] / "log.txt").read_text(errors="replace")[-3000:])  # noqa: T201
-        same = not last and outcome(places[1] / "runs" / "killed") == outcome(places[0] / "runs" / "killed")
-    print(json.dumps({"processes": given.processes, "kills": n_kills, "ends between": n_ends, "same": same}))  # noqa: T201
-    return int(not same)
+        if not different:
+            last = launch(places[1], given.processes, given.script, given.arguments).wait(LONGEST_RUN)
+            if last:
+                print((places[1] / "log.txt").read_text(errors="replace")[-3000:])  # noqa: T201
+            different = f"ended with {last}" if last else difference(places)
+    told = {"processes": given.processes, "kills": n_kills, "ends between": n_ends, "different": different}
+    print(json.dumps(told))  # noqa: T201
+    return int(bool(different))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -28,6 +28,13 @@ from xlner.errors import RunError
 
 KEPT = 2
 T = TypeVar("T")
+
+
+class Measured(NamedTuple):
+    """Losses of each term, (T,), summed up by one process over so many steps."""
+
+    losses: torch.Tensor
+    n_steps: int
 
 
 @dataclass
@@ -106,13 +113,24 @@ def save_checkpoint(
     optimizer: AdamW,
     schedule: LambdaLR,
     progress: Progress,
+    measured: Measured,
 ) -> Path:
     """Save the state of all processes; every process must call it.
+
+    Args:
+        folder: Of the run's checkpoints.
+        accelerator: As for the other state, which every process has alike.
+        model: See there.
+        averaged: See there.
+        optimizer: See there.
+        schedule: See there.
+        progress: See there.
+        measured: What this process has summed up since the last line of metrics.jsonl.
 
     Raises:
         RunError: In all processes, if the disk refuses.
     """
-    random_states = gather_object([_random_state()])
+    own_states = gather_object([{**_random_state(), "losses": measured.losses.cpu(), "steps": measured.n_steps}])
     target = folder / f"step-{progress.step}"
 
     def save() -> None:
@@ -121,7 +139,7 @@ def save_checkpoint(
         state: dict[str, Any] = {
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
-            "random": random_states,
+            "processes": own_states,
         }
         if accelerator.scaler is not None:
             state["scaler"] = accelerator.scaler.state_dict()
@@ -212,8 +230,11 @@ def load_checkpoint(
     averaged: AveragedModel | None,
     optimizer: AdamW,
     schedule: LambdaLR,
-) -> None:
+) -> Measured:
     """Bring everything back to where it stood, in every process; the settings of the optimizer are those of now.
+
+    Returns:
+        What this process had summed up since the last line of metrics.jsonl.
 
     Raises:
         RunError: If the checkpoint does not fit the network.
@@ -229,8 +250,13 @@ def load_checkpoint(
         raise RunError(f"{path}: does not fit the network of this run: {reason}; give another run=") from problem
     if accelerator.scaler is not None and "scaler" in state:
         accelerator.scaler.load_state_dict(state["scaler"])
-    if accelerator.process_index < len(state["random"]):  # a further process begins with its seed
-        _set_random_state(state["random"][accelerator.process_index])
+    owns = state["processes"]
+    if accelerator.process_index >= len(owns):  # a further process begins with its seed, and has seen nothing
+        return Measured(torch.zeros_like(owns[0]["losses"]), owns[0]["steps"])
+    own = owns[accelerator.process_index]
+    _set_random_state(own)
+    gone = owns[accelerator.num_processes :] if accelerator.is_main_process else []
+    return Measured(sum((other["losses"] for other in gone), start=own["losses"]), own["steps"])
 
 
 def _load_optimizer(optimizer: AdamW, schedule: LambdaLR, state: Mapping[str, Any]) -> None:

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 
 from xlner.backends.torch_backend import TorchBackend
@@ -19,7 +17,7 @@ from xlner.students.rows import RowEncoder
 from xlner.tagger import load_tagger
 from xlner.training.corpora import Corpus
 from xlner.training.optimization import autocast_dtype
-from xlner.training.reporting import Scores, write_predictions
+from xlner.training.reporting import Scores, counted_report, write_predictions
 
 BATCH_WORDS = 4096
 
@@ -34,8 +32,12 @@ class CompactEvaluator:
         """Scores during training, each process on its share of the sentences."""
         rank, n = self._accelerator.process_index, self._accelerator.num_processes
         gold, words = corpus.tags[rank::n], corpus.words[rank::n]
-        predicted = [self._label_map.apply(tags) for tags in self._tags(model, words)]
-        return self._summed(EntityCounts.of(corpus.types + self._labels.types, gold, predicted))
+        types = corpus.types + self._labels.types
+
+        def count() -> EntityCounts:
+            return EntityCounts.of(types, gold, [self._label_map.apply(tags) for tags in self._tags(model, words)])
+
+        return counted_report(self._accelerator, types, count)
 
     def agreement(self, model: CompactNetwork, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
         """Entity F1 in percent against the likeliest tags of soft labels, in the sentences of these windows."""
@@ -43,8 +45,12 @@ class CompactEvaluator:
         numbers = sorted({window.sentence for window in windows})[rank::n]
         taught = [soft_labels.probs(number).astype(np.float32) for number in numbers]
         gold = [decide_tags(probs, self._labels) for probs in taught]
-        predicted = self._tags(model, [soft_labels.words(number) for number in numbers])
-        return self._summed(EntityCounts.of(self._labels.types, gold, predicted)).overall.f1
+        words = [soft_labels.words(number) for number in numbers]
+
+        def count() -> EntityCounts:
+            return EntityCounts.of(self._labels.types, gold, self._tags(model, words))
+
+        return counted_report(self._accelerator, self._labels.types, count).overall.f1
 
     def of_folder(self, folder: Path, corpus: Corpus, predictions: Path) -> Scores:
         """The quoted scores, by seqeval, of the finished folder as users open it; the main process alone works.
@@ -76,8 +82,3 @@ class CompactEvaluator:
             batch_pieces=BATCH_WORDS * self._encoder.width,
         )
         return [decide_tags(probs, self._labels) for probs in found]
-
-    def _summed(self, counts: EntityCounts) -> Report:
-        tensor: Any = torch.tensor(counts.to_list(), device=self._accelerator.device)
-        total = self._accelerator.reduce(tensor, "sum")
-        return EntityCounts.from_list(counts.types, total.tolist()).report()

@@ -28,6 +28,7 @@ from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.training.changes import state_changes
 from xlner.training.checkpoint import (
     KEPT,
+    Measured,
     Progress,
     check_space,
     chosen_checkpoint,
@@ -132,11 +133,13 @@ def fit(
     decide(accelerator, lambda: check_space(run.checkpoints, model, averages=averages, n_checkpoints=n_checkpoints))
     n_processes = accelerator.num_processes
     progress = Progress(n_processes=n_processes, micro_batches=n_processes * k, made_of=dict(made_of))
+    meter = _Meter(torch.zeros(len(task.terms), device=accelerator.device))
     if found := chosen_checkpoint(run.checkpoints, checkpoint.resume, accelerator):
         before_that = read_progress(found)
         for change in state_changes(found, before_that, progress, run.allowed_changes):
             run.note_change(change)
-        load_checkpoint(found, accelerator, model, averaged, optimizer, schedule)
+        measured = load_checkpoint(found, accelerator, model, averaged, optimizer, schedule)
+        meter = _Meter(measured.losses.to(accelerator.device), n_steps=measured.n_steps)
         progress = replace(
             before_that, n_processes=n_processes, micro_batches=progress.micro_batches, made_of=progress.made_of
         )
@@ -147,10 +150,10 @@ def fit(
         accelerator, task, run, model, averaged, network, prepared, schedule, optimization.clip_norm, bar, tracker
     )
     evaluate_at = {-(-n_windows * (i + 1) // optimization.evaluations) for i in range(optimization.evaluations)}
-    meter = _Meter(torch.zeros(len(task.terms), device=accelerator.device))
 
     def save() -> Path:
-        return save_checkpoint(run.checkpoints, accelerator, model, averaged, optimizer, schedule, progress)
+        measured = Measured(meter.losses, meter.n_steps)
+        return save_checkpoint(run.checkpoints, accelerator, model, averaged, optimizer, schedule, progress, measured)
 
     def end_if(stopping: bool) -> None:
         if stopping:

@@ -59,7 +59,7 @@ class Evaluator:
                 predicted = [self._label_map.apply(row) for row in predicted]
             return EntityCounts.of(types, gold, predicted)
 
-        return self._report(types, count)
+        return counted_report(self._accelerator, types, count)
 
     def agreement(self, model: JointModel, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
         """Entity F1 in percent of a student against its teacher's most likely tags."""
@@ -76,7 +76,7 @@ class Evaluator:
                 predicted.append(decide_tags(output.probs, self._labels))
             return EntityCounts.of(self._labels.types, gold, predicted)
 
-        return self._report(self._labels.types, count).overall.f1
+        return counted_report(self._accelerator, self._labels.types, count).overall.f1
 
     def mark(self, corpus: Corpus, rename: LabelMap) -> str:
         """Tells scores on one corpus, in one number format, under one label map and renaming, from others."""
@@ -131,11 +131,21 @@ class Evaluator:
             write_predictions(predictions, corpus.words, found.gold, found.predicted)
         return scores
 
-    def _report(self, types: Sequence[str], count: Callable[[], EntityCounts]) -> Report:
-        """The scores of what all processes counted."""
-        none = EntityCounts.of(types, (), ())
-        total = summed(self._accelerator, len(none.to_list()), lambda: torch.tensor(count().to_list()))
-        return EntityCounts.from_list(none.types, [round(number) for number in total.tolist()]).report()
+
+def counted_report(accelerator: Accelerator, types: Sequence[str], count: Callable[[], EntityCounts]) -> Report:
+    """The scores of what all processes count; every process calls it.
+
+    Args:
+        accelerator: Of all processes.
+        types: Those that `count` is about.
+        count: What this process finds in its share; a request to stop may interrupt it.
+
+    Raises:
+        Interrupted: In all processes, if any of them was.
+    """
+    none = EntityCounts.of(types, (), ())
+    total = summed(accelerator, len(none.to_list()), lambda: torch.tensor(count().to_list()))
+    return EntityCounts.from_list(none.types, [round(number) for number in total.tolist()]).report()
 
 
 def write_predictions(
