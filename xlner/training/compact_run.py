@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from xlner.data.alignment import Window
-from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.errors import RecipeError
-from xlner.labels import LabelMap, LabelSet
+from xlner.labels import LabelMap
 from xlner.models.card import Origin
 from xlner.schema import DistillRecipe
 from xlner.students.folder import load_network
@@ -18,20 +17,16 @@ from xlner.training.augmented_text import with_augmented
 from xlner.training.compact_evaluation import CompactEvaluator
 from xlner.training.compact_objective import make_compact_objective
 from xlner.training.compact_student import new_compact_student
-from xlner.training.corpora import check_types, read_labelled, rename_types
-from xlner.training.denoising import check_denoising, denoised_soft_labels
+from xlner.training.denoising import check_denoising
+from xlner.training.lesson import about_run, read_lesson, teacher_name, teacher_scores
 from xlner.training.loop import fit
-from xlner.training.mixing import taught_soft_labels
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, score_table, write_report
 from xlner.training.run_folder import open_run, run_path, start_run
-from xlner.training.selection import make_selection
 from xlner.training.session import announce, make_accelerator, make_tracker
 from xlner.training.source_text import source_language
 from xlner.training.student import Split, distillation_task, student_windows
-from xlner.training.student_run import about_run, beside_source, teacher_name, teacher_scores
 from xlner.training.task import Task
-from xlner.training.workplace import Workplace
 
 
 def train_compact_student(recipe: DistillRecipe) -> Path:
@@ -45,28 +40,16 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
     accelerator = make_accelerator(recipe, path)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
-        test_path = find_corpus(recipe.data, recipe.target, "test")
-        test = read_labelled(test_path, recipe.corpus) if test_path else None
-        text = corpus_path(recipe.data, recipe.target, "train")
-        number_format = autocast_dtype(accelerator.mixed_precision)
-        taught = taught_soft_labels(recipe, text, accelerator, number_format)
-        labels = LabelSet(taught.soft_labels.card.tags)
-        if test is not None:
-            (test,) = rename_types([test], label_map, labels.types)
-            check_types(labels, [test])
-        selection = make_selection(recipe, source_language(recipe), labels, label_map)
-        first = next(iter(taught.by_model), "")
-        own = taught.by_model.get(first, taught.soft_labels)
-        workplace = Workplace(accelerator, number_format, first, own, taught.outside_share)
-        soft_labels = denoised_soft_labels(taught.soft_labels, recipe, workplace)
-        n_target, words = len(soft_labels), taught.soft_labels
-        if recipe.source.share:
-            soft_labels = words = beside_source(recipe, soft_labels, False, label_map, accelerator, number_format)
+        lesson = read_lesson(recipe, label_map, accelerator, uses_similarity=False)
+        taught, labels, test = lesson.taught, lesson.labels, lesson.test
+        soft_labels, words, n_target = lesson.soft_labels, lesson.words, lesson.n_target
         held_out_sentences = held_out_of(n_target, recipe)
         student = new_compact_student(recipe, labels, words)
         if recipe.compact.augment:
             trained = [number for number in range(n_target) if number not in held_out_sentences]
-            soft_labels = words = with_augmented(soft_labels, trained, recipe, accelerator, number_format)
+            soft_labels = words = with_augmented(
+                soft_labels, trained, recipe, accelerator, autocast_dtype(accelerator.mixed_precision)
+            )
         objective = make_compact_objective(recipe, labels.tags, student.encoder.width)
         windows = student_windows(words, student.encoder, accelerator)
         split = split_sentences(windows, held_out_sentences)
@@ -80,7 +63,7 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
             student.save(run.model, best)
 
         def evaluate(network: CompactNetwork) -> tuple[float, dict[str, Any]]:
-            return selection.score(network, evaluator, held_out, soft_labels)
+            return lesson.selection.score(network, evaluator, held_out, soft_labels)
 
         task: Task[Any] = distillation_task(
             recipe,
@@ -90,7 +73,7 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
             split,
             student.encoder.pad_id,
             evaluate,
-            selection.score_name,
+            lesson.selection.score_name,
             keep,
         )
         progress = fit(
@@ -117,7 +100,7 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
             scores["student"] = evaluator.of_folder(run.model, test, run.predictions(test.name))
         kept = load_network(run.model, student.settings, student.encoder).to(accelerator.device)
         agreement = evaluator.agreement(kept, held_out, soft_labels) if held_out else None
-        about = about_run(recipe, taught, text) | {
+        about = about_run(recipe, lesson) | {
             "student": recipe.student,
             "parameters": n_parameters,
             "types": labels.types,
