@@ -145,7 +145,7 @@ def test_ctrl_c_ends_with_status_130_and_leaves_nothing_half_made(bert_folder, c
     stopped = tag(bert_folder, corpus, tmp_path / "tagged", run=meanwhile)
 
     assert stopped.status == 130
-    assert "the same command goes on from there" in stopped.messages[-1]
+    assert "the same command goes on from what the run has saved" in stopped.messages[-1]
     assert not list((tmp_path / "tagged").rglob("*.unfinished"))
 
 
