@@ -135,11 +135,12 @@ def main() -> int:
                 print(f"kill {n_kills}: {told}; checkpoints {' '.join(steps) or 'none'}", flush=True)  # noqa: T201
             elif process.returncode:
                 break
-            else:  # it was quicker than the kill: compared, and begun anew
+            run = places[1] / "runs" / "killed"
+            if (run / "report.json").is_file():  # it was quicker than the kill: compared, and begun anew
                 n_ends += 1
                 if different := difference(places):
                     break
-                (places[1] / "runs" / "killed").rename(places[1] / "runs" / f"finished-{n_ends}")
+                run.rename(run.with_name(f"finished-{n_ends}"))
         if not different:
             last = launch(places[1], given.processes, given.script, given.arguments).wait(LONGEST_RUN)
             if last:

@@ -158,7 +158,7 @@ def test_defaults_of_a_kind_give_way_to_what_is_asked_for():
 
 
 def test_every_kind_has_defaults_and_every_default_a_kind():
-    assert sorted(STUDENTS) == sorted(["encoder", *BODIES])
+    assert sorted(STUDENTS) == sorted(["encoder", "transformer", *BODIES])
     assert Sizes().layers == load_recipe("distill", ["target=de", "student=bilstm"]).compact.layers
 
 

@@ -229,7 +229,7 @@ def test_steps_that_leave_no_word_to_learn_from_are_told(accelerator, bert_folde
 
     nothing = derived_soft_labels(taught, "nothing", None, rows, accelerator)
     recipe = load_recipe("distill", ["target=xx", f"teacher={bert_folder}", "denoising=certainty"])
-    _, encoder, _ = new_student(recipe, LabelSet(taught.card.tags), 0.0)
+    _, encoder, _ = new_student(recipe, LabelSet(taught.card.tags), 0.0, taught, accelerator)
     windows = student_windows(taught, encoder, accelerator)
     split = split_windows(windows, len(taught), recipe)
 

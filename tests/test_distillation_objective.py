@@ -63,6 +63,7 @@ def soft_batch(*, extra_padding=0):
         torch.rand(len(PAIRS), generator=generator),
         torch.arange(len(WINDOWS)) < N_FIRST,
         tokens.word_mask.float(),
+        torch.randn(n_words, 32, generator=torch.Generator().manual_seed(4)),
     )
 
 

@@ -107,7 +107,7 @@ def test_students_of_a_teacher_in_two_orders_are_the_same(bert_folder, shuffled_
 def test_a_student_that_starts_from_another_tagger_gets_the_rows_of_its_teachers_tags(bert_folder, shuffled_folder):
     recipe = DistillRecipe(target="de", teacher=bert_folder, encoder=shuffled_folder)
 
-    model, encoder, _ = new_student(recipe, LABELS, 0.0)
+    model, encoder, _ = new_student(recipe, LABELS, 0.0, text=None, accelerator=None)
 
     other = load_tagger(shuffled_folder)
     assert list(model.recognizer.config.id2label.values()) == list(LABELS.tags)

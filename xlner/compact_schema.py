@@ -1,4 +1,4 @@
-"""The recipe section of compact students, which read words and characters instead of subword pieces."""
+"""The recipe sections of small students: compact ones, of words and characters, and what is left of a transformer."""
 
 from dataclasses import dataclass
 
@@ -42,3 +42,20 @@ class CompactRecipe:
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self, "compact")
+
+
+@dataclass(frozen=True)
+class ReductionRecipe:
+    """What is left of the encoder that a student starts from (`student=transformer`)."""
+
+    layers: int = key(0, "layers that are kept, spread evenly over those there are; 0: half of them", low=0, high=1000)
+    feed_forward: int = key(
+        0, "units of each feed-forward part that are kept, those of the largest weights; 0: all", low=0, high=1 << 20
+    )
+    min_frequency: int = key(
+        1, "a piece of the vocabulary is kept if it occurs at least so often in the text; 0: all are kept", low=0
+    )
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self, "reduction")

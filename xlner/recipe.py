@@ -59,9 +59,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "optimization": {"head_learning_rate": "5e-5"},
     },
 }
-# A compact student is trained from nothing and so longer and faster; each kind's defaults.
+# A small student has more to learn anew, a compact one all of it, and so is trained longer; each kind's defaults.
 STUDENTS: dict[str, dict[str, Any]] = {
     "encoder": {},
+    "transformer": {"optimization": {"epochs": "6", "learning_rate": "1e-4"}},
     "bilstm": {"optimization": {"epochs": "12", "head_learning_rate": "2e-3", "weight_decay": "0.01"}},
     "cnn": {
         "compact": {"words": "9000", "word_size": "80", "hidden_size": "160", "layers": "6", "dropout": "0.3"},

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from xlner.compact_schema import CompactRecipe
+from xlner.compact_schema import CompactRecipe, ReductionRecipe
 from xlner.denoising.recipes import (
     CertaintyRecipe,
     DiscriminatorRecipe,
@@ -124,12 +124,16 @@ class LossRecipe:
         0.0, "share of the divergence between two passes with different dropout; 0: one pass", low=0
     )
     masked_weight: float = key(0.0, "share of the loss of hidden pieces; 0: none are hidden, half the time", low=0)
+    hidden_weight: float = key(
+        0.0, "share of 1 - cos between the last hidden states of student and first teacher at each word", low=0
+    )
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self, "loss")
-        if self.rdrop_weight and self.masked_weight:
-            raise RecipeError("loss.rdrop_weight and loss.masked_weight: one of them must be 0")
+        extra = [name for name in ("rdrop_weight", "masked_weight", "hidden_weight") if getattr(self, name)]
+        if len(extra) > 1:
+            raise RecipeError(f"{' and '.join(f'loss.{name}' for name in extra)}: only one of them may be above 0")
 
 
 @dataclass(frozen=True)
@@ -291,9 +295,10 @@ class DistillRecipe:
     )
     student: str = key(
         "encoder",
-        "encoder: a network of subword pieces, as `encoder` says; or a compact one of words and characters: bilstm (3 M "
-        "parameters), cnn (at most 1.5 M), linear (hashed features, one matrix)",
-        choices="encoder bilstm cnn linear",
+        "encoder: a network of subword pieces, as `encoder` says; transformer: the same with fewer layers and pieces; or "
+        "a compact one of words and characters: bilstm (3 M parameters), cnn (at most 1.5 M), linear (hashed features, "
+        "one matrix)",
+        choices="encoder transformer bilstm cnn linear",
     )
     variant: str = key("pooled", "named set of losses and weights")
     setting: str = key("", "what result tables call this setting; empty: the keys in which it differs from others")
@@ -323,6 +328,7 @@ class DistillRecipe:
     discriminator: DiscriminatorRecipe = section(DiscriminatorRecipe)
     certainty: CertaintyRecipe = section(CertaintyRecipe)
     compact: CompactRecipe = section(CompactRecipe)
+    reduction: ReductionRecipe = section(ReductionRecipe)
     mixing: MixingRecipe = section(MixingRecipe)
     masking: MaskingRecipe = section(MaskingRecipe)
     source: SourceRecipe = section(SourceRecipe)
@@ -348,6 +354,11 @@ class DistillRecipe:
         """The teachers that are models, by folder or hub name; the others are annotation files."""
         return tuple([name for name in self.teachers if not is_annotation_file(name)])
 
+    @property
+    def is_compact(self) -> bool:
+        """Whether the student reads words and characters instead of subword pieces."""
+        return self.student not in ("encoder", "transformer")
+
     def _check_teachers(self) -> None:
         teachers = self.teachers
         if "" in teachers or len(set(teachers)) < len(teachers):
@@ -362,12 +373,16 @@ class DistillRecipe:
             raise RecipeError(f"mixing.weights=language weighs models by their language; {files[0]} has none")
         if self.mixing.weights == BY_LANGUAGE and len(teachers) == 1:
             raise RecipeError("mixing.weights=language needs teachers of two languages or more, as in teacher=A,B")
-        if self.student != "encoder":
+        if self.is_compact:
             self._check_compact()
         elif not self.model_teachers and self.encoder == "teacher":
             raise RecipeError(
                 f"teacher={self.teacher}: annotations are no encoder that a student could start from; give encoder="
             )
+        if self.loss.hidden_weight and not self.model_teachers:
+            raise RecipeError(f"teacher={self.teacher}: annotations have no hidden states; set loss.hidden_weight=0")
+        if self.loss.hidden_weight and self.source.share:
+            raise RecipeError("loss.hidden_weight asks for a teacher's hidden states of all text; set source.share=0")
 
     def _check_compact(self) -> None:
         """What a student without subword pieces and without a second tower cannot do."""
@@ -376,6 +391,7 @@ class DistillRecipe:
             "loss.similarity_weight": self.loss.similarity_weight > 0,
             "loss.rdrop_weight": self.loss.rdrop_weight > 0,
             "loss.masked_weight": self.loss.masked_weight > 0,
+            "loss.hidden_weight": self.loss.hidden_weight > 0,
             "weights.gamma": self.weights.gamma != "one",
             "optimization.freeze": self.optimization.freeze != "none",
             "rounds.count": self.rounds.count > 1,

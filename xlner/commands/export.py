@@ -20,7 +20,9 @@ def export(
         Path | None, typer.Option("--onnx", metavar="OUT", help="Folder to make, for ONNX Runtime or NumPy.")
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="onnx: weights as bytes, smaller and faster.")] = False,
-    half: Annotated[bool, typer.Option("--half", help="onnx: of compact students, weights in half the bytes.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="onnx: no graph, but weights in half the bytes, for torch or NumPy.")
+    ] = False,
     corpus: Annotated[
         str, typer.Option(help="onnx: sentences to compare on, best labelled; else a few built in.")
     ] = "",

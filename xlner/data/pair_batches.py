@@ -5,7 +5,7 @@ Shapes: B windows, P pieces, C tags, Q word pairs.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -43,7 +43,8 @@ class SoftBatch(NamedTuple):
 
     `teacher_probs` (B, P, C), zeros where there is no word; `word_pairs` (2, Q), flat places in (B * P);
     `teacher_similarity` (Q,) in [0, 1]; `in_first_tower` (B,); `trust` (B, P) in [0, 1], how far the soft labels of a
-    word are trusted, zeros where there is no word.
+    word are trusted, zeros where there is no word; `teacher_vectors` (N, D), a teacher's hidden states at the N words,
+    in the order of the flattened mask, or (0, 0) where none are asked for.
     """
 
     tokens: TokenBatch
@@ -52,6 +53,14 @@ class SoftBatch(NamedTuple):
     teacher_similarity: Tensor
     in_first_tower: Tensor
     trust: Tensor
+    teacher_vectors: Tensor
+
+
+class WordVectors(Protocol):
+    """Vectors of the words of a text."""
+
+    def of(self, sentence: int) -> NDArray[np.floating]:
+        """Those of a sentence, (W, D)."""
 
 
 class LabelledPairs:
@@ -87,8 +96,16 @@ class LabelledPairs:
 class SoftPairs:
     """Makes batches of unlabelled sentence pairs with the soft labels of their words."""
 
-    def __init__(self, windows: Sequence[Window], soft_labels: SoftLabels, pad_id: int, pairs: PairDraw | None) -> None:
-        """Keep what batches are made of; arguments as for `LabelledPairs`."""
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        soft_labels: SoftLabels,
+        pad_id: int,
+        pairs: PairDraw | None,
+        vectors: WordVectors | None = None,
+    ) -> None:
+        """Keep what batches are made of; arguments as for `LabelledPairs`, and a teacher's vectors if asked for."""
+        self._vectors = vectors
         self._windows, self._soft_labels, self._pad_id, self._pairs = windows, soft_labels, pad_id, pairs
         # Pairs are drawn by the names of tags, so that the order in which a teacher counts them changes nothing.
         tags = soft_labels.card.tags
@@ -122,7 +139,15 @@ class SoftPairs:
             torch.from_numpy(similarity),
             torch.arange(len(windows)) < len(plan.first),
             trust,
+            self._teacher_vectors(windows),
         )
+
+    def _teacher_vectors(self, windows: Sequence[Window]) -> Tensor:
+        """(N, D), or (0, 0)."""
+        if self._vectors is None:
+            return torch.zeros(0, 0)
+        rows = [self._vectors.of(window.sentence)[window.word_numbers] for window in windows]
+        return torch.from_numpy(np.concatenate(rows))
 
     def _labelled_part(self, window: Window) -> Window:
         """The window without words that the teacher could not see: nothing can be learnt from those."""

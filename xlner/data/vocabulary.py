@@ -62,7 +62,9 @@ def extend_tokenizer(
     first_id = len(tokenizer)
     parts = [kind.parts(tokenizer, known, piece, mark) for piece in chosen]
     kind.add(content, chosen, learnt)
-    return Extension(_rebuilt(tokenizer, content, chosen, first_id), first_id, parts)
+    expected = {**known, **{piece: first_id + number for number, piece in enumerate(chosen)}}
+    told = "does not take new pieces as they are; set vocabulary.new_pieces=0"
+    return Extension(rebuilt_tokenizer(tokenizer, content, expected, told), first_id, parts)
 
 
 class _Kind(NamedTuple):
@@ -209,10 +211,16 @@ def _uses(learnt: Tokenizer, words: Counter[str]) -> Counter[str]:
     return uses
 
 
-def _rebuilt(
-    tokenizer: PreTrainedTokenizerBase, content: dict[str, Any], pieces: Sequence[str], first_id: int
+def rebuilt_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, content: dict[str, Any], expected: Mapping[str, int], refused: str
 ) -> PreTrainedTokenizerBase:
     """A tokenizer as the old one but for its content, made as all are: from a folder.
+
+    Args:
+        tokenizer: The old one.
+        content: What `tokenizer.json` shall say.
+        expected: The ids of all its pieces.
+        refused: What the tokenizer does otherwise, and the way out.
 
     Raises:
         ModelError: If it does not have the pieces where they were put.
@@ -220,15 +228,11 @@ def _rebuilt(
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         Path(folder, "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        extended = load_tokenizer(folder)
-    extended.name_or_path = tokenizer.name_or_path
-    expected = {**tokenizer.get_vocab(), **{piece: first_id + number for number, piece in enumerate(pieces)}}
-    if extended.get_vocab() != expected:
-        raise ModelError(
-            f"{tokenizer.name_or_path}: its tokenizer ({type(tokenizer).__name__}) does not take new pieces as they "
-            "are; set vocabulary.new_pieces=0"
-        )
-    return extended
+        rebuilt = load_tokenizer(folder)
+    rebuilt.name_or_path = tokenizer.name_or_path
+    if rebuilt.get_vocab() != expected:
+        raise ModelError(f"{tokenizer.name_or_path}: its tokenizer ({type(tokenizer).__name__}) {refused}")
+    return rebuilt
 
 
 # A new kind of tokenizer is three functions above and one line here, by the name that tokenizer.json has for it.

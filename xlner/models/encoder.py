@@ -134,6 +134,12 @@ def longest_input(model: PreTrainedModel) -> int | None:
     return None
 
 
+def layer_stack(model: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
+    """The layers of the encoder, the longest list in it, and its name within the model; empty if there is none."""
+    stacks = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.ModuleList)]
+    return max(stacks, key=lambda stack: len(stack[1]), default=("", torch.nn.ModuleList()))
+
+
 def freeze(model: PreTrainedModel, what: str) -> None:
     """Keep the lowest part of the encoder as it is.
 
@@ -151,8 +157,7 @@ def freeze(model: PreTrainedModel, what: str) -> None:
     frozen = [model.get_input_embeddings(), *(child for name, child in body.named_children() if name == "embeddings")]
     n_layers = int(what.partition("+")[2] or 0)
     if n_layers:
-        stacks = [module for module in body.modules() if isinstance(module, torch.nn.ModuleList)]
-        layers = max(stacks, key=len, default=torch.nn.ModuleList())
+        _, layers = layer_stack(model)
         if len(layers) < n_layers:
             raise ModelError(f"optimization.freeze is {what}; {type(body).__name__} has {len(layers)} layers")
         frozen += layers[:n_layers]

@@ -4,6 +4,8 @@ A student's two towers share their weights, so both sentences of a pair are rows
 P pieces, C tags, D hidden width, E projection width, Q word pairs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -64,3 +66,16 @@ class JointModel(nn.Module):
             return JointOutput(output.logits, None, projections)
         first, second = projections.flatten(0, 1)[word_pairs]
         return JointOutput(output.logits, self.similarity.score(first, second), projections)
+
+
+@contextmanager
+def last_hidden(recognizer: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """While entered, each pass of the recognizer leaves its last hidden states, (B, P, D), in the list."""
+    caught: list[Tensor] = []
+    hook = recognizer.base_model.register_forward_hook(
+        lambda body, arguments, output: caught.append(output.last_hidden_state)
+    )
+    try:
+        yield caught
+    finally:
+        hook.remove()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from xlner.models.joint import JointModel, JointOutput
+from xlner.models.joint import JointModel, JointOutput, last_hidden
 
 
 class MaskingOutput(NamedTuple):
@@ -60,14 +60,8 @@ class MaskingStudent(nn.Module):
             n_plain: How many of the rows are windows as they are.
             places: Of the hidden pieces in the flattened (B * P) pieces, (M,).
         """
-        caught: list[Tensor] = []
-        hook = self.student.recognizer.base_model.register_forward_hook(
-            lambda body, arguments, output: caught.append(output.last_hidden_state)
-        )
-        try:
+        with last_hidden(self.student.recognizer) as caught:
             output = self.student(input_ids, attention_mask, word_pairs)
-        finally:
-            hook.remove()
         embeddings: Any = self.student.recognizer.get_input_embeddings()
         piece_logits = self.pieces(caught[0].flatten(0, 1)[places], embeddings.weight)
         projections = None if output.projections is None else output.projections[:n_plain]

@@ -38,7 +38,7 @@ def distill(recipe: DistillRecipe) -> Path:
         XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
-    if recipe.student != "encoder":
+    if recipe.is_compact:
         return train_compact_student(recipe)
     return train_student(recipe) if recipe.rounds.count == 1 else _train_in_rounds(recipe)
 
@@ -86,6 +86,7 @@ def _round_recipe(recipe: DistillRecipe, path: Path, number: int) -> DistillReci
     source = replace(recipe.source, language=source_language(recipe))
     return replace(
         own,
+        student="encoder",  # a student that is small already is not made smaller again
         teacher=str(path / f"round-{number - 1}" / "model"),
         mixing=MixingRecipe(),
         denoising=recipe.denoising if recipe.rounds.denoising == "same" else recipe.rounds.denoising,

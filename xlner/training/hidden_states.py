@@ -90,7 +90,7 @@ def hidden_states(
         RecipeError: If there is no such teacher, all of them being annotation files.
     """
     if not teacher:
-        raise RecipeError("this step of denoising looks at a teacher's hidden states; annotation files have none")
+        raise RecipeError("a teacher's hidden states are asked for, and annotation files have none")
     n_parts = accelerator.num_processes
     paths = [soft_labels.folder / f"hidden-{n_layers}-{part}-of-{n_parts}.arrow" for part in range(n_parts)]
     with locked(soft_labels.folder, accelerator):

@@ -30,7 +30,8 @@ class Lesson:
 
     `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is labelled source
     text. `words` are the soft labels whose words a student's windows are made of: the same sentences before anything
-    was derived from them, so that windows are stored once. `test` is None where there is no labelled test set.
+    was derived from them, so that windows are stored once. `workplace` gives the first teacher's hidden states. `test`
+    is None where there is no labelled test set.
     """
 
     text: Path
@@ -39,6 +40,7 @@ class Lesson:
     selection: Selection
     soft_labels: SoftLabels
     words: SoftLabels
+    workplace: Workplace
     n_target: int
     test: Corpus | None
 
@@ -71,7 +73,7 @@ def read_lesson(recipe: DistillRecipe, label_map: LabelMap, accelerator: Acceler
         soft_labels = words = _beside_source(
             recipe, soft_labels, uses_similarity, label_map, accelerator, number_format
         )
-    return Lesson(text, taught, labels, selection, soft_labels, words, n_target, test)
+    return Lesson(text, taught, labels, selection, soft_labels, words, workplace, n_target, test)
 
 
 def teacher_name(teacher: str) -> str:

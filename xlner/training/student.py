@@ -22,19 +22,23 @@ from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
 from xlner.network_outputs import word_encoder
 from xlner.schema import DistillRecipe
+from xlner.training.hidden_states import HiddenStates
 from xlner.training.objective import AnyObjective
+from xlner.training.reduction import smaller_network
 from xlner.training.task import Task
 
 
 def new_student(
-    recipe: DistillRecipe, labels: LabelSet, outside_share: float
+    recipe: DistillRecipe, labels: LabelSet, outside_share: float, text: SoftLabels, accelerator: Accelerator
 ) -> tuple[JointModel, WordEncoder, ModelSettings]:
-    """The student before training: the first teacher's copy, or another encoder with fresh heads.
+    """The student before training: the first teacher's copy, or another encoder with fresh heads, or a part of either.
 
     Args:
         recipe: Names both.
         labels: Of the soft labels.
         outside_share: As in `ModelSettings`.
+        text: The words that it will be trained on; a smaller vocabulary is made of them.
+        accelerator: Every process calls it.
     """
     of_teachers = [read_settings(teacher) for teacher in recipe.model_teachers]
     # The first one that has a similarity head says of what kind the student's is.
@@ -53,8 +57,11 @@ def new_student(
         head = new_head(taught.similarity, recognizer, taught.projection_size) if with_head else None
         model = JointModel(recognizer, head)
         source = recipe.encoder
-    freeze(model.recognizer, recipe.optimization.freeze)
     encoder = word_encoder(source, model.recognizer, recipe.corpus.max_length)
+    if recipe.student == "transformer":
+        windows = student_windows(text, encoder, accelerator) if recipe.reduction.min_frequency else []
+        model.recognizer, encoder = smaller_network(model.recognizer, encoder, windows, recipe.reduction)
+    freeze(model.recognizer, recipe.optimization.freeze)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,
         max_length=encoder.max_length,
@@ -130,6 +137,7 @@ def distillation_task(
     evaluate: Callable[[Any], tuple[float, dict[str, Any]]],
     score_name: str,
     keep: Callable[[Any], None],
+    vectors: HiddenStates | None = None,
 ) -> Task[SoftBatch]:
     """What the loop needs to train a student on stored soft labels.
 
@@ -143,6 +151,7 @@ def distillation_task(
         evaluate: Scores a student, in percent, and says what else is worth a line; every process calls it.
         score_name: What the score is called.
         keep: Takes the student that shall be the result, so far.
+        vectors: A teacher's hidden states of the same sentences, if the loss looks at them.
     """
     trained = np.asarray(
         [number for number in split.trained if _is_trusted(windows[number], soft_labels)], dtype=np.int64
@@ -150,7 +159,7 @@ def distillation_task(
     if len(split.trained) and not len(trained):
         raise RecipeError(f"denoising={recipe.denoising} leaves no word to learn from; loosen its steps")
     draw = PairDraw(recipe.pairs.per_sentence, recipe.pairs.balance) if objective.uses_similarity else None
-    pairs = SoftPairs(windows, soft_labels, pad_id, draw)
+    pairs = SoftPairs(windows, soft_labels, pad_id, draw, vectors)
 
     def load(plan: PairPlan) -> SoftBatch:
         return pairs.batch(PairPlan(trained[plan.first], trained[plan.second], plan.seed))

@@ -10,10 +10,12 @@ from xlner.data.masking import Masker
 from xlner.labels import LabelMap
 from xlner.models.card import Origin
 from xlner.models.folder import load_joint_model, save_model
+from xlner.models.hidden_student import HiddenStudent
 from xlner.models.joint import JointModel
 from xlner.models.masking_student import MaskingStudent
 from xlner.schema import DistillRecipe
 from xlner.training.denoising import check_denoising
+from xlner.training.hidden_imitation import with_hidden_states
 from xlner.training.lesson import about_run, read_lesson, teacher_name, teacher_scores
 from xlner.training.loop import fit
 from xlner.training.masking_student import with_masking
@@ -41,7 +43,7 @@ def train_student(recipe: DistillRecipe) -> Path:
         check_similarity(recipe, objective)
         lesson = read_lesson(recipe, label_map, accelerator, objective.uses_similarity)
         taught, labels, soft_labels, test = lesson.taught, lesson.labels, lesson.soft_labels, lesson.test
-        model, encoder, settings = new_student(recipe, labels, taught.outside_share)
+        model, encoder, settings = new_student(recipe, labels, taught.outside_share, lesson.words, accelerator)
         windows = student_windows(lesson.words, encoder, accelerator)
         split = split_windows(windows, lesson.n_target, recipe)
         held_out = [windows[number] for number in split.held_out]
@@ -55,13 +57,26 @@ def train_student(recipe: DistillRecipe) -> Path:
         def evaluate(student: JointModel) -> tuple[float, dict[str, Any]]:
             return lesson.selection.score(student, evaluator, held_out, soft_labels)
 
+        vectors = lesson.workplace.hidden(1) if recipe.loss.hidden_weight else None
         task: Task[Any] = distillation_task(
-            recipe, objective, soft_labels, windows, split, encoder.pad_id, evaluate, lesson.selection.score_name, keep
+            recipe,
+            objective,
+            soft_labels,
+            windows,
+            split,
+            encoder.pad_id,
+            evaluate,
+            lesson.selection.score_name,
+            keep,
+            vectors,
         )
         trained: Any = model
         if recipe.loss.masked_weight:
             masker = Masker(encoder.tokenizer, recipe.masking)
             task, trained = with_masking(task, objective, masker, recipe.loss.masked_weight), MaskingStudent(model)
+        if vectors is not None:
+            task = with_hidden_states(task, objective, recipe.loss.hidden_weight)
+            trained = HiddenStudent(model, vectors.width)
         progress = fit(
             accelerator,
             trained,

@@ -1,0 +1,38 @@
+"""A transformer student that is smaller than what it starts from: fewer layers, narrower ones, fewer pieces."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel
+
+from xlner.compact_schema import ReductionRecipe
+from xlner.data.alignment import Window, WordEncoder
+from xlner.data.pruning import prune_tokenizer
+from xlner.models.encoder import layer_stack
+from xlner.models.reduction import reduced
+
+
+def smaller_network(
+    network: PreTrainedModel, encoder: WordEncoder, windows: Sequence[Window], recipe: ReductionRecipe
+) -> tuple[PreTrainedModel, WordEncoder]:
+    """What a recipe leaves of a network and its tokenizer.
+
+    Args:
+        network: The larger one.
+        encoder: Its word encoder.
+        windows: Of the text, by that encoder: they tell which pieces are used. Not looked at where all are kept.
+        recipe: Says what is kept.
+
+    Raises:
+        ModelError: If the network or the tokenizer cannot be made smaller this way.
+    """
+    piece_ids = None
+    if recipe.min_frequency:
+        uses: Counter[int] = Counter()
+        for window in windows:
+            uses.update(window.piece_ids.tolist())
+        tokenizer, piece_ids = prune_tokenizer(encoder.tokenizer, uses, recipe.min_frequency)
+        encoder = WordEncoder(tokenizer, encoder.max_length)
+    n_layers = recipe.layers or max(1, len(layer_stack(network)[1]) // 2)
+    smaller = reduced(network, n_layers=n_layers, feed_forward=recipe.feed_forward, piece_ids=piece_ids)
+    return smaller, encoder
