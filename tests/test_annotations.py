@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlner.data.annotations import Annotation, ScoredSpan, align, read_annotations, visible
+from xlner.data.writing import write_corpus
 from xlner.errors import CorpusError
 from xlner.labels import LabelMap, LabelSet
+from xlner.text import Sentence
 from xlner.training.voices import AnnotationVoice
 
 TEXT = "Anna Braun lebt in Kiel."
@@ -171,7 +173,7 @@ def test_spans_of_whole_words_come_back_as_they_were(words, data):
     [
         ("{", "XL020", "no JSON"),
         ("[1]", "XL020", "expected a JSON object, found"),
-        ({"txt": "a"}, "XL021", "a record has no key 'txt'; known: text, words, spans, types; did you mean 'text'"),
+        ({"txt": "a"}, "XL021", "a record has no key 'txt'; known: text, words, spans, types, tokens; did you mean"),
         ({"spans": []}, "XL021", "expected text or words, one of them; found spans"),
         ({"text": "a", "words": ["a"]}, "XL021", "expected text or words, one of them; found text, words"),
         ({"types": ["PER"]}, "XL021", "expected text or words"),
@@ -201,6 +203,16 @@ def test_a_record_that_cannot_be_understood_is_refused_with_its_line(read, line,
     assert "notes.jsonl:3: " in str(caught.value)
     assert message in str(caught.value)
     assert str(caught.value).endswith(f"[{code}]")
+
+
+def test_a_corpus_of_spans_is_an_annotation_file_as_it_is(tmp_path):
+    tags = ("B-PER", "I-PER", "O", "O", "B-LOC", "O")
+    write_corpus([Sentence(tuple(WORDS), tags)], tmp_path / "gold.jsonl", format="spans")
+
+    annotations = read_annotations(tmp_path / "gold.jsonl")
+
+    said = voice(annotations).of(0, WORDS)
+    assert [LABELS.tags[number] for number in said.probs.argmax(axis=1)] == list(tags)
 
 
 def test_a_file_without_records_or_types_or_no_file_at_all_is_refused(read, tmp_path):

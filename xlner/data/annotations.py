@@ -22,7 +22,9 @@ from xlner.data.lines import read_lines
 from xlner.data.problems import CorpusProblem, refuse
 from xlner.errors import CorpusError
 
-_RECORD_KEYS, _SPAN_KEYS = ("text", "words", "spans", "types"), ("start", "end", "label", "score")
+# What corpora of spans say of their words is read over: an annotation needs none.
+_RECORD_KEYS = ("text", "words", "spans", "types", "tokens")
+_SPAN_KEYS = ("start", "end", "label", "score", "token_start", "token_end")
 _N_SHOWN = 60
 
 
