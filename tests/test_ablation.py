@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from runs import ENVIRONMENT, TINY
 
+from runs import ENVIRONMENT, TINY
+from xlner.data.corpus import read_corpus
 from xlner.recipe import load_recipe
 
 FOLDER = REPOSITORY / "recipes" / "ablation"
 ROWS = sorted(FOLDER.glob("*/*.yaml"))
+
+
+def read_sentences(path):
+    return [sentence.words for sentence in read_corpus(path)]
 
 
 @cache
@@ -73,3 +78,35 @@ def test_a_row_that_does_not_exist_is_named(tmp_path):
     assert refused.returncode == 2
     assert "no row called nothing" in refused.stderr
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_one_command_draws_the_curve_over_few_labels(tiny_encoder, small_data, tmp_path):
+    out = tmp_path / "few"
+    command = [
+        *(sys.executable, str(FOLDER / "few_labels.py"), "--encoder", tiny_encoder, "--data", str(small_data)),
+        *("--out", str(out), "--labelled", "20", "40", "--text", "20", "--test", "15", "--visits", "100"),
+        *("--student", "linear", "hardware.cpu=true", "hardware.threads=1", "compact.buckets=4096"),
+    ]
+
+    environment = os.environ | ENVIRONMENT
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    rows = (out / "table.csv").read_text().splitlines()
+    assert [row.rpartition(",")[0] for row in rows[1:]] == [
+        f"{n},{model},0" for n in (20, 40) for model in ("teacher", '"student, distilled"', '"student, labels alone"')
+    ]
+    assert (out / "curve.png").stat().st_size > 1000
+    labelled, text = (read_sentences(out / name / "en" / "train.conll") for name in ("data-40", "text"))
+    assert (len(labelled), len(text)) == (40, 20)
+    assert labelled + text == read_sentences(small_data / "en" / "train.conll")
+
+
+def test_a_corpus_that_is_too_short_for_the_curve_is_told(small_data, tmp_path):
+    command = [sys.executable, str(FOLDER / "few_labels.py"), "--encoder", "x", "--data", str(small_data)]
+
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert refused.returncode == 1
+    assert "train.conll: 60 sentences; expected 6,000 or more" in refused.stderr
+    assert not list(tmp_path.iterdir())

@@ -10,22 +10,25 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, save_tiny_encoder
-from runs import ADAPT, TEACHER, TINY, run_script
 from safetensors.torch import load_file, save_file
 
+from runs import ADAPT, DISTILL, TEACHER, TINY, run_script
 from xlner.errors import RecipeError
-from xlner.schema import AdaptRecipe, TeacherRecipe
+from xlner.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
 
 PINNED = """
 import json, sys
 from pathlib import Path
 from xlner.recipe import load_recipe
 from xlner.training.adaptation import adapt_encoder
+from xlner.training.distillation import distill
 from xlner.training.teacher import train_teacher
 data, tiny, commit = sys.argv[1], sys.argv[3:], sys.argv[2]
 common = [f"data={data}", "encoder=someone/encoder", "optimization.freeze=embeddings", "optimization.epochs=1", *tiny]
 train_teacher(load_recipe("teacher", [*common, "run=pinned", f"encoder_revision={commit}", "pairs.per_sentence=8"]))
 adapt_encoder(load_recipe("adapt", [*common, "target=de", "run=adapted", "encoder_revision=v1"]))
+own = ["target=de", "run=student", "teacher=runs/pinned/model", f"encoder_revision={commit}", "denoising=none"]
+distill(load_recipe("distill", [*common, *own]))
 """
 
 
@@ -67,7 +70,7 @@ def test_configuration_weights_and_tokenizer_are_of_the_revision_that_a_recipe_n
     )
 
     assert done.returncode == 0, done.stderr
-    for run in ("pinned", "adapted"):
+    for run in ("pinned", "adapted", "student"):
         result = tmp_path / "runs" / run / "model"
         found = load_file(result / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
         assert json.loads((result / "config.json").read_text())["hidden_dropout_prob"] == 0.1
@@ -75,7 +78,9 @@ def test_configuration_weights_and_tokenizer_are_of_the_revision_that_a_recipe_n
         torch.testing.assert_close(found, weights["embeddings.word_embeddings.weight"], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("script", "language"), [(TEACHER, "language=en"), (ADAPT, "target=de")])
+@pytest.mark.parametrize(
+    ("script", "language"), [(TEACHER, "language=en"), (ADAPT, "target=de"), (DISTILL, "target=de")]
+)
 def test_a_folder_has_no_revision(tiny_encoder, small_data, tmp_path, script, language):
     arguments = (language, f"data={small_data}", f"encoder={tiny_encoder}", "encoder_revision=v1", "run=first")
 
@@ -86,10 +91,15 @@ def test_a_folder_has_no_revision(tiny_encoder, small_data, tmp_path, script, la
     assert not (tmp_path / "runs" / "first").exists()
 
 
-@pytest.mark.parametrize("schema", [TeacherRecipe, AdaptRecipe])
+@pytest.mark.parametrize("schema", [TeacherRecipe, AdaptRecipe, DistillRecipe])
 @pytest.mark.parametrize("revision", ["../../x", "/x", "a/../b", "a b", "-x", ".x", "a\n"])
 def test_what_is_no_name_of_a_revision_is_refused(schema, revision):
-    target = {"target": "de"} if schema is AdaptRecipe else {}
+    target = {} if schema is TeacherRecipe else {"target": "de"}
 
     with pytest.raises(RecipeError, match="must be a commit, a tag or a branch"):
         schema(encoder_revision=revision, **target)
+
+
+def test_a_student_that_starts_from_its_teacher_has_no_revision():
+    with pytest.raises(RecipeError, match="encoder_revision=v1 is that of an encoder of the hub"):
+        DistillRecipe(target="de", encoder_revision="v1")

@@ -293,6 +293,7 @@ class DistillRecipe:
     encoder: str = key(
         "teacher", "what the student starts from: an encoder folder or hub name, or `teacher`: its encoder as trained"
     )
+    encoder_revision: str = key("", "commit, tag or branch of an encoder of the hub; empty: the newest")
     student: str = key(
         "encoder",
         "encoder: a network of subword pieces, as `encoder` says; transformer: the same with fewer layers and pieces; or "
@@ -373,6 +374,12 @@ class DistillRecipe:
             raise RecipeError(f"mixing.weights=language weighs models by their language; {files[0]} has none")
         if self.mixing.weights == BY_LANGUAGE and len(teachers) == 1:
             raise RecipeError("mixing.weights=language needs teachers of two languages or more, as in teacher=A,B")
+        check_revision(self.encoder_revision)
+        if self.encoder_revision and self.encoder == "teacher":
+            raise RecipeError(
+                f"encoder_revision={self.encoder_revision} is that of an encoder of the hub, and the student starts from "
+                "its teacher; leave it out, or give encoder= a hub name"
+            )
         if self.is_compact:
             self._check_compact()
         elif not self.model_teachers and self.encoder == "teacher":

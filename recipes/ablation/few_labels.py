@@ -89,7 +89,8 @@ def write_corpora(plan: Plan, source: Path, numbers: Sequence[int], n_test: int)
         folder = plan.out / name / plan.language
         folder.mkdir(parents=True, exist_ok=True)
         write_corpus(part, folder / "train.conll")
-        write_corpus(part[: max(1, len(part) // 5)], folder / "dev.conll")  # teachers want one; it decides nothing
+        # The epoch of a teacher is chosen by a fifth of its own sentences: more labels are not there.
+        write_corpus(part[: max(1, len(part) // 5)], folder / "dev.conll")
         write_corpus(test, folder / "test.conll")
         write_corpus(part, folder / "gold.jsonl", format="spans")
 

@@ -17,6 +17,7 @@ from xlner.errors import RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import prefix_and_type
 from xlner.models.encoder import freeze, new_recognizer, tags_of_model
+from xlner.models.files import NEWEST, revision_of
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings
 from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
@@ -45,6 +46,7 @@ def new_student(
     taught = next((found for found in of_teachers if found.similarity), ModelSettings())
     set_seed(recipe.seed)  # fresh heads are drawn from here, alike in all processes
     with_head = recipe.loss.similarity_weight > 0
+    revision = NEWEST
     if recipe.encoder == "teacher":
         model, source = _copy(recipe.model_teachers[0], labels, recipe.mixing.rename), recipe.model_teachers[0]
         reads_scores = model.similarity is not None and model.similarity.reads_scores
@@ -53,11 +55,12 @@ def new_student(
         elif model.similarity is None or reads_scores:
             model.similarity = new_head(taught.similarity, model.recognizer, taught.projection_size)
     else:
-        recognizer = new_recognizer(recipe.encoder, labels)
+        revision = revision_of(recipe.encoder, recipe.encoder_revision)
+        recognizer = new_recognizer(recipe.encoder, labels, revision=revision)
         head = new_head(taught.similarity, recognizer, taught.projection_size) if with_head else None
         model = JointModel(recognizer, head)
         source = recipe.encoder
-    encoder = word_encoder(source, model.recognizer, recipe.corpus.max_length)
+    encoder = word_encoder(source, model.recognizer, recipe.corpus.max_length, revision=revision)
     if recipe.student == "transformer":
         windows = student_windows(text, encoder, accelerator) if recipe.reduction.min_frequency else []
         model.recognizer, encoder = smaller_network(model.recognizer, encoder, windows, recipe.reduction)

@@ -9,6 +9,7 @@ from typing import Any
 from xlner.data.masking import Masker
 from xlner.labels import LabelMap
 from xlner.models.card import Origin
+from xlner.models.files import revision_of
 from xlner.models.folder import load_joint_model, save_model
 from xlner.models.hidden_student import HiddenStudent
 from xlner.models.joint import JointModel
@@ -35,6 +36,7 @@ def train_student(recipe: DistillRecipe) -> Path:
     """
     objective = make_objective(recipe)
     check_denoising(recipe)
+    revision_of(recipe.encoder, recipe.encoder_revision)  # refused before the teacher labels a text
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)
     accelerator = make_accelerator(recipe, path)
