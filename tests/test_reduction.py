@@ -203,6 +203,7 @@ def test_a_smaller_student_learns_what_its_teacher_says(small, teacher, tmp_path
     scores = report["scores"]
     config, before = (json.loads((folder / "config.json").read_text()) for folder in (model, teacher / "model"))
     assert scores["student"]["overall"]["f1"] > 0.9 * scores["teacher"]["overall"]["f1"]
+    assert report["parameters"] == sum(values.numel() for values in weights_of(run).values())
     assert (before["num_hidden_layers"], config["num_hidden_layers"]) == (2, 1)
     assert config["vocab_size"] == len(load_tokenizer(str(model))) < before["vocab_size"]
     assert [(entity.text, entity.label) for entity in load_tagger(model).tag("Anna lebt in Kiel .")] == [

@@ -25,7 +25,7 @@ from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, score_tabl
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator, make_tracker
 from xlner.training.source_text import source_language
-from xlner.training.student import Split, distillation_task, student_windows
+from xlner.training.student import Split, distillation_task, n_parameters, student_windows
 from xlner.training.task import Task
 
 
@@ -55,8 +55,9 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
         split = split_sentences(windows, held_out_sentences)
         held_out = [windows[number] for number in split.held_out]
         start_run(run, recipe)
-        n_parameters = sum(parameter.numel() for parameter in student.network.parameters())
-        accelerator.print(f"{recipe.student}: {n_parameters:,} parameters, {len(split.trained):,} windows of words")
+        accelerator.print(
+            f"{recipe.student}: {n_parameters(student.network):,} parameters, {len(split.trained):,} windows of words"
+        )
         evaluator = CompactEvaluator(accelerator, student.encoder, labels, label_map)
 
         def keep(best: CompactNetwork) -> None:
@@ -100,9 +101,7 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
             scores["student"] = evaluator.of_folder(run.model, test, run.predictions(test.name))
         kept = load_network(run.model, student.settings, student.encoder).to(accelerator.device)
         agreement = evaluator.agreement(kept, held_out, soft_labels) if held_out else None
-        about = about_run(recipe, lesson) | {
-            "student": recipe.student,
-            "parameters": n_parameters,
+        about = about_run(recipe, lesson, n_parameters(student.network)) | {
             "types": labels.types,
             "label_map": str(label_map),
             "agreement_f1": None if agreement is None else round(agreement, 3),

@@ -82,11 +82,13 @@ def teacher_name(teacher: str) -> str:
     return teacher if not path.exists() else path.parent.name if path.name == "model" else path.name
 
 
-def about_run(recipe: DistillRecipe, lesson: Lesson) -> dict[str, Any]:
-    """What report.json says of the run beside its scores."""
+def about_run(recipe: DistillRecipe, lesson: Lesson, n_parameters: int) -> dict[str, Any]:
+    """What report.json says of the run beside its scores; `n_parameters` are the student's."""
     card = lesson.taught.soft_labels.card
     return {
         "target": recipe.target,
+        "student": recipe.student,
+        "parameters": n_parameters,
         "variant": recipe.variant,
         "seed": recipe.seed,
         "selection": recipe.selection,

@@ -8,6 +8,7 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
+from torch import nn
 
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
@@ -16,7 +17,7 @@ from xlner.data.soft_labels import SoftLabels, StoredWindows, StudentEncoder, st
 from xlner.errors import RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import prefix_and_type
-from xlner.models.encoder import freeze, new_recognizer, tags_of_model
+from xlner.models.encoder import freeze, layer_stack, new_recognizer, tags_of_model
 from xlner.models.files import NEWEST, revision_of
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings
 from xlner.models.heads import new_head
@@ -63,7 +64,12 @@ def new_student(
     encoder = word_encoder(source, model.recognizer, recipe.corpus.max_length, revision=revision)
     if recipe.student == "transformer":
         windows = student_windows(text, encoder, accelerator) if recipe.reduction.min_frequency else []
+        n_before = n_parameters(model.recognizer)
         model.recognizer, encoder = smaller_network(model.recognizer, encoder, windows, recipe.reduction)
+        accelerator.print(
+            f"transformer: {n_parameters(model.recognizer):,} of {n_before:,} parameters, "
+            f"{len(layer_stack(model.recognizer)[1])} layers, {len(encoder.tokenizer):,} pieces"
+        )
     freeze(model.recognizer, recipe.optimization.freeze)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,
@@ -74,6 +80,11 @@ def new_student(
         outside_share=outside_share,
     )
     return model, encoder, settings
+
+
+def n_parameters(network: nn.Module) -> int:
+    """How many numbers a network is made of."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _copy(teacher: str, labels: LabelSet, rename: str) -> JointModel:

@@ -25,7 +25,7 @@ from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, finish
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator, make_tracker
 from xlner.training.source_text import source_language
-from xlner.training.student import distillation_task, new_student, split_windows, student_windows
+from xlner.training.student import distillation_task, n_parameters, new_student, split_windows, student_windows
 from xlner.training.task import Task
 
 
@@ -101,7 +101,7 @@ def train_student(recipe: DistillRecipe) -> Path:
         if test is not None:
             scores |= teacher_scores(recipe, taught, evaluator, test)
             scores["student"] = evaluator.of_folder(str(run.model), test, predictions=run.predictions(test.name))
-        about = about_run(recipe, lesson) | {
+        about = about_run(recipe, lesson, n_parameters(model.recognizer)) | {
             "types": labels.types,
             "label_map": str(label_map),
             "agreement_f1": round(agreement, 3) if held_out else None,
