@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-
 from runs import ENVIRONMENT, TINY
+
 from xlner.data.corpus import read_corpus
 from xlner.recipe import load_recipe
 

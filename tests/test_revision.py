@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, save_tiny_encoder
+from runs import ADAPT, DISTILL, TEACHER, TINY, run_script
 from safetensors.torch import load_file, save_file
 
-from runs import ADAPT, DISTILL, TEACHER, TINY, run_script
 from xlner.errors import RecipeError
 from xlner.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
 

@@ -107,10 +107,11 @@ def train(plan: Plan, n: int, seed: int) -> dict[str, tuple[Path, str]]:
     common += [f"target={plan.language}", f"student={plan.student}", "denoising=none"]
     if not finished(distilled):
         own = [f"data={text}", f"teacher={teacher / 'model'}", f"run={distilled}", epochs(plan.visits, plan.n_text)]
-        call("accelerate", "launch", "distill.py", *own, *common)
+        call("accelerate", "launch", "distill.py", *own, f"soft_labels={plan.out / f'soft-{n}-{seed}'}", *common)
     if not finished(alone):
         gold = labelled / plan.language / "gold.jsonl"
-        own = [f"data={labelled}", f"teacher={gold}", f"run={alone}", epochs(plan.visits, n)]
+        own = [f"data={labelled}", f"teacher={gold}", f"run={alone}", f"soft_labels={plan.out / f'gold-{n}'}"]
+        own.append(epochs(plan.visits, n))
         call("accelerate", "launch", "distill.py", *own, "compact.vectors=random", "holdout_ratio=0", *common)
     return {TEACHER: (teacher, "test"), DISTILLED: (distilled, "student"), ALONE: (alone, "student")}
 
