@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 
 from xlner.models.folder import load_joint_model
-from xlner.schema import CheckpointRecipe, OptimizationRecipe
+from xlner.sections import CheckpointRecipe, OptimizationRecipe
 from xlner.training.checkpoint import Measured, Progress, save_checkpoint
 from xlner.training.optimization import make_optimizer, make_schedule
 

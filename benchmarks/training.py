@@ -28,16 +28,8 @@ from xlner.data.pair_batches import SoftBatch
 from xlner.labels import LabelSet
 from xlner.models.encoder import new_recognizer
 from xlner.models.folder import load_joint_model, save_model
-from xlner.schema import (
-    CheckpointRecipe,
-    CorpusRecipe,
-    DistillRecipe,
-    HardwareRecipe,
-    LossRecipe,
-    OptimizationRecipe,
-    TeacherRecipe,
-    WeightsRecipe,
-)
+from xlner.schema import DistillRecipe, LossRecipe, TeacherRecipe, WeightsRecipe
+from xlner.sections import CheckpointRecipe, CorpusRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.training.corpora import read_labelled
 from xlner.training.distillation import distillation_task, make_objective, new_student, student_windows
 from xlner.training.labelling import soft_labels_of

@@ -32,7 +32,8 @@ from torch import nn
 from xlner.data.batches import TokenBatch
 from xlner.errors import XlnerError
 from xlner.models.folder import replaced_folder
-from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe, TeacherRecipe
+from xlner.schema import TeacherRecipe
+from xlner.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.training import checkpoint
 from xlner.training.loop import fit
 from xlner.training.run_folder import RunFolder, open_run, start_run

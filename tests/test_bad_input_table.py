@@ -9,7 +9,7 @@ from xlner.cli import app
 from xlner.data.corpus import read_corpus
 from xlner.errors import CorpusError, LabelError
 from xlner.labels import LabelMap
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.text import Sentence
 from xlner.training.corpora import read_labelled, repeated_sentences
 

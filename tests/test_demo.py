@@ -13,7 +13,7 @@ from xlner.data.corpus import read_corpus
 from xlner.errors import RunError
 from xlner.labels import spans_of
 from xlner.recipe import load_recipe
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.training.corpora import sentence_stream
 
 DEMO = REPOSITORY / "recipes" / "demo"

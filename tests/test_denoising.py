@@ -14,7 +14,7 @@ from xlner.errors import RecipeError
 from xlner.labels import LabelSet
 from xlner.prediction import decide_tags, scored_spans
 from xlner.recipe import load_recipe
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.training.denoising import DENOISERS, denoised_soft_labels, denoising_steps
 from xlner.training.labelling import derived_soft_labels, soft_labels_of
 from xlner.training.objective import make_objective

@@ -16,7 +16,7 @@ from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
 from xlner.models.folder import load_joint_model
 from xlner.recipe import VARIANTS, load_recipe
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.training.labelling import soft_labels_of
 from xlner.training.objective import make_objective
 

@@ -10,7 +10,7 @@ from test_soft_labels import UNSEEN, WORDS
 
 from xlner.models.folder import load_joint_model
 from xlner.network_outputs import word_encoder
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.training.hidden_states import hidden_states
 from xlner.training.labelling import soft_labels_of
 

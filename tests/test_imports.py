@@ -28,6 +28,7 @@ FLOORS = {
     # A section of the recipe lies beside the formula that it feeds.
     "denoising": 2,
     "mixing": 2,
+    "sections": 2,
     "schema": 3,
     "tagging_schema": 3,
     "recipe": 4,

@@ -8,7 +8,7 @@ from xlner.data.fingerprints import CorpusFingerprint, fingerprint
 from xlner.data.known_splits import CONLL_TYPES, PUBLISHED_COUNTS, known_splits, name_split, name_text
 from xlner.data.summaries import CorpusSummary, summarize
 from xlner.data.writing import write_corpus
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.text import Sentence
 from xlner.training.corpora import read_labelled
 

@@ -18,7 +18,8 @@ from xlner.labels import LabelSet
 from xlner.models.encoder import load_recognizer, new_recognizer
 from xlner.network_outputs import sentence_probs
 from xlner.recipe import VARIANTS
-from xlner.schema import CorpusRecipe, DistillRecipe
+from xlner.schema import DistillRecipe
+from xlner.sections import CorpusRecipe
 from xlner.training.labelling import soft_labels_of
 from xlner.training.student import new_student
 

@@ -14,7 +14,7 @@ from xlner.data.masking import MaskedTexts, Masker
 from xlner.data.pairs import PairPlan
 from xlner.errors import ModelError
 from xlner.models.masked import MaskedModel
-from xlner.schema import MaskingRecipe
+from xlner.sections import MaskingRecipe
 from xlner.text import Sentence
 
 ENCODERS = {name: WordEncoder(TOKENIZERS[name]()) for name in ("word_piece", "unigram")}

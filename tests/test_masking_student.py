@@ -10,7 +10,7 @@ from test_distillation_objective import objective_of, soft_batch
 from xlner.data.masking import Masker
 from xlner.data.pairs import PairPlan
 from xlner.models.masking_student import MaskingStudent
-from xlner.schema import MaskingRecipe, OptimizationRecipe
+from xlner.sections import MaskingRecipe, OptimizationRecipe
 from xlner.training.masking_student import with_masking
 from xlner.training.optimization import make_optimizer
 from xlner.training.task import Task

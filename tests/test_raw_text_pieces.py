@@ -14,7 +14,7 @@ from xlner import load_tagger
 from xlner.data.alignment import WordEncoder
 from xlner.errors import CorpusError
 from xlner.models.folder import ModelSettings, save_model
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.splitting import WORD_SPLITTERS
 from xlner.training.corpora import sentence_stream
 

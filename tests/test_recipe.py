@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from xlner.errors import RecipeError
 from xlner.recipe import KINDS, VARIANTS, choose, explain, load_recipe, recipe_text
-from xlner.schema import CheckpointRecipe, DistillRecipe, OptimizationRecipe, TeacherRecipe, WeightsRecipe
+from xlner.schema import DistillRecipe, TeacherRecipe, WeightsRecipe
+from xlner.sections import CheckpointRecipe, OptimizationRecipe
 
 # What YAML, OmegaConf or Python would take for something else than text.
 TREACHEROUS = [

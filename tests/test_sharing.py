@@ -12,7 +12,7 @@ from xlner.models.encoder import second_network
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
 from xlner.models.joint import JointModel
 from xlner.recipe import load_recipe
-from xlner.schema import OptimizationRecipe
+from xlner.sections import OptimizationRecipe
 from xlner.training.optimization import make_optimizer
 
 PAIRS = torch.tensor([[1, 2], [8, 9]])

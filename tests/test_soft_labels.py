@@ -34,7 +34,7 @@ from xlner.data.storage import RowWriter, StoredRows, in_blocks
 from xlner.errors import CorpusError, RunError, SoftLabelError
 from xlner.models.folder import ModelSettings, load_joint_model, save_model
 from xlner.network_outputs import sentence_probs
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.training import labelling
 from xlner.training.labelling import soft_labels_of, teacher_fingerprint, text_fingerprint
 

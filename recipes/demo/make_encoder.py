@@ -28,7 +28,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerBase, P
 
 from xlner.data.alignment import WordEncoder
 from xlner.errors import XlnerError
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.training.corpora import sentence_stream
 from xlner.training.optimization import effective_precision
 

@@ -19,7 +19,7 @@ from xlner.data.batches import TokenBatch, collate
 from xlner.data.masked_text import TextRows
 from xlner.data.pairs import PairPlan
 from xlner.errors import ModelError
-from xlner.schema import MaskingRecipe
+from xlner.sections import MaskingRecipe
 
 
 class MaskedBatch(NamedTuple):

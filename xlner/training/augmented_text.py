@@ -14,7 +14,8 @@ from xlner.data.augmentation import augmented
 from xlner.data.soft_labels import SoftLabels, SoftRow, soft_row
 from xlner.data.word_classes import find_classes
 from xlner.data.writing import write_corpus
-from xlner.schema import CorpusRecipe, DistillRecipe
+from xlner.schema import DistillRecipe
+from xlner.sections import CorpusRecipe
 from xlner.text import Sentence
 from xlner.training.denoising import denoised_soft_labels
 from xlner.training.labelling import derived_soft_labels, locked

@@ -14,7 +14,7 @@ from xlner.data.summaries import CorpusTally, summarize
 from xlner.errors import CorpusError, LabelError
 from xlner.labels import LabelMap, LabelSet, spans_of
 from xlner.recipe import choose
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.splitting import WORD_SPLITTERS
 from xlner.text import Sentence
 

@@ -37,7 +37,7 @@ from xlner.models.encoder import tags_of_model
 from xlner.models.folder import find_file, is_there, load_joint_model, read_settings
 from xlner.models.joint import JointModel
 from xlner.network_outputs import word_encoder, word_outputs
-from xlner.schema import CorpusRecipe
+from xlner.sections import CorpusRecipe
 from xlner.students.settings import is_compact
 from xlner.text import Sentence
 from xlner.training.corpora import sentence_stream

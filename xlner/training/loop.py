@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from xlner.data.pairs import plan_epoch
 from xlner.errors import CorpusError, RunError, StoppedError
-from xlner.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
+from xlner.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.training.changes import state_changes
 from xlner.training.checkpoint import (
     KEPT,

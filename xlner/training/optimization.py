@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from xlner.errors import RecipeError
-from xlner.schema import OptimizationRecipe
+from xlner.sections import OptimizationRecipe
 
 
 def make_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> AdamW:
