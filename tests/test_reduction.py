@@ -1,6 +1,7 @@
 """A transformer student of fewer layers, narrower ones and fewer pieces, and hidden states that it imitates."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -281,4 +282,29 @@ def test_too_many_layers_are_told_in_a_line(small, tmp_path):
     refused = run_script(DISTILL, *small, "run=small", "reduction.layers=7", cwd=tmp_path)
 
     assert refused.status == 2
-    assert refused.messages == ["reduction.layers is 7; BertForTokenClassification has 2 layers of its own"]
+    assert re.fullmatch(r"reduction\.layers is 7; \S+/model has 2", refused.messages[-1])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_vocabulary_of_merges_is_told_before_a_teacher_labels_anything(small, small_data, tmp_path):
+    encoder = tmp_path / "encoder"
+    tokenizer = byte_level_tokenizer()
+    tiny_model(tokenizer, kind="xlm-roberta").recognizer.base_model.save_pretrained(encoder)
+    tokenizer.save_pretrained(encoder)
+
+    refused = run_script(DISTILL, *small, f"encoder={encoder}", "run=small", cwd=tmp_path)
+
+    assert refused.status == 2
+    assert refused.messages[-1].startswith(
+        f"{encoder}: its tokenizer is of the kind BPE, whose pieces are made of each"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_encoder_can_be_made_smaller_too(small, tiny_encoder, tmp_path):
+    arguments = ("run=small", f"encoder={tiny_encoder}", "reduction.feed_forward=16", "reduction.min_frequency=0")
+    run_well(DISTILL, *brief(small), *arguments, cwd=tmp_path)
+
+    config = json.loads((tmp_path / "runs" / "small" / "model" / "config.json").read_text())
+    assert (config["num_hidden_layers"], config["intermediate_size"]) == (1, 16)
+    assert config["vocab_size"] == len(load_tokenizer(tiny_encoder))

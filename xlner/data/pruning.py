@@ -40,12 +40,8 @@ def prune_tokenizer(tokenizer: PreTrainedTokenizerBase, uses: Mapping[int, int],
         ModelError: If the tokenizer is of another kind.
     """
     content: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    _check_kind(content["model"]["type"], tokenizer)
     model, known = content["model"], tokenizer.get_vocab()
-    if model["type"] not in KINDS:
-        raise ModelError(
-            f"{tokenizer.name_or_path}: its tokenizer is of the kind {model['type']}, whose pieces are made of each "
-            f"other; {_WAY_OUT}, or take an encoder with {' or '.join(KINDS)}"
-        )
     mark = model.get("continuing_subword_prefix") or ""
     pieces = {number: piece for piece, number in known.items()}
     kept = {int(token["id"]) for token in content["added_tokens"]} | set(tokenizer.all_special_ids)
@@ -63,6 +59,23 @@ def prune_tokenizer(tokenizer: PreTrainedTokenizerBase, uses: Mapping[int, int],
     _renumber(content, new_ids)
     expected = {pieces[old]: new for old, new in new_ids.items()}
     return Pruned(rebuilt_tokenizer(tokenizer, content, expected, f"does not lose pieces; {_WAY_OUT}"), piece_ids)
+
+
+def check_prunable(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that cannot lose pieces.
+
+    Raises:
+        ModelError: If it is of no kind of `KINDS`.
+    """
+    _check_kind(json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"], tokenizer)
+
+
+def _check_kind(kind: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    if kind not in KINDS:
+        raise ModelError(
+            f"{tokenizer.name_or_path}: its tokenizer is of the kind {kind}, whose pieces are made of each other; "
+            f"{_WAY_OUT}, or take an encoder with {' or '.join(KINDS)}"
+        )
 
 
 def _renumber(content: dict[str, Any], new_ids: Mapping[int, int]) -> None:

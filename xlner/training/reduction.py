@@ -6,10 +6,28 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from xlner.compact_schema import ReductionRecipe
-from xlner.data.alignment import Window, WordEncoder
-from xlner.data.pruning import prune_tokenizer
-from xlner.models.encoder import layer_stack
+from xlner.data.alignment import Window, WordEncoder, load_tokenizer
+from xlner.data.pruning import check_prunable, prune_tokenizer
+from xlner.errors import ModelError
+from xlner.models.encoder import checked_config, layer_stack
+from xlner.models.files import revision_of
 from xlner.models.reduction import reduced
+from xlner.schema import DistillRecipe
+
+
+def check_reduction(recipe: DistillRecipe) -> None:
+    """Refuse what cannot be made smaller as the recipe says, before a teacher labels a whole text.
+
+    Raises:
+        ModelError: If the encoder has too few layers, or its tokenizer cannot lose pieces.
+    """
+    name = recipe.model_teachers[0] if recipe.encoder == "teacher" else recipe.encoder
+    revision = revision_of(recipe.encoder, recipe.encoder_revision)
+    n_layers = int(getattr(checked_config(name, revision), "num_hidden_layers", 0))
+    if 0 < n_layers < recipe.reduction.layers:
+        raise ModelError(f"reduction.layers is {recipe.reduction.layers}; {name} has {n_layers}")
+    if recipe.reduction.min_frequency:
+        check_prunable(load_tokenizer(name, revision))
 
 
 def smaller_network(

@@ -21,6 +21,7 @@ from xlner.training.lesson import about_run, read_lesson, teacher_name, teacher_
 from xlner.training.loop import fit
 from xlner.training.masking_student import with_masking
 from xlner.training.objective import check_similarity, make_objective
+from xlner.training.reduction import check_reduction
 from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, finish
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator, make_tracker
@@ -37,6 +38,8 @@ def train_student(recipe: DistillRecipe) -> Path:
     objective = make_objective(recipe)
     check_denoising(recipe)
     revision_of(recipe.encoder, recipe.encoder_revision)  # refused before the teacher labels a text
+    if recipe.student == "transformer":
+        check_reduction(recipe)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)
     accelerator = make_accelerator(recipe, path)
