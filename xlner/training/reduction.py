@@ -13,6 +13,7 @@ from xlner.models.encoder import checked_config, layer_stack
 from xlner.models.files import revision_of
 from xlner.models.reduction import reduced
 from xlner.schema import DistillRecipe
+from xlner.training.labelling import check_teacher
 
 
 def check_reduction(recipe: DistillRecipe) -> None:
@@ -22,6 +23,8 @@ def check_reduction(recipe: DistillRecipe) -> None:
         ModelError: If the encoder has too few layers, or its tokenizer cannot lose pieces.
     """
     name = recipe.model_teachers[0] if recipe.encoder == "teacher" else recipe.encoder
+    if recipe.encoder == "teacher":
+        check_teacher(name)
     revision = revision_of(recipe.encoder, recipe.encoder_revision)
     n_layers = int(getattr(checked_config(name, revision), "num_hidden_layers", 0))
     if 0 < n_layers < recipe.reduction.layers:
