@@ -76,3 +76,17 @@ def test_folders_that_are_no_data_set_and_names_that_cannot_be_loaded_are_refuse
         read_corpus(tmp_path)
     with pytest.raises(CorpusError, match="hub:nobody/nothing:train: the hub cannot be reached"):
         read_corpus("hub:nobody/nothing:train")
+
+
+def test_offsets_that_point_beyond_the_file_are_refused(tmp_path):
+    words = ["Angela", "Merkel", "in", "Kiel"]
+    data_set([words], [["O"] * 4], Value("string")).save_to_disk(tmp_path / "damaged")
+    (table,) = (tmp_path / "damaged").glob("*.arrow")
+    ends = b"".join(offset.to_bytes(4, "little") for offset in (0, 6, 12, 14, 18))
+    content = table.read_bytes()
+    assert content.count(ends) == 1
+
+    table.write_bytes(content.replace(ends, ends[:-4] + (1 << 30).to_bytes(4, "little")))
+
+    with pytest.raises(CorpusError, match=r"damaged: is damaged: .*; make it again"):
+        list(read_corpus(tmp_path / "damaged"))

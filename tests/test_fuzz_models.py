@@ -76,6 +76,12 @@ def test_damaged_files_open_or_are_refused_by_name(folder, file, data):
         ("tokenizer_config.json", "tokenizer_class", -1, "no tokenizer in this folder: "),
         ("tokenizer_config.json", "model_max_length", "x", "model_max_length 'x'; expected a number of pieces"),
         ("tokenizer_config.json", "model_max_length", 5, "max_length is 5; it must leave room"),
+        (
+            "tokenizer_config.json",
+            "cls_token",
+            "\0",
+            "its tokenizer numbers pieces up to 171, and the network knows 171 of",
+        ),
     ],
 )
 def test_values_that_once_ended_in_another_error_are_told_with_their_place(

@@ -5,7 +5,7 @@ tags, E projection width, D hidden width.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,13 +42,24 @@ def word_encoder(name: str, recognizer: PreTrainedModel, max_length: int = 0, *,
         recognizer: Windows never exceed the positions that it has.
         max_length: Pieces a window may hold; 0 means no limit beyond those of tokenizer and network.
         revision: Of a hub name.
+
+    Raises:
+        ModelError: If there is no usable tokenizer, or it has pieces that the network does not know.
     """
     limits = [limit for limit in (max_length, longest_input(recognizer)) if limit]
     tokenizer = load_tokenizer(name, revision)
     try:
-        return WordEncoder(tokenizer, min(limits, default=None))
+        encoder = WordEncoder(tokenizer, min(limits, default=None))
     except ModelError as problem:
         raise ModelError(f"{name}: {problem}") from problem
+    table: Any = recognizer.get_input_embeddings()
+    highest = max([*tokenizer.get_vocab().values(), encoder.pad_id])
+    if highest >= len(table.weight):
+        raise ModelError(
+            f"{name}: its tokenizer numbers pieces up to {highest:,}, and the network knows {len(table.weight):,} of "
+            "them; is the tokenizer that of another model?"
+        )
+    return encoder
 
 
 def word_outputs(

@@ -43,6 +43,8 @@ def read_dataset(source: str, *, scheme: str, report: Report) -> Iterator[Locate
     rows = _load_hub(source) if source.startswith(HUB_PREFIX) else _load_folder(source)
     fields = _fields(source, rows.column_names)
     names = None if fields[1] is None else _tag_names(source, rows.features, fields[1])
+    rows = rows.select_columns([field for field in fields if field is not None])
+    _check_offsets(source, rows)
     batches = undamaged(source, rows.with_format(None).iter(BATCH_SIZE))
     return _sentences(source, batches, fields, names, tag_reader, report)
 
@@ -89,6 +91,20 @@ def undamaged(source: str, parts: Iterable[Part]) -> Iterator[Part]:
             reason = " ".join(str(problem).split()) or type(problem).__name__
             raise CorpusError(f"{source}: is damaged: {reason}; fetch or make it again") from problem
         yield part
+
+
+def _check_offsets(source: str, rows: "Dataset") -> None:
+    """Refuse a table whose offsets point beyond its file: it is read where it lies, and the process would die.
+
+    Raises:
+        CorpusError: If it is damaged so.
+    """
+    import pyarrow
+
+    try:
+        rows.data.table.validate(full=True)
+    except (*_DAMAGE, pyarrow.ArrowException) as problem:
+        raise CorpusError(f"{source}: is damaged: {' '.join(str(problem).split())}; make it again") from problem
 
 
 def _fields(source: str, columns: Sequence[str]) -> tuple[str, str | None]:

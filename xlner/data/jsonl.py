@@ -107,7 +107,7 @@ def _from_text(
     try:
         words = _offsets(record["tokens"], len(text)) if record.get("tokens") else split_text(text)
         found = [_span(span, place) for span in spans or ()]
-    except (ValueError, TypeError, KeyError, IndexError) as problem:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as problem:  # the last of infinite numbers
         message = (
             f"expected spans as {{start, end, label}} or [start, end, label], and tokens as {{start, end}}, in "
             f"characters; found otherwise ({type(problem).__name__}: {problem})"
