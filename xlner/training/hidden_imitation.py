@@ -1,17 +1,12 @@
 """A teacher's hidden states beside its soft labels: one more term of a student's loss."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlner.data.pair_batches import SoftBatch
-from xlner.models.hidden_student import HiddenStudent
 from xlner.training.objective import Objective
-from xlner.training.task import Task
+from xlner.training.task import Task, with_term
 
 
 def with_hidden_states(task: Task[SoftBatch], objective: Objective, weight: float) -> Task[SoftBatch]:
@@ -35,19 +30,4 @@ def with_hidden_states(task: Task[SoftBatch], objective: Objective, weight: floa
         trusted = (distance * batch.trust.flatten()[places]).sum()
         return torch.cat([objective.sums(output.joint, batch), trusted[None]])
 
-    def evaluate(model: HiddenStudent) -> tuple[float, dict[str, Any]]:
-        return task.evaluate(model.student)
-
-    def keep(model: HiddenStudent) -> None:
-        task.keep(model.student)
-
-    made: Callable[..., Task[SoftBatch]] = replace
-    return made(
-        task,
-        terms=(*task.terms, "hidden"),
-        shares=(*task.shares, weight),
-        counts=counts,
-        loss_sums=loss_sums,
-        evaluate=evaluate,
-        keep=keep,
-    )
+    return with_term(task, "hidden", weight, load=task.load, counts=counts, loss_sums=loss_sums)

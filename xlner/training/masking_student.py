@@ -1,8 +1,6 @@
 """Hidden pieces beside another task: the same windows come once more with pieces hidden, in the same forward."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +12,8 @@ from xlner.data.batches import TokenBatch
 from xlner.data.masking import Masker
 from xlner.data.pair_batches import SoftBatch
 from xlner.data.pairs import PairPlan
-from xlner.models.masking_student import MaskingStudent
 from xlner.training.objective import Objective
-from xlner.training.task import Task
+from xlner.training.task import Task, with_term
 
 
 class CopiedBatch(NamedTuple):
@@ -67,23 +64,7 @@ def with_masking(task: Task[SoftBatch], objective: Objective, masker: Masker, we
         masked = F.cross_entropy(output.piece_logits.float(), batch.masked_ids, reduction="sum")
         return torch.cat([objective.sums(output.joint, batch.soft), masked[None]])
 
-    def evaluate(model: MaskingStudent) -> tuple[float, dict[str, Any]]:
-        return task.evaluate(model.student)
-
-    def keep(model: MaskingStudent) -> None:
-        task.keep(model.student)
-
-    made: Callable[..., Task[CopiedBatch]] = replace  # of another type of batch
-    return made(
-        task,
-        load=load,
-        terms=(*task.terms, "masked"),
-        shares=(*task.shares, weight),
-        counts=counts,
-        loss_sums=loss_sums,
-        evaluate=evaluate,
-        keep=keep,
-    )
+    return with_term(task, "masked", weight, load=load, counts=counts, loss_sums=loss_sums)
 
 
 def _copied(soft: SoftBatch, masker: Masker, rng: np.random.Generator) -> CopiedBatch:

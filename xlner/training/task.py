@@ -1,7 +1,7 @@
 """What the training loop trains: batches, loss terms, and how good the result is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -43,3 +43,35 @@ class Task(Generic[Batch]):
     keep: Callable[[Any], None]
     score_name: str
     keep_best: bool = True
+
+
+def with_term(
+    task: Task[Any],
+    name: str,
+    share: float,
+    *,
+    load: Callable[[PairPlan], Batch],
+    counts: Callable[[Batch], Tensor],
+    loss_sums: Callable[[nn.Module, Batch], Tensor],
+) -> Task[Batch]:
+    """A student's task with one more term, for a model that holds the student as its `student`.
+
+    Args:
+        task: For the student itself, which alone is evaluated and kept.
+        name: Of the new term.
+        share: Of the new term in the total.
+        load: Makes the batches of the new task.
+        counts: Of all terms, the new one last.
+        loss_sums: Of all terms, the new one last.
+    """
+    made: Callable[..., Task[Batch]] = replace  # of another type of batch
+    return made(
+        task,
+        load=load,
+        terms=(*task.terms, name),
+        shares=(*task.shares, share),
+        counts=counts,
+        loss_sums=loss_sums,
+        evaluate=lambda model: task.evaluate(model.student),
+        keep=lambda model: task.keep(model.student),
+    )
