@@ -7,13 +7,13 @@ from pathlib import Path
 from xlner.errors import ModelError
 from xlner.export.compact_graph import GRAPHS, write_compact_graph
 from xlner.export.parity import Attempt, Reference
+from xlner.export.publication import check_target, compared
 from xlner.models.card import CARD_FILE
 from xlner.models.folder import replaced_folder
 from xlner.models.settings import SETTINGS_FILE, parse_settings
 from xlner.students.folder import GRAPH_FILE, float_weights, open_student, write_student
 from xlner.students.settings import StudentSettings, is_compact, read_student
 from xlner.students.vocabulary import VOCABULARY_FILE
-from xlner.tagger import load_tagger
 
 
 def export_student(
@@ -48,28 +48,20 @@ def export_student(
     reference = Reference(backend, encoder, settings.labels, sentences, gold)
     with replaced_folder(target) as unfinished:
         _write(model, unfinished, settings, precision)
-        tagger = load_tagger(unfinished)
-        result = Attempt(_scheme(settings, precision), reference.compare(tagger.backend, tagger.encoder))
-        report(result)
-        if not result.parity.acceptable and not force:
-            shutil.rmtree(unfinished)
-            raise ModelError(f"{model}: differs too much after the export: {result.scheme}: {result.parity}")
-    return result
+        return compared(unfinished, str(model), _scheme(settings, precision), reference, force=force, report=report)
 
 
 def _check(model: Path, target: Path, settings: StudentSettings, precision: str) -> None:
-    if (model / GRAPH_FILE).is_file() or settings.precision != "fp32":
+    if _is_export(model):
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
     if settings.kind == "linear" and precision == "fp32":
         raise ModelError(f"{model}: a linear student needs no export to run without torch; give --half or --int8")
-    if target.resolve() == model.resolve():
-        raise ModelError(f"{target}: is the model itself; give another folder")
-    if target.exists() and not target.is_dir():
-        raise ModelError(f"{target}: is a file; expected a folder to write, or nothing")
-    if target.is_dir() and any(target.iterdir()):
-        exported = is_compact(target) and ((target / GRAPH_FILE).is_file() or read_student(target).precision != "fp32")
-        if not exported:
-            raise ModelError(f"{target}: holds other things than an exported student; give another or an empty folder")
+    check_target(target, str(model), "an exported student", lambda: is_compact(target) and _is_export(target))
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a student's folder is an export, rather than what distilling wrote."""
+    return (folder / GRAPH_FILE).is_file() or read_student(folder).precision != "fp32"
 
 
 def _scheme(settings: StudentSettings, precision: str) -> str:

@@ -1,7 +1,6 @@
 """A tagger of pieces with weights in half the bytes: the same folder, for torch, its numbers float16 on disk."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from xlner.backends.exported_folder import PARITY_FILE, is_exported
 from xlner.data.alignment import WordEncoder
 from xlner.errors import ModelError
 from xlner.export.parity import Attempt, Reference
+from xlner.export.publication import check_target, compared
 from xlner.models.folder import read_settings, replaced_folder, write_card
 from xlner.models.settings import SETTINGS_FILE
 from xlner.tagger import load_tagger
@@ -35,7 +35,9 @@ def export_halves(
     """
     if is_exported(Path(model)):
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
-    _check(target, model)
+    check_target(
+        target, model, "a model in halves", lambda: {PARITY_FILE, _WEIGHTS} <= {path.name for path in target.iterdir()}
+    )
     tagger = load_tagger(model)
     encoder = cast(WordEncoder, tagger.encoder)
     reference = Reference(tagger.backend, encoder, tagger.labels, sentences, gold)
@@ -45,22 +47,7 @@ def export_halves(
         encoder.tokenizer.save_pretrained(unfinished)
         (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
         write_card(unfinished, title=target.name)
-        halves = load_tagger(unfinished)
-        result = Attempt("halves", reference.compare(halves.backend, halves.encoder))
-        report(result)
-        if not result.parity.acceptable and not force:
-            shutil.rmtree(unfinished)
-            raise ModelError(f"{model}: differs too much after the export: {result.scheme}: {result.parity}")
+        result = compared(unfinished, model, "halves", reference, force=force, report=report)
         content = {"precision": "fp16", **result.parity.to_json()}
         (unfinished / PARITY_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return result
-
-
-def _check(target: Path, model: str) -> None:
-    if target.exists() and not target.is_dir():
-        raise ModelError(f"{target}: is a file; expected a folder to write, or nothing")
-    if target.resolve() == Path(model).resolve():
-        raise ModelError(f"{target}: is the model itself; give another folder")
-    names = {path.name for path in target.iterdir()} if target.is_dir() else set()
-    if names and not {PARITY_FILE, _WEIGHTS} <= names:
-        raise ModelError(f"{target}: holds other things than a model in halves; give another or an empty folder")
