@@ -31,12 +31,12 @@ from xlner.models.folder import replaced_folder
 from xlner.models.masked import MaskedModel, extend_embeddings, load_masked_network, save_encoder
 from xlner.schema import AdaptRecipe
 from xlner.training.checkpoint import checkpoints
+from xlner.training.fitting import fit_as_asked
 from xlner.training.interruption import summed
-from xlner.training.loop import fit
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import write_report
 from xlner.training.run_folder import RunFolder, open_run, run_path, start_run
-from xlner.training.session import announce, make_accelerator, make_tracker
+from xlner.training.session import announce, make_accelerator
 from xlner.training.task import Task
 from xlner.training.texts import Words, describe_pieces, read_texts, refuse_unknown_text, told, training_rows
 
@@ -93,16 +93,12 @@ def adapt_encoder(recipe: AdaptRecipe) -> Path:
             save_encoder(run.model, best, encoder.tokenizer)
 
         before = held_out.loss(model.to(accelerator.device))
-        progress = fit(
+        progress = fit_as_asked(
             accelerator,
             model,
             adaptation_task(recipe, rows, MaskedTexts(rows, masker, encoder.pad_id), held_out, keep),
             run,
-            seed=recipe.seed,
-            optimization=recipe.optimization,
-            hardware=recipe.hardware,
-            checkpoint=recipe.checkpoint,
-            tracker=make_tracker(accelerator, recipe),
+            recipe,
             made_of={"text": texts.fingerprint},
         )
         keeps_best = recipe.selection == "best"

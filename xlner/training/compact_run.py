@@ -18,12 +18,12 @@ from xlner.training.compact_evaluation import CompactEvaluator
 from xlner.training.compact_objective import make_compact_objective
 from xlner.training.compact_student import new_compact_student
 from xlner.training.denoising import check_denoising
+from xlner.training.fitting import fit_as_asked
 from xlner.training.lesson import about_run, read_lesson, teacher_name, teacher_scores
-from xlner.training.loop import fit
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, score_table, write_report
 from xlner.training.run_folder import open_run, run_path, start_run
-from xlner.training.session import announce, make_accelerator, make_tracker
+from xlner.training.session import announce, make_accelerator
 from xlner.training.source_text import source_language
 from xlner.training.student import Split, distillation_task, n_parameters, student_windows
 from xlner.training.task import Task
@@ -77,16 +77,12 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
             lesson.selection.score_name,
             keep,
         )
-        progress = fit(
+        progress = fit_as_asked(
             accelerator,
             student.network,
             task,
             run,
-            seed=recipe.seed,
-            optimization=recipe.optimization,
-            hardware=recipe.hardware,
-            checkpoint=recipe.checkpoint,
-            tracker=make_tracker(accelerator, recipe),
+            recipe,
             made_of={
                 "teacher": taught.soft_labels.card.teacher,
                 "text": taught.soft_labels.card.corpus,

@@ -16,15 +16,15 @@ from xlner.models.joint import JointModel
 from xlner.models.masking_student import MaskingStudent
 from xlner.schema import DistillRecipe
 from xlner.training.denoising import check_denoising
+from xlner.training.fitting import fit_as_asked
 from xlner.training.hidden_imitation import with_hidden_states
 from xlner.training.lesson import about_run, read_lesson, teacher_name, teacher_scores
-from xlner.training.loop import fit
 from xlner.training.masking_student import with_masking
 from xlner.training.objective import check_similarity, make_objective
 from xlner.training.reduction import check_reduction
 from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, finish
 from xlner.training.run_folder import open_run, run_path, start_run
-from xlner.training.session import announce, make_accelerator, make_tracker
+from xlner.training.session import announce, make_accelerator
 from xlner.training.source_text import source_language
 from xlner.training.student import distillation_task, n_parameters, new_student, split_windows, student_windows
 from xlner.training.task import Task
@@ -82,16 +82,12 @@ def train_student(recipe: DistillRecipe) -> Path:
         if vectors is not None:
             task = with_hidden_states(task, objective, recipe.loss.hidden_weight)
             trained = HiddenStudent(model, vectors.width)
-        progress = fit(
+        progress = fit_as_asked(
             accelerator,
             trained,
             task,
             run,
-            seed=recipe.seed,
-            optimization=recipe.optimization,
-            hardware=recipe.hardware,
-            checkpoint=recipe.checkpoint,
-            tracker=make_tracker(accelerator, recipe),
+            recipe,
             made_of={
                 "teacher": taught.soft_labels.card.teacher,
                 "text": taught.soft_labels.card.corpus,

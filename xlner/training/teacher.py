@@ -35,10 +35,10 @@ from xlner.training.corpora import (
     repeated_sentences,
     window_lengths,
 )
-from xlner.training.loop import fit
+from xlner.training.fitting import fit_as_asked
 from xlner.training.reporting import Evaluator, f1_by_corpus, finish
 from xlner.training.run_folder import open_run, run_path, start_run
-from xlner.training.session import announce, make_accelerator, make_tracker
+from xlner.training.session import announce, make_accelerator
 from xlner.training.task import Task
 
 
@@ -81,16 +81,12 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
 
         evaluator = Evaluator(accelerator, encoder, labels)
         task = teacher_task(recipe, accelerator, encoder, labels, train, dev, evaluator, keep)
-        progress = fit(
+        progress = fit_as_asked(
             accelerator,
             model,
             task,
             run,
-            seed=recipe.seed,
-            optimization=recipe.optimization,
-            hardware=recipe.hardware,
-            checkpoint=recipe.checkpoint,
-            tracker=make_tracker(accelerator, recipe),
+            recipe,
             made_of={
                 "training corpus": train.fingerprint,
                 "dev corpus": dev.fingerprint,
