@@ -15,6 +15,7 @@ from conftest import REPOSITORY
 FLOORS = {
     "durable": 0,
     "errors": 0,
+    "files": 1,
     "launcher": 0,
     "signals": 0,
     "text": 0,

@@ -22,14 +22,18 @@ from xlner.data.pairs import PairPlan, plan_epoch
 from xlner.data.soft_labels import (
     BLOCK,
     CARD_FILE,
+    FORMULAS,
+    SoftLabelCard,
     SoftLabels,
     StoredWindows,
     part_length,
     part_path,
     read_card,
+    soft_row,
     store_windows,
     write_card,
 )
+from xlner.data.soft_labels import COLUMNS as STORE_COLUMNS
 from xlner.data.storage import RowWriter, StoredRows, in_blocks
 from xlner.errors import CorpusError, RunError, SoftLabelError
 from xlner.models.folder import ModelSettings, load_joint_model, save_model
@@ -41,7 +45,7 @@ from xlner.training.labelling import soft_labels_of, teacher_fingerprint, text_f
 UNSEEN = "\u200b"  # a WordPiece tokenizer makes nothing of it
 WORDS = [*(sentence.split() for sentence in SENTENCES), [UNSEEN], ["Kiel", UNSEEN, "Köln"], ["Ja"]]
 CPU = torch.device("cpu")
-FP16_STEP = 2**-10  # what fp16 loses of a number near 1, twice over
+FP16_STEP = 2**-10  # more than what fp16 loses of a probability
 COLUMNS = {"words": "string", "probs": "float16", "places": "int64"}
 
 
@@ -293,6 +297,16 @@ def halve_part(folder):
     part_path(folder, 0).write_bytes(content[: len(content) // 2])
 
 
+def flip_a_number_of_the_card(folder):
+    path = folder / CARD_FILE
+    path.write_text(path.read_text().replace('"projection_size": 8', '"projection_size": 9'))
+
+
+def take_the_part_of_others(folder):
+    with RowWriter(part_path(folder, 0), STORE_COLUMNS) as writer:
+        writer.write([soft_row(words, np.full((len(words), 7), 1 / 7), np.zeros((len(words), 8))) for words in WORDS])
+
+
 def promise_one_sentence_more(folder):
     card = read_card(folder)
     write_card(folder, replace(card, n_sentences=card.n_sentences + 1))
@@ -307,7 +321,9 @@ def promise_one_sentence_more(folder):
         (remove_part, "damaged soft labels.*remove the folder"),
         (empty_part, "damaged soft labels.*remove the folder"),
         (halve_part, "damaged soft labels.*remove the folder"),
+        (flip_a_number_of_the_card, "no card of soft labels.*not the file that was written.*remove the folder"),
         (promise_one_sentence_more, "expected 9 sentences, found 8; remove the folder"),
+        (take_the_part_of_others, "a part is of other soft labels; remove the folder"),
     ],
 )
 def test_a_damaged_folder_is_refused(copied, damage, message):
@@ -315,6 +331,97 @@ def test_a_damaged_folder_is_refused(copied, damage, message):
 
     with pytest.raises(SoftLabelError, match=message):
         SoftLabels(copied)
+
+
+@pytest.fixture
+def flipped(tmp_path, copied):
+    """Copies of the soft labels, each with another bit of the part's bytes changed."""
+    path = part_path(copied, 0)
+    content = path.read_bytes()
+
+    def one_by_one():
+        for place in range(0, len(content), 97):
+            changed = bytearray(content)
+            changed[place] ^= 1 << (place % 8)
+            path.write_bytes(changed)
+            yield copied
+
+    return one_by_one()
+
+
+def test_one_changed_bit_anywhere_in_a_part_is_refused_before_anything_is_read(flipped):
+    for folder in flipped:
+        with pytest.raises(SoftLabelError, match=r"damaged soft labels.*remove the folder"):
+            SoftLabels(folder)
+
+
+@pytest.mark.parametrize("damage", [halve_card, halve_part, remove_part, take_the_part_of_others])
+def test_damaged_soft_labels_of_a_cache_are_told_and_made_again(
+    damage, bert_folder, text, accelerator, tmp_path, capsys
+):
+    def label():
+        return soft_labels_of(
+            str(bert_folder),
+            text,
+            corpus=CorpusRecipe(),
+            store=None,
+            root=tmp_path,
+            accelerator=accelerator,
+            autocast_dtype=None,
+        )
+
+    first = label()
+    damage(first.folder)
+    again = label()
+
+    assert (again.folder, again.card) == (first.folder, first.card)
+    assert "; made again" in capsys.readouterr().out
+
+
+def test_soft_labels_of_another_number_format_are_others(bert_folder, text, accelerator, stored, tmp_path):
+    def label(store, number_format):
+        return soft_labels_of(
+            str(bert_folder),
+            text,
+            corpus=CorpusRecipe(),
+            store=store,
+            root=tmp_path,
+            accelerator=accelerator,
+            autocast_dtype=number_format,
+        )
+
+    with pytest.raises(SoftLabelError, match=r"stale.*were computed in fp32, this run computes in bf16"):
+        label(stored.folder, torch.bfloat16)
+    assert label(None, torch.bfloat16).folder != label(None, None).folder
+
+
+def test_soft_labels_of_another_formula_are_refused(label, bert_folder, text, copied, monkeypatch):
+    monkeypatch.setitem(FORMULAS, "labelled", 99)
+
+    with pytest.raises(SoftLabelError, match=r"stale.*made by formula 2, now it is 99"):
+        label(bert_folder, text, copied)
+
+
+@given(logits=st.lists(st.floats(-30, 30), min_size=2, max_size=9))
+def test_stored_probabilities_keep_their_small_and_their_large_ones(logits):
+    powers = np.exp(np.asarray(logits) - max(logits))
+    probs = powers / powers.sum()
+
+    stored = np.exp(soft_row(["Kiel"], probs[None], np.zeros((1, 0)))["log_probs"].astype(np.float32))
+    found = stored / stored.sum()
+
+    np.testing.assert_allclose(found, probs, rtol=0.02, atol=0)
+    np.testing.assert_allclose(found, probs, atol=3e-4, rtol=0)
+    assert found.min() > 0
+
+
+def test_a_word_of_a_probability_of_exactly_1_has_it_again(tmp_path):
+    rows = [soft_row(["Kiel", UNSEEN], np.asarray([[0.0, 1.0], [0.0, 0.0]]), np.zeros((2, 0)))]
+    with RowWriter(part_path(tmp_path, 0), STORE_COLUMNS) as writer:
+        writer.write(rows)
+    write_card(tmp_path, SoftLabelCard("t", "c", ("O", "B-LOC"), 0, 1.0, 0.0, 1, 2, 1))
+
+    assert SoftLabels(tmp_path).probs(0).tolist() == [[0, 1], [0, 0]]
 
 
 def test_labelling_that_broke_off_leaves_no_finished_folder_and_can_be_done_again(label, bert_folder, tmp_path):
@@ -386,6 +493,18 @@ def test_parts_of_another_number_format_are_made_anew(bert_folder, long_text, br
     )
 
     assert part_path(broken_off, 0).read_bytes() != first
+
+
+def test_a_damaged_part_of_a_run_that_was_stopped_is_made_again(
+    label, bert_folder, long_text, broken_off, tmp_path, capsys
+):
+    halve_part(broken_off)
+
+    label(bert_folder, long_text, broken_off)
+    whole = label(bert_folder, long_text, tmp_path / "whole")
+
+    assert "part-0000.arrow: damaged; made again" in capsys.readouterr().out
+    assert part_path(broken_off, 0).read_bytes() == part_path(whole.folder, 0).read_bytes()
 
 
 @pytest.mark.parametrize("n_sentences", [1, BLOCK, 6_000, 131_072, 131_073, 10_000_000])

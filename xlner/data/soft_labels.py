@@ -1,30 +1,46 @@
 """Stored soft labels: what a teacher says of every word of a text, computed once, read back from disk.
 
 A folder holds `soft_labels.json` (whose teacher, which text, how many parts) and Arrow files with a row a sentence:
-the words, their tag probabilities (W, C) and their similarity projections (W, E), both flat and in fp16, and how far
-each word's probabilities are trusted (W,). A word that the teacher could not see has a row of zeros. Files are
-memory-mapped: a corpus larger than memory works.
+the words, the logarithms of their tag probabilities (W, C) and their similarity projections (W, E), both flat and in
+fp16, and how far each word's probabilities are trusted (W,). Files are memory-mapped: a corpus larger than memory
+works.
+
+As a logarithm every probability survives fp16, to 1 % down to 1e-14, and to 0.0002 where it is large; fp16 of the
+probability itself is 0 below 6e-8. A word that the teacher could not see has probabilities of 0, so -inf is stored.
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xlner.data.alignment import Window
-from xlner.data.storage import RowWriter, StoredRows
+from xlner.data.storage import RowWriter, StoredRows, rows_digest
 from xlner.errors import SoftLabelError
+from xlner.files import json_digest, read_json, write_json
 
 SoftRow = dict[str, Sequence[str] | NDArray[np.generic]]
 
 CARD_FILE = "soft_labels.json"
-COLUMNS = {"words": "string", "probs": "float16", "projections": "float16", "weights": "float16"}
+COLUMNS = {"words": "string", "log_probs": "float16", "projections": "float16", "weights": "float16"}
 WINDOW_COLUMNS = {"sentence": "int64", "piece_ids": "int32", "word_positions": "int32", "word_numbers": "int32"}
+# Of the formulas that make soft labels, by step (others: 1). Whoever changes what a step gives for the same settings
+# adds 1 here: what was stored by the other formula is then not used any more.
+FORMULAS = {
+    "labelled": 2,  # 2: stored as logarithms
+    "mixed": 2,
+    "pooled": 2,
+    "neighbours": 2,
+    "prototypes": 2,
+    "discriminator": 2,
+    "certainty": 2,
+    "source": 2,
+    "augmented": 2,
+}
+WINDOWS_FORMULA = 1  # the same for `store_windows`
 # Sentences that a process labels in one go.
 BLOCK = 1024
 MOST_PARTS = 128  # of one folder: each of them is a file that stays open
@@ -34,6 +50,8 @@ MOST_PARTS = 128  # of one folder: each of them is a file that stays open
 class SoftLabelCard:
     """What stored soft labels are of: two stores with one card are interchangeable.
 
+    `teacher` and `corpus` are fingerprints; `number_format` is what the teacher computed in, and `formula` the number
+    of the step's formula in `FORMULAS`. `digests` are the SHA-256 of the parts; empty as long as not all of them stand.
     `scale` and `offset` turn the cosine of two projections into the teacher's similarity logit; without a
     similarity head `projection_size` is 0. A part has `part_sentences`, the last one fewer; the parts are read in turn.
     """
@@ -48,14 +66,22 @@ class SoftLabelCard:
     n_words: int
     n_parts: int
     part_sentences: int = BLOCK
+    number_format: str = "fp32"
+    formula: int = FORMULAS["labelled"]
+    digests: tuple[str, ...] = ()
 
-    def belongs_to(self, teacher: str, corpus: str) -> str:
-        """Empty if these are the soft labels of that teacher and text (fingerprints), else what differs."""
+    def belongs_to(self, teacher: str, corpus: str, number_format: str) -> str:
+        """Empty if these are what labelling would give now, for two fingerprints and a number format; else why not."""
+        formula = FORMULAS["labelled"]
         differences = []
         if self.teacher != teacher:
             differences.append(f"they are of teacher {self.teacher}, this one is {teacher}")
         if self.corpus != corpus:
             differences.append(f"they are of text {self.corpus}, this one is {corpus}")
+        if self.number_format != number_format:
+            differences.append(f"they were computed in {self.number_format}, this run computes in {number_format}")
+        if self.formula != formula:
+            differences.append(f"they were made by formula {self.formula}, now it is {formula}")
         return "; ".join(differences)
 
 
@@ -82,6 +108,9 @@ class SoftLabels:
             self._rows = StoredRows(parts, self.card.part_sentences)
         except (OSError, ValueError) as problem:
             raise SoftLabelError(f"{folder}: damaged soft labels: {problem}; remove the folder") from problem
+        if card is None and self._rows.digests != self.card.digests:
+            raise SoftLabelError(f"{folder}: damaged soft labels: a part is of other soft labels; remove the folder")
+        self.card = replace(self.card, digests=self._rows.digests)
         if len(self._rows) != self.card.n_sentences:
             raise SoftLabelError(
                 f"{folder}: expected {self.card.n_sentences} sentences, found {len(self._rows)}; remove the folder"
@@ -94,9 +123,19 @@ class SoftLabels:
         """The words of a sentence."""
         return self._rows.words(sentence, "words")
 
-    def probs(self, sentence: int) -> NDArray[np.float16]:
-        """Tag probabilities (W, C) of a sentence."""
-        return self._rows.row(sentence, "probs").reshape(-1, len(self.card.tags))  # type: ignore[return-value]
+    @property
+    def digest(self) -> str:
+        """A short hash of all that is stored here, and of what it was made of."""
+        return json_digest(asdict(self.card))[:12]
+
+    def probs(self, sentence: int) -> NDArray[np.float32]:
+        """Tag probabilities (W, C) of a sentence, each row summing to 1; zeros for a word that the teacher saw not."""
+        logs = self._rows.row(sentence, "log_probs").reshape(-1, len(self.card.tags))
+        probs: NDArray[np.float32] = np.exp(logs.astype(np.float32))
+        sums = probs.sum(axis=1, keepdims=True)
+        sums[sums == 0] = 1.0
+        probs /= sums  # in fp16 they sum to 1 within 0.001 only
+        return probs
 
     def projections(self, sentence: int) -> NDArray[np.float16]:
         """Unit vectors (W, E) of a sentence."""
@@ -106,9 +145,22 @@ class SoftLabels:
 
     def weights(self, sentence: int) -> NDArray[np.float16]:
         """How far the probabilities of each word are trusted, (W,), in [0, 1]."""
-        if not self._rows.has("weights"):  # stored by an earlier version
-            return np.ones(len(self.words(sentence)), dtype=np.float16)
         return self._rows.row(sentence, "weights")  # type: ignore[return-value]
+
+    def row(
+        self,
+        sentence: int,
+        *,
+        probs: NDArray[np.floating] | None = None,
+        weights: NDArray[np.floating] | None = None,
+    ) -> SoftRow:
+        """The row of a sentence as it is stored, to be stored again; with other probabilities or weights if given."""
+        stored = {name: self._rows.row(sentence, name) for name in ("log_probs", "projections", "weights")}
+        if probs is not None:
+            stored["log_probs"] = _logarithms(probs)
+        if weights is not None:
+            stored["weights"] = weights.astype(np.float16)
+        return {"words": self.words(sentence), **stored}
 
     def similarities(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
         """The teacher's similarity in [0, 1] of word pairs, (Q,), from their projections (Q, E)."""
@@ -126,29 +178,40 @@ def soft_row(
     trust = np.ones(len(words)) if weights is None else weights
     return {
         "words": words,
-        "probs": probs.astype(np.float16).ravel(),
+        "log_probs": _logarithms(probs),
         "projections": projections.astype(np.float16).ravel(),
         "weights": trust.astype(np.float16),
     }
 
 
+def _logarithms(probs: NDArray[np.floating]) -> NDArray[np.float16]:
+    """Of probabilities (W, C), flat; -inf for 0."""
+    with np.errstate(divide="ignore"):
+        logs: NDArray[np.float16] = np.log(probs, dtype=np.float64).astype(np.float16)
+    return logs.ravel()
+
+
 def read_card(folder: Path) -> SoftLabelCard | None:
-    """The card of a finished folder; None where nothing finished lies."""
+    """The card of a finished folder; None where nothing finished lies.
+
+    Raises:
+        SoftLabelError: If it is damaged, or an earlier version of xlner wrote it.
+    """
     path = folder / CARD_FILE
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return SoftLabelCard(**{**content, "tags": tuple(content["tags"])})
-    except (ValueError, TypeError, KeyError) as problem:
+        content = read_json(path)
+        tuples = {name: tuple(content[name]) for name in ("tags", "digests")}
+        return SoftLabelCard(**{**content, **tuples})
+    except (OSError, ValueError, TypeError, KeyError) as problem:
         raise SoftLabelError(f"{path}: no card of soft labels: {problem}; remove the folder") from problem
 
 
 def write_card(folder: Path, card: SoftLabelCard) -> None:
-    """Declare a folder finished; called once all its parts stand."""
-    unfinished = folder / f".{CARD_FILE}.{uuid4().hex[:8]}.unfinished"
-    unfinished.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(folder / CARD_FILE)
+    """Declare a folder finished; called once all its parts stand, of which it notes the digests."""
+    digests = tuple(rows_digest(part_path(folder, part)) for part in range(card.n_parts))
+    write_json(folder / CARD_FILE, asdict(replace(card, digests=digests)))
 
 
 def part_length(n_sentences: int) -> int:
@@ -189,6 +252,11 @@ class StudentEncoder(Protocol):
 
     def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
         """The windows of some sentences, in order; their `sentence` counts from `first_sentence`."""
+
+
+def windows_path(soft_labels: SoftLabels, encoder: StudentEncoder) -> Path:
+    """Where the windows of a text for a student lie."""
+    return soft_labels.folder / f"windows-{WINDOWS_FORMULA}-{encoder.fingerprint}.arrow"
 
 
 def store_windows(path: Path, soft_labels: SoftLabels, encoder: StudentEncoder) -> None:

@@ -1,7 +1,9 @@
 """Rows of arrays in memory-mapped Arrow files: written as a stream, read row by row without copying.
 
 The files are those of Hugging Face `datasets` (`Dataset.from_file` opens them), so that anyone can look inside. A row
-is a dict of one-dimensional arrays, or of texts; a column has one type.
+is a dict of one-dimensional arrays, or of texts; a column has one type. Behind the end of the stream, where readers of
+Arrow do not look, stands the SHA-256 of all before it: a file is checked before any of it is used, since a changed
+offset would make a reader die or read other rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,10 +19,14 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
-from xlner.durable import flush
 from xlner.errors import disk_errors
+from xlner.files import file_digest, flush
 
 Item = TypeVar("Item")
+
+# What stands behind the end of the Arrow stream: this, and the digest in hexadecimal.
+_SEAL = b"xlner-sha256:"
+_SEAL_SIZE = len(_SEAL) + 64
 
 
 class RowWriter:
@@ -68,6 +74,9 @@ class RowWriter:
             if kind is None:
                 with disk_errors(self.path):
                     self._writer.finalize()
+                    digest = file_digest(self._unfinished)
+                    with self._unfinished.open("ab") as file:
+                        file.write(_SEAL + digest.encode())
                     flush(self._unfinished)
                     self._unfinished.replace(self.path)
                 published = True
@@ -78,6 +87,36 @@ class RowWriter:
                 self._unfinished.unlink(missing_ok=True)
 
 
+def rows_digest(path: Path) -> str:
+    """The SHA-256 of the rows of a file that `RowWriter` wrote, after checking it.
+
+    A process reads a file for this once; a gigabyte takes about a second.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not the file that was written; with the path.
+    """
+    n_bytes = path.stat().st_size - _SEAL_SIZE
+    with path.open("rb") as file:
+        file.seek(max(0, n_bytes))
+        seal = file.read()
+    if n_bytes < 0 or not seal.startswith(_SEAL):
+        raise ValueError(f"{path}: is cut short, or of an earlier version of xlner")
+    digest = file_digest(path, n_bytes)
+    if seal != _SEAL + digest.encode():
+        raise ValueError(f"{path}: not the file that was written, its SHA-256 differs")
+    return digest
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is a file of rows as it was written."""
+    try:
+        rows_digest(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 class StoredRows:
     """The rows of one or more Arrow files of equal columns, in memory only as far as they are touched.
 
@@ -86,6 +125,13 @@ class StoredRows:
     """
 
     def __init__(self, paths: Sequence[Path], block: int = 1 << 62) -> None:
+        """Open the files, after checking them.
+
+        Raises:
+            OSError: If one cannot be read.
+            ValueError: If one is not the file that was written.
+        """
+        self.digests = tuple(rows_digest(path) for path in paths)
         self._parts = [_Part(path) for path in paths]
         self._block = block
         self._n_rows: int = sum(part.n_rows for part in self._parts)
@@ -97,10 +143,6 @@ class StoredRows:
         """The array of one row and number column; a view of the file."""
         part, place = self._place(number)
         return self._parts[part].view(place, column)
-
-    def has(self, column: str) -> bool:
-        """Whether the files have a column of that name."""
-        return all(column in part.columns for part in self._parts)
 
     def words(self, number: int, column: str) -> list[str]:
         """The texts of one row."""
@@ -130,7 +172,6 @@ class _Part:
     def __init__(self, path: Path) -> None:
         self._table = Dataset.from_file(str(path)).data.table
         self.n_rows: int = self._table.num_rows
-        self.columns: list[str] = self._table.column_names
         self._starts = np.cumsum([0, *(chunk.num_rows for chunk in self._table.to_batches())])
         self._offsets: dict[str, list[NDArray[np.int32]]] = {}
         self._values: dict[str, list[NDArray[np.generic]]] = {}

@@ -1,9 +1,8 @@
 """More text for a student: new sentences made of the target's, labelled by the same teacher as those."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,9 +10,10 @@ from accelerate import Accelerator
 
 from xlner.data.alignment import load_tokenizer
 from xlner.data.augmentation import augmented
-from xlner.data.soft_labels import SoftLabels, SoftRow, soft_row
+from xlner.data.soft_labels import FORMULAS, SoftLabels, SoftRow
 from xlner.data.word_classes import find_classes
 from xlner.data.writing import write_corpus
+from xlner.files import file_digest, json_digest, read_json, write_json
 from xlner.schema import DistillRecipe
 from xlner.sections import CorpusRecipe
 from xlner.text import Sentence
@@ -46,12 +46,13 @@ def with_augmented(
         number_format: As for `taught_soft_labels`.
     """
     mask = _mask(recipe)
-    settings = [recipe.compact.augment, recipe.seed, mask, *map(int, trained), soft_labels.card.corpus]
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    settings = [recipe.compact.augment, recipe.seed, mask, *map(int, trained), soft_labels.digest]
+    digest = json_digest([FORMULAS["augmented"], settings])[:12]
     path = soft_labels.folder / f"augmented-{digest}.jsonl"
     with locked(path.with_suffix(""), accelerator):
-        if accelerator.is_main_process and not path.is_file():
+        if accelerator.is_main_process and not _is_whole(path):
             write_corpus((Sentence(words) for words in _new_sentences(soft_labels, trained, recipe, mask)), path)
+            write_json(path.with_suffix(".json"), {"text": file_digest(path)})
         accelerator.wait_for_everyone()
     own = replace(recipe, corpus=CorpusRecipe(), soft_labels=str(path.with_suffix("")))
     taught = taught_soft_labels(own, path, accelerator, number_format)
@@ -64,11 +65,17 @@ def with_augmented(
     def rows() -> Iterator[SoftRow]:
         for labels in (soft_labels, new):
             for number in range(len(labels)):
-                yield soft_row(
-                    labels.words(number), labels.probs(number), labels.projections(number), labels.weights(number)
-                )
+                yield labels.row(number)
 
-    return derived_soft_labels(soft_labels, "augmented", [digest, new.folder.name], rows, accelerator)
+    return derived_soft_labels(soft_labels, "augmented", [digest, new.digest], rows, accelerator)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether new sentences lie there as they were written."""
+    try:
+        return read_json(path.with_suffix(".json")) == {"text": file_digest(path)}
+    except (OSError, ValueError):
+        return False
 
 
 def _new_sentences(

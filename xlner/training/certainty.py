@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.data.soft_labels import SoftLabels, SoftRow
-from xlner.decoding import ValidTags
+from xlner.decoding import DECODING, ValidTags
 from xlner.denoising.certainty import is_broken, most_certain
 from xlner.denoising.recipes import CertaintyRecipe
 from xlner.labels import LabelSet
@@ -22,18 +22,18 @@ def selected_by_certainty(soft_labels: SoftLabels, recipe: DistillRecipe, workpl
     def rows() -> Iterable[SoftRow]:
         return trusted_rows(soft_labels, _factors(soft_labels, recipe.certainty))
 
-    settings = asdict(recipe.certainty)
+    settings = [asdict(recipe.certainty), DECODING]
     return derived_soft_labels(soft_labels, "certainty", settings, rows, workplace.accelerator)
 
 
 def _factors(soft_labels: SoftLabels, recipe: CertaintyRecipe) -> Iterator[NDArray[np.float64]]:
     """For each sentence 1 for the words that count and 0 for the others, (W,)."""
     labels = LabelSet(soft_labels.card.tags)
-    found = ValidTags(labels).entities([_probs(soft_labels, number) for number in range(len(soft_labels))])
+    found = ValidTags(labels).entities([soft_labels.probs(number) for number in range(len(soft_labels))])
     scored = [pair for spans in found for pair in spans]
     kept = iter(most_certain([span.label for span, _ in scored], [score for _, score in scored], recipe.share))
     for number, spans in enumerate(found):
-        probs = _probs(soft_labels, number)
+        probs = soft_labels.probs(number)
         best, seen = probs.argmax(axis=1), probs.any(axis=1)
         factor = np.ones(len(probs))
         factor[seen & (probs[:, labels.outside_id] < recipe.outside)] = 0.0
@@ -42,7 +42,3 @@ def _factors(soft_labels: SoftLabels, recipe: CertaintyRecipe) -> Iterator[NDArr
         if recipe.skip_invalid and is_broken([labels.tags[tag_id] for tag_id in best[seen]]):
             factor[:] = 0.0
         yield factor
-
-
-def _probs(soft_labels: SoftLabels, number: int) -> NDArray[np.float32]:
-    return soft_labels.probs(number).astype(np.float32)

@@ -7,7 +7,7 @@ trusted. Steps are put one after the other, in the order that the recipe names t
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from xlner.data.soft_labels import SoftLabels, SoftRow, soft_row
+from xlner.data.soft_labels import SoftLabels, SoftRow
 from xlner.denoising.pooling import Outside, pooled_probs
 from xlner.denoising.recipes import PoolingRecipe
 from xlner.labels import OUTSIDE
@@ -83,8 +83,7 @@ def _pooled_rows(soft_labels: SoftLabels, recipe: PoolingRecipe, outside_share: 
         temperature=recipe.temperature,
     )
     for number, probs in zip(numbers, all_probs, strict=True):
-        words, projections = soft_labels.words(number), soft_labels.projections(number)
-        yield soft_row(words, probs, projections, soft_labels.weights(number))
+        yield soft_labels.row(number, probs=probs)
 
 
 # A new step is one function above (its formula in `denoising/`, its section in `denoising/recipes.py`) and one line.

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xlner.data.soft_labels import BLOCK, SoftLabels
-from xlner.data.storage import RowWriter, StoredRows, in_blocks
+from xlner.data.storage import RowWriter, StoredRows, in_blocks, is_whole
 from xlner.errors import RecipeError
 from xlner.models.encoder import checked_config
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.network_outputs import word_encoder, word_vectors
-from xlner.training.labelling import locked
+from xlner.training.labelling import locked, number_format
 
+# Whoever changes the vectors that come out of the same teacher and words adds 1.
+_FORMULA = 1
 _COLUMNS = {"hidden": "float16"}
 
 
@@ -92,10 +94,11 @@ def hidden_states(
     if not teacher:
         raise RecipeError("a teacher's hidden states are asked for, and annotation files have none")
     n_parts = accelerator.num_processes
-    paths = [soft_labels.folder / f"hidden-{n_layers}-{part}-of-{n_parts}.arrow" for part in range(n_parts)]
+    name = f"hidden-{_FORMULA}-{n_layers}-{number_format(autocast_dtype)}"
+    paths = [soft_labels.folder / f"{name}-{part}-of-{n_parts}.arrow" for part in range(n_parts)]
     with locked(soft_labels.folder, accelerator):
         # Asked before anyone writes: a process that ends first must not make another one think that all is done.
-        stored = all(path.is_file() for path in paths)
+        stored = all(is_whole(path) for path in paths)
         accelerator.wait_for_everyone()
         if not stored:
             reader = VectorReader(teacher, n_layers, device=accelerator.device, autocast_dtype=autocast_dtype)

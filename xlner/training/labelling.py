@@ -2,11 +2,9 @@
 
 import fcntl
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from xlner.data.soft_label_parts import keep_parts, write_counted_card
 from xlner.data.soft_labels import (
     BLOCK,
     COLUMNS,
+    FORMULAS,
     SoftLabelCard,
     SoftLabels,
     SoftRow,
@@ -33,6 +32,7 @@ from xlner.data.soft_labels import (
 )
 from xlner.data.storage import RowWriter, in_blocks
 from xlner.errors import ModelError, SoftLabelError
+from xlner.files import json_digest
 from xlner.models.encoder import tags_of_model
 from xlner.models.folder import find_file, is_there, load_joint_model, read_settings
 from xlner.models.joint import JointModel
@@ -122,34 +122,53 @@ def soft_labels_of(
         teacher: Model folder.
         text: Target corpus; labels in it are not looked at.
         corpus: How to read and cut it.
-        store: A folder for these very soft labels; None for one under `root`, named after the two fingerprints.
+        store: A folder for these very soft labels; None for one under `root`, named after all that they depend on.
         root: Folder of folders.
         accelerator: Processes share the work, block by block in turn.
         autocast_dtype: Number format of the teacher's pass; None for float32.
 
     Raises:
-        SoftLabelError: If `store` holds soft labels of another teacher or text, or damaged ones.
+        SoftLabelError: If `store` holds soft labels of another teacher, text or number format, or damaged ones; under
+            `root` damaged ones are made again.
     """
     teacher_hash = teacher_fingerprint(teacher)
     mark = text_fingerprint(text, corpus)
     text_hash = mark.fingerprint
     if mark.labelled:
         accelerator.print(f"{text}: has labels; they are not used, since the target language counts as unlabelled")
-    folder = store or root / f"{teacher_hash}-{text_hash}"
+    name_of_format = number_format(autocast_dtype)
+    folder = store or root / f"{teacher_hash}-{text_hash}-{name_of_format}-{FORMULAS['labelled']}"
     with locked(folder, accelerator):
-        card = read_card(folder)
-        if card is None:
-            _make(folder, teacher, teacher_hash, text, mark, corpus, accelerator, autocast_dtype)
-        elif difference := card.belongs_to(teacher_hash, text_hash):
+        card = read_card(folder) if store else None
+        if card and (difference := card.belongs_to(teacher_hash, text_hash, name_of_format)):
             raise SoftLabelError(
                 f"{folder}: stale soft labels: {difference}; give another soft_labels= folder, or soft_labels=auto"
             )
+        found = SoftLabels(folder) if card else whole_soft_labels(folder, accelerator)
+        accelerator.wait_for_everyone()  # nobody writes before all have looked
+        if found is None:
+            _make(folder, teacher, teacher_hash, text, mark, corpus, accelerator, autocast_dtype)
         else:
             accelerator.print(
-                f"soft labels: {folder} ({card.n_sentences:,} sentences, {card.n_words:,} words), as stored"
+                f"soft labels: {folder} ({found.card.n_sentences:,} sentences, {found.card.n_words:,} words), as stored"
             )
         accelerator.wait_for_everyone()
-    return SoftLabels(folder)
+    return found or SoftLabels(folder)
+
+
+def number_format(autocast_dtype: torch.dtype | None) -> str:
+    """The name of what a network computes in, as Accelerate calls it."""
+    return {torch.bfloat16: "bf16", torch.float16: "fp16", None: "fp32"}[autocast_dtype]
+
+
+def whole_soft_labels(folder: Path, accelerator: Accelerator) -> SoftLabels | None:
+    """Those that a cache holds; None if they are not there, or damaged, so that they are made again."""
+    try:
+        return SoftLabels(folder) if read_card(folder) else None
+    except SoftLabelError as problem:
+        reason = str(problem).removesuffix("; remove the folder")
+        accelerator.print(f"{reason}; made again")
+        return None
 
 
 def derived_soft_labels(
@@ -163,18 +182,17 @@ def derived_soft_labels(
 
     Args:
         soft_labels: What they are made of; the new ones have the same card but for the counts.
-        name: Of the step, as it shall stand in the folder's name.
+        name: Of the step, as it stands in `FORMULAS`, and shall stand in the folder's name.
         settings: All else that they depend on, as JSON.
         rows: Makes the rows, one a sentence. Every process calls it, so that they may share the work; the main process
             alone goes through what it gives.
         accelerator: The other processes wait.
     """
-    # Another version may have other formulas behind the same settings.
-    content = json.dumps([version("xlner"), settings], sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    folder = soft_labels.folder / f"{name}-{digest}"
+    formula = FORMULAS.get(name, 1)
+    key = json_digest([soft_labels.digest, formula, settings])[:12]
+    folder = soft_labels.folder / f"{name}-{key}"
     with locked(folder, accelerator):
-        stored = read_card(folder) is not None
+        stored = whole_soft_labels(folder, accelerator)
         accelerator.wait_for_everyone()  # nobody writes before all have looked
         made = () if stored else rows()
         if accelerator.is_main_process and not stored:
@@ -183,9 +201,10 @@ def derived_soft_labels(
                 for block in in_blocks(made, BLOCK):
                     writer.write(block)
                     n_sentences, n_words = n_sentences + len(block), n_words + sum(len(row["words"]) for row in block)
-            write_card(folder, replace(soft_labels.card, n_parts=1, n_sentences=n_sentences, n_words=n_words))
+            card = replace(soft_labels.card, formula=formula, n_parts=1, part_sentences=BLOCK)
+            write_card(folder, replace(card, n_sentences=n_sentences, n_words=n_words))
         accelerator.wait_for_everyone()
-    return SoftLabels(folder)
+    return stored or SoftLabels(folder)
 
 
 @contextmanager
@@ -233,8 +252,9 @@ def _make(
         n_words=0,
         n_parts=-(-mark.n_sentences // length),
         part_sentences=length,
+        number_format=number_format(autocast_dtype),
     )
-    if accelerator.is_main_process and (n_kept := keep_parts(folder, card, f"{autocast_dtype}, {version('xlner')}")):
+    if accelerator.is_main_process and (n_kept := keep_parts(folder, card, accelerator.print)):
         accelerator.print(f"soft labels: {folder}: going on after {n_kept:,} of {card.n_parts:,} parts")
     accelerator.wait_for_everyone()
     rank, n_processes = accelerator.process_index, accelerator.num_processes

@@ -5,9 +5,8 @@ the fingerprints of teachers, settings and text.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,17 @@ from xlner.data.annotations import Annotations, read_annotations
 from xlner.data.soft_labels import (
     BLOCK,
     COLUMNS,
+    FORMULAS,
     SoftLabelCard,
     SoftLabels,
     SoftRow,
     part_path,
-    read_card,
     soft_row,
     write_card,
 )
 from xlner.data.storage import RowWriter, in_blocks
 from xlner.errors import LabelError
+from xlner.files import json_digest, read_json, write_json
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.recipes import BY_LANGUAGE
 from xlner.mixing.tags import TagReading, is_iob, prefix_and_type
@@ -37,9 +37,17 @@ from xlner.mixing.teachers import mix_probs, mix_trust, similarity_factors
 from xlner.models.encoder import read_tags
 from xlner.models.folder import read_settings
 from xlner.schema import DistillRecipe
-from xlner.training.labelling import check_teacher, locked, soft_labels_of, target_stream, text_fingerprint
+from xlner.training.labelling import (
+    check_teacher,
+    locked,
+    number_format,
+    soft_labels_of,
+    target_stream,
+    text_fingerprint,
+    whole_soft_labels,
+)
 from xlner.training.language_similarity import SourceLanguages, language_weights, source_languages
-from xlner.training.run_folder import RUNS, write_whole
+from xlner.training.run_folder import RUNS
 from xlner.training.voices import AnnotationVoice, ModelVoice, Voice
 
 # Beside the card of a mixture: its teachers with their fingerprints and weights.
@@ -100,13 +108,12 @@ def taught_soft_labels(
     _tell_of_annotations(parts[1], recipe, text, accelerator)
     sources = source_languages(recipe) if recipe.mixing.weights == BY_LANGUAGE else None
     by_model = {name: own(name, None, store or root) for name in recipe.model_teachers}
-    folder = _stored_mixture(recipe, text, store or root, parts, by_model, sources, accelerator, autocast_dtype)
-    about = json.loads((folder / MIXTURE_FILE).read_text(encoding="utf-8"))
+    mixed, about = _stored_mixture(recipe, text, store or root, parts, by_model, sources, accelerator, autocast_dtype)
     for row, name in zip(about, recipe.teachers, strict=True):
         row["teacher"] = name  # the same teachers may have been moved since
         accelerator.print(f"teacher of weight {row['weight']:.3f}: {name}")
-    accelerator.print(f"mixed soft labels: {folder}")
-    return Taught(SoftLabels(folder), by_model, about, _outside_share(about, recipe))
+    accelerator.print(f"mixed soft labels: {mixed.folder}")
+    return Taught(mixed, by_model, about, _outside_share(about, recipe))
 
 
 def _tell_of_annotations(
@@ -130,8 +137,8 @@ def _stored_mixture(
     sources: SourceLanguages | None,
     accelerator: Accelerator,
     autocast_dtype: torch.dtype | None,
-) -> Path:
-    """The folder of the mixture under `root`, made now if it is not there."""
+) -> tuple[SoftLabels, list[dict[str, Any]]]:
+    """The mixture under `root`, made now if it is not there whole, and its teachers, as stored beside it."""
     rename, annotations, labels = parts
     voices = [
         ModelVoice(by_model[name], rename, labels)
@@ -143,10 +150,15 @@ def _stored_mixture(
         by_model[name].card.teacher if name in by_model else hashlib.sha256(Path(name).read_bytes()).hexdigest()[:12]
         for name in recipe.teachers
     ]
-    mixture, text_hash = mixture_fingerprint(recipe, prints, sources), text_fingerprint(text, recipe.corpus)[0]
+    annotated = dict(zip(recipe.teachers, prints, strict=True))
+    made_of = [by_model[name].digest if name in by_model else annotated[name] for name in recipe.teachers]
+    mixture = mixture_fingerprint(recipe, made_of, sources, number_format(autocast_dtype))
+    text_hash = text_fingerprint(text, recipe.corpus)[0]
     folder = root / f"mixed-{mixture}-{text_hash}"
     with locked(folder, accelerator):
-        if accelerator.is_main_process and read_card(folder) is None:
+        stored = _whole_mixture(folder, accelerator)
+        accelerator.wait_for_everyone()  # nobody writes before all have looked
+        if accelerator.is_main_process and stored is None:
             weights = np.asarray(recipe.mixing.numbers or [1.0] * len(voices))
             if sources is not None:
                 first = by_model[recipe.teachers[0]]
@@ -159,13 +171,25 @@ def _stored_mixture(
                 {"teacher": name, "fingerprint": found, "weight": round(float(weight), 6)}
                 for name, found, weight in zip(recipe.teachers, prints, means, strict=True)
             ]
-            write_whole(folder / MIXTURE_FILE, json.dumps(written, indent=2) + "\n")
-            write_card(folder, card)
+            write_json(folder / MIXTURE_FILE, {"teachers": written})
+            write_card(folder, replace(card, number_format=number_format(autocast_dtype)))
             for voice in voices:
                 if isinstance(voice, AnnotationVoice):
                     accelerator.print(voice.told())
         accelerator.wait_for_everyone()
-    return folder
+    return stored or (SoftLabels(folder), read_json(folder / MIXTURE_FILE)["teachers"])
+
+
+def _whole_mixture(folder: Path, accelerator: Accelerator) -> tuple[SoftLabels, list[dict[str, Any]]] | None:
+    """What is stored of a mixture; None if it is not there, or damaged, so that it is made again."""
+    stored = whole_soft_labels(folder, accelerator)
+    if stored is None:
+        return None
+    try:
+        return stored, read_json(folder / MIXTURE_FILE)["teachers"]
+    except (OSError, ValueError) as problem:
+        accelerator.print(f"{problem}; made again")
+        return None
 
 
 def is_taken_as_it_is(recipe: DistillRecipe) -> bool:
@@ -201,12 +225,21 @@ def mixed_labels(recipe: DistillRecipe) -> tuple[LabelMap, dict[str, Annotations
     return rename, annotations, LabelSet.of_types(types - {""})
 
 
-def mixture_fingerprint(recipe: DistillRecipe, prints: Sequence[str], sources: SourceLanguages | None) -> str:
-    """A short hash of all that a mixture depends on beside the text."""
+def mixture_fingerprint(
+    recipe: DistillRecipe, made_of: Sequence[str], sources: SourceLanguages | None, number_format: str
+) -> str:
+    """A short hash of all that a mixture depends on beside the text.
+
+    Args:
+        recipe: Of the run.
+        made_of: For each teacher the digest of its soft labels, or of its annotation file.
+        sources: Where the teachers are weighed by their languages; then a network is run once more.
+        number_format: In which it computes.
+    """
     mixing = recipe.mixing
     weights = [mixing.per, *sources.fingerprints(recipe)] if sources else [mixing.weights]
-    settings = [list(prints), weights, str(LabelMap.parse(mixing.rename)), mixing.outside]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    rename = str(LabelMap.parse(mixing.rename))
+    return json_digest([FORMULAS["mixed"], list(made_of), weights, rename, mixing.outside, number_format])[:12]
 
 
 def write_mixture(
@@ -263,6 +296,7 @@ def write_mixture(
         n_sentences=n_sentences,
         n_words=n_words,
         n_parts=1,
+        formula=FORMULAS["mixed"],
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from torch.nn import functional as F
 
-from xlner.data.soft_labels import SoftLabels, SoftRow, soft_row
+from xlner.data.soft_labels import SoftLabels, SoftRow
 from xlner.denoising.prototypes import momenta, prototype_step
 from xlner.labels import OUTSIDE
 from xlner.schema import DistillRecipe
@@ -28,7 +28,6 @@ def drawn_to_prototypes(soft_labels: SoftLabels, recipe: DistillRecipe, workplac
         for momentum in momenta(section.first, section.last, section.steps):
             probs = prototype_step(units, probs, outside, momentum=momentum, temperature=section.temperature)
         for number, found in enumerate(words.by_sentence(probs, soft_labels)):
-            projections, trust = soft_labels.projections(number), soft_labels.weights(number)
-            yield soft_row(soft_labels.words(number), found, projections, trust)
+            yield soft_labels.row(number, probs=found)
 
     return derived_soft_labels(soft_labels, "prototypes", asdict(section), rows, workplace.accelerator)

@@ -1,7 +1,6 @@
 """Scores during and after training, and the report that ends a run."""
 
 import hashlib
-import json
 import platform
 import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +16,9 @@ from accelerate import Accelerator
 from xlner.data.alignment import Window
 from xlner.data.soft_labels import SoftLabels
 from xlner.data.writing import write_lines
+from xlner.decoding import DECODING
 from xlner.evaluation import EntityCounts, Report, evaluate_tags, predict_sentences
+from xlner.files import read_json, write_json
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import TagReading, is_iob
 from xlner.models.card import Origin
@@ -29,8 +30,9 @@ from xlner.prediction import Encoder, decide_tags
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
 from xlner.training.interruption import summed
+from xlner.training.labelling import number_format
 from xlner.training.optimization import autocast_dtype
-from xlner.training.run_folder import RunFolder, write_whole
+from xlner.training.run_folder import RunFolder
 
 Scores = dict[str, Any]
 
@@ -79,10 +81,10 @@ class Evaluator:
         return counted_report(self._accelerator, self._labels.types, count).overall.f1
 
     def mark(self, corpus: Corpus, rename: LabelMap) -> str:
-        """Tells scores on one corpus, in one number format, under one label map and renaming, from others."""
+        """Tells scores on one corpus, in one number format, under one decoding, label map and renaming, from others."""
         maps = str(self._label_map or "") + (f">{rename}" if rename else "")
         map_mark = f"-{hashlib.sha256(maps.encode()).hexdigest()[:8]}" if maps else ""
-        return f"{corpus.fingerprint}{map_mark}-{self._accelerator.mixed_precision}"
+        return f"{corpus.fingerprint}{map_mark}-{number_format(self._autocast)}-{DECODING}"
 
     def of_folder(
         self,
@@ -108,8 +110,10 @@ class Evaluator:
         if not self._accelerator.is_main_process:
             return {}
         if cache is not None and cache.is_file():
-            stored: Scores = json.loads(cache.read_text(encoding="utf-8"))
-            return stored
+            try:
+                return read_json(cache)
+            except (OSError, ValueError) as problem:
+                self._accelerator.print(f"{problem}; scored again")
         model = load_joint_model(folder).to(self._accelerator.device).eval()
         encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
         tags = tags_of_model(model.recognizer.config)
@@ -126,7 +130,7 @@ class Evaluator:
             self._accelerator.print(f"{corpus.path}: {note}")
         scores = found.report.to_json()
         if cache is not None:
-            write_whole(cache, json.dumps(scores) + "\n")
+            write_json(cache, scores)
         if predictions is not None:
             write_predictions(predictions, corpus.words, found.gold, found.predicted)
         return scores

@@ -51,16 +51,11 @@ def with_source(
 
     def rows() -> Iterator[SoftRow]:
         for number in range(len(soft_labels)):
-            yield soft_row(
-                soft_labels.words(number),
-                soft_labels.probs(number),
-                soft_labels.projections(number),
-                soft_labels.weights(number),
-            )
+            yield soft_labels.row(number)
         for number in chosen.tolist():
             yield _gold_row(source.words[number], source.tags[number], soft_labels, taught, number)
 
-    settings = [source.fingerprint, share, taught is not None]
+    settings = [source.fingerprint, share, taught.digest if taught else None]
     return derived_soft_labels(soft_labels, "source", settings, rows, accelerator)
 
 

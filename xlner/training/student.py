@@ -13,7 +13,8 @@ from torch import nn
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
-from xlner.data.soft_labels import SoftLabels, StoredWindows, StudentEncoder, store_windows
+from xlner.data.soft_labels import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
+from xlner.data.storage import is_whole
 from xlner.errors import RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import prefix_and_type
@@ -104,8 +105,8 @@ def _copy(teacher: str, labels: LabelSet, rename: str) -> JointModel:
 
 def student_windows(soft_labels: SoftLabels, encoder: StudentEncoder, accelerator: Accelerator) -> StoredWindows:
     """The student's windows of the text, encoded once per tokenizer and length limit."""
-    path = soft_labels.folder / f"windows-{encoder.fingerprint}.arrow"
-    if accelerator.is_main_process and not path.is_file():
+    path = windows_path(soft_labels, encoder)
+    if accelerator.is_main_process and not is_whole(path):
         store_windows(path, soft_labels, encoder)
     accelerator.wait_for_everyone()
     return StoredWindows(path)

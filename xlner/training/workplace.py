@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xlner.data.soft_labels import SoftLabels, SoftRow, soft_row
+from xlner.data.soft_labels import SoftLabels, SoftRow
 from xlner.training.hidden_states import HiddenStates, hidden_states
 
 
@@ -53,9 +53,9 @@ class TextWords:
     def of(cls, soft_labels: SoftLabels, device: torch.device) -> "TextWords":
         """Read them."""
         rows = [soft_labels.probs(number) for number in range(len(soft_labels))]
-        probs = np.concatenate([np.zeros((0, len(soft_labels.card.tags)), dtype=np.float16), *rows])
+        probs = np.concatenate([np.zeros((0, len(soft_labels.card.tags)), dtype=np.float32), *rows])
         is_seen: NDArray[np.bool_] = np.any(probs, axis=1)
-        return cls(torch.from_numpy(probs[is_seen].astype(np.float32)).to(device), is_seen)
+        return cls(torch.from_numpy(probs[is_seen]).to(device), is_seen)
 
     def vectors(self, hidden: HiddenStates) -> Tensor:
         """Their hidden states, (N, D) float32, on the device of `probs`."""
@@ -80,9 +80,4 @@ def trusted_rows(soft_labels: SoftLabels, factors: Iterable[NDArray[np.floating]
         factors: For each sentence, (W,), in [0, 1].
     """
     for number, factor in zip(range(len(soft_labels)), factors, strict=True):
-        yield soft_row(
-            soft_labels.words(number),
-            soft_labels.probs(number),
-            soft_labels.projections(number),
-            soft_labels.weights(number) * factor,
-        )
+        yield soft_labels.row(number, weights=soft_labels.weights(number) * factor)
