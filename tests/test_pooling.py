@@ -16,6 +16,7 @@ from xlner.denoising.pooling import (
     pool,
     pooled_probs,
     shift_outside,
+    strength_for,
 )
 from xlner.denoising.recipes import PoolingRecipe
 from xlner.errors import RecipeError
@@ -138,15 +139,35 @@ def test_the_margin_is_the_distance_of_the_best_entity_tag_from_o():
     np.testing.assert_allclose(found, [math.log(0.3 / 0.5), math.log(0.7 / 0.1)], rtol=1e-3)
 
 
-@pytest.mark.parametrize(("strength", "chosen"), [(0.0, 2), (0.5, 3), (1.0, 4)])
-def test_o_gains_words_up_to_the_share_of_the_source(strength, chosen):
+@pytest.mark.parametrize(("strength", "quantile"), [(0.5, 3), (1.0, 4)])
+def test_the_shift_is_the_margin_up_to_which_the_source_has_o(strength, quantile):
     # O is chosen for 2 of 5 words; in the source for 4 of 5.
-    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.1, 0.9]])
+    margins = np.array([-3.0, -1.0, 0.5, 1.0, 2.0])
 
-    shift = outside_shift(entity_margins(probs, 0), 0.8, strength)
-    shifted = shift_outside(probs, 0, shift + 1e-6)
+    shift = outside_shift(margins, 0.8, strength)
 
-    assert (shifted[:, 0] > 0.5).sum() == chosen
+    assert shift == pytest.approx(np.quantile(margins, quantile / 5))
+
+
+def test_a_doubtful_label_is_shifted_fully_and_a_sure_one_hardly():
+    probs = np.array([[0.3, 0.6, 0.1], [0.2, 0.4, 0.4], [0.02, 0.98, 0.0]])
+
+    shifted = shift_outside(probs, 0, 1.0)
+
+    # By min(1, 1.5 (1 - max p)): 0.6, 0.9 and 0.03 of the shift.
+    odds = shifted[:, 0] / shifted[:, 1]
+    np.testing.assert_allclose(odds, probs[:, 0] / probs[:, 1] * np.exp([0.6, 0.9, 0.03]), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("sureness", "strength"), [(0.95, 1.0), (0.9, 1.0), (0.8, 1.2), (0.7, 1.4), (0.3, 1.45)])
+def test_the_less_sure_a_teacher_is_the_more_it_is_pooled(sureness, strength):
+    assert strength_for(sureness) == pytest.approx(strength)
+
+
+@pytest.mark.parametrize("given", ["much", "-1", "inf", "nan"])
+def test_a_strength_that_is_no_number_is_refused(given):
+    with pytest.raises(RecipeError, match=r"pooling.strength is .*; it must be auto or a number from 0 on"):
+        load_recipe("distill", ["target=de", f"pooling.strength={given}"])
 
 
 def test_a_text_with_enough_o_is_not_shifted():
@@ -167,8 +188,16 @@ def test_each_kind_of_keys_has_a_weight_in_the_recipe():
 
 
 def test_weights_above_one_together_are_refused():
-    with pytest.raises(RecipeError, match=r"pooling: .* add up to 1.3; they may be 1 together at most"):
-        load_recipe("distill", ["target=de", "pooling.word=0.7"])
+    with pytest.raises(
+        RecipeError, match=r"pooling: .* strength of up to 1.45, add up to 1.305; they may be 1 together"
+    ):
+        load_recipe("distill", ["target=de", "pooling.word=0.45"])
+
+
+def test_weights_that_a_fixed_strength_keeps_below_one_are_taken():
+    recipe = load_recipe("distill", ["target=de", "pooling.word=0.45", "pooling.strength=1"])
+
+    assert recipe.pooling.fixed_strength == 1.0
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS.keys() - {"pooled", "self_training"}))

@@ -5,18 +5,26 @@ from dataclasses import dataclass
 from xlner.errors import RecipeError
 from xlner.recipe_keys import check_bounds, key
 
+# The most that an unsure teacher lets `pooling.strength=auto` become; `pooling.strength_for` says when.
+MOST_STRENGTH = 1.45
+
 
 @dataclass(frozen=True)
 class PoolingRecipe:
     """How far soft labels follow what the teacher says in like places; the formula stands in `denoising/pooling.py`."""
 
-    word: float = key(0.3, "weight of the same word elsewhere in the text", low=0, high=1)
-    left: float = key(0.15, "weight of places with the same word before", low=0, high=1)
-    right: float = key(0.15, "weight of places with the same word after", low=0, high=1)
+    word: float = key(0.15, "weight of the same word elsewhere in the text", low=0, high=1)
+    left: float = key(0.075, "weight of places with the same word before", low=0, high=1)
+    right: float = key(0.075, "weight of places with the same word after", low=0, high=1)
     outline: float = key(0.3, "weight of places with the same pattern of capitals around", low=0, high=1)
+    strength: str = key(
+        "auto",
+        "multiplies the four weights: a number, or auto: 1 for a teacher that is sure, up to 1.45 for an unsure one",
+    )
     outside: float = key(
         0.5,
-        "share of the way to as many words outside entities as in the source language; 0: left as it is",
+        "share of the way to as many words outside entities as in the source language, as far as labels are doubtful; "
+        "0: left as it is",
         low=0,
         high=1,
     )
@@ -25,19 +33,41 @@ class PoolingRecipe:
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self, "pooling")
-        total = sum(self.weights.values())
+        strength = MOST_STRENGTH if self.fixed_strength is None else self.fixed_strength
+        total = sum(self.weights.values()) * strength
         if total > 1.0 + 1e-9:
-            raise RecipeError(f"pooling: {', '.join(self.weights)} add up to {total:g}; they may be 1 together at most")
+            raise RecipeError(
+                f"pooling: {', '.join(self.weights)}, times a strength of up to {strength:g}, add up to {total:g}; "
+                "they may be 1 together at most; lower them, or set pooling.strength to a number"
+            )
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weights of the kinds of like places, by the names of `pooling.KEYS`."""
+        """The weights of the kinds of like places, by the names of `pooling.KEYS`, before the strength."""
         return {"word": self.word, "left": self.left, "right": self.right, "outline": self.outline}
+
+    @property
+    def fixed_strength(self) -> float | None:
+        """The strength that the recipe gives; None for `auto`, which looks at the teacher's labels.
+
+        Raises:
+            RecipeError: If it is neither.
+        """
+        if self.strength == "auto":
+            return None
+        try:
+            strength = float(self.strength)
+        except ValueError:
+            strength = -1.0
+        if not 0.0 <= strength < float("inf"):
+            raise RecipeError(f"pooling.strength is {self.strength!r}; it must be auto or a number from 0 on")
+        return strength
 
     @property
     def is_used(self) -> bool:
         """Whether it changes any soft label."""
-        return any(self.weights.values()) or self.outside > 0 or self.temperature != 1.0
+        pools = any(self.weights.values()) and self.fixed_strength != 0.0
+        return pools or self.outside > 0 or self.temperature != 1.0
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from xlner.data.soft_labels import SoftLabels, SoftRow
-from xlner.denoising.pooling import Outside, pooled_probs
+from xlner.denoising.pooling import Outside, pooled_probs, strength_for
 from xlner.denoising.recipes import PoolingRecipe
+from xlner.denoising.sureness import LabelChanges, label_changes, mean_sureness
 from xlner.labels import OUTSIDE
 from xlner.recipe import choose
 from xlner.schema import DistillRecipe
@@ -30,6 +31,12 @@ def denoised_soft_labels(soft_labels: SoftLabels, recipe: DistillRecipe, workpla
     for step in denoising_steps(recipe.denoising):
         soft_labels = DENOISERS[step](soft_labels, recipe, workplace)
     return soft_labels
+
+
+def changes_of(before: SoftLabels, after: SoftLabels) -> LabelChanges:
+    """How sure the teachers were of a text, and what denoising changed; reads both once."""
+    pairs = ((before.probs(number), after.probs(number)) for number in range(len(before)))
+    return label_changes(pairs, before.card.tags, OUTSIDE)
 
 
 def denoising_steps(text: str) -> list[str]:
@@ -67,18 +74,25 @@ def pooled(soft_labels: SoftLabels, recipe: DistillRecipe, workplace: Workplace)
             "the teacher does not say how often O is right in its language: pooling.outside does nothing"
         )
 
+    strength = recipe.pooling.fixed_strength
+    if strength is None:
+        outside = soft_labels.card.tags.index(OUTSIDE)
+        strength = strength_for(mean_sureness(map(soft_labels.probs, range(len(soft_labels))), outside))
+
     def rows() -> Iterator[SoftRow]:
-        return _pooled_rows(soft_labels, recipe.pooling, share)
+        return _pooled_rows(soft_labels, recipe.pooling, strength, share)
 
     settings = [asdict(recipe.pooling), share]
     return derived_soft_labels(soft_labels, "pooled", settings, rows, workplace.accelerator)
 
 
-def _pooled_rows(soft_labels: SoftLabels, recipe: PoolingRecipe, outside_share: float) -> Iterator[SoftRow]:
+def _pooled_rows(
+    soft_labels: SoftLabels, recipe: PoolingRecipe, strength: float, outside_share: float
+) -> Iterator[SoftRow]:
     numbers = range(len(soft_labels))
     all_probs = pooled_probs(
         lambda: ((soft_labels.words(number), soft_labels.probs(number)) for number in numbers),
-        recipe.weights,
+        {name: weight * strength for name, weight in recipe.weights.items()},
         Outside(soft_labels.card.tags.index(OUTSIDE), outside_share, recipe.outside),
         temperature=recipe.temperature,
     )

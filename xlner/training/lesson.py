@@ -10,12 +10,13 @@ from accelerate import Accelerator
 from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.data.known_splits import name_text
 from xlner.data.soft_labels import SoftLabels
+from xlner.denoising.sureness import LabelChanges
 from xlner.errors import RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import TagReading
 from xlner.schema import DistillRecipe
 from xlner.training.corpora import Corpus, check_types, read_labelled, rename_types
-from xlner.training.denoising import denoised_soft_labels
+from xlner.training.denoising import changes_of, denoised_soft_labels
 from xlner.training.mixing import Taught, taught_soft_labels
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import Evaluator, Scores
@@ -31,7 +32,7 @@ class Lesson:
     `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is labelled source
     text. `words` are the soft labels whose words a student's windows are made of: the same sentences before anything
     was derived from them, so that windows are stored once. `workplace` gives the first teacher's hidden states. `test`
-    is None where there is no labelled test set.
+    is None where there is no labelled test set. `changes` tell how sure the teachers were and what denoising changed.
     """
 
     text: Path
@@ -43,6 +44,7 @@ class Lesson:
     workplace: Workplace
     n_target: int
     test: Corpus | None
+    changes: LabelChanges
 
 
 def read_lesson(recipe: DistillRecipe, label_map: LabelMap, accelerator: Accelerator, uses_similarity: bool) -> Lesson:
@@ -68,12 +70,15 @@ def read_lesson(recipe: DistillRecipe, label_map: LabelMap, accelerator: Acceler
     own = taught.by_model.get(first, taught.soft_labels)
     workplace = Workplace(accelerator, number_format, first, own, taught.outside_share)
     soft_labels = denoised_soft_labels(taught.soft_labels, recipe, workplace)
+    changes = changes_of(taught.soft_labels, soft_labels)
+    for line in changes.lines():
+        accelerator.print(line)
     n_target, words = len(soft_labels), taught.soft_labels
     if recipe.source.share:
         soft_labels = words = _beside_source(
             recipe, soft_labels, uses_similarity, label_map, accelerator, number_format
         )
-    return Lesson(text, taught, labels, selection, soft_labels, words, workplace, n_target, test)
+    return Lesson(text, taught, labels, selection, soft_labels, words, workplace, n_target, test, changes)
 
 
 def teacher_name(teacher: str) -> str:
@@ -99,6 +104,7 @@ def about_run(recipe: DistillRecipe, lesson: Lesson, n_parameters: int) -> dict[
             "corpus_name": name_text(card.corpus, lesson.text) or None,
             "sentences": card.n_sentences,
         },
+        "labels": lesson.changes.to_json(),
     }
 
 
