@@ -240,8 +240,8 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def teaching(tiny_encoder, small_data):
-    """The arguments of a teacher's run, but its name."""
-    return (f"encoder={tiny_encoder}", f"data={small_data}", *TINY)
+    """The arguments of a run of a teacher of both tasks, but its name."""
+    return (f"encoder={tiny_encoder}", f"data={small_data}", "similarity_weight=1", *TINY)
 
 
 @pytest.fixture(scope="session")

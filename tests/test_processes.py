@@ -48,7 +48,7 @@ def data(small_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def teachers(still_encoder, data, tmp_path_factory):
     """The run folders of one teacher, trained by one process and by two that torchrun starts."""
-    arguments = (f"encoder={still_encoder}", f"data={data}", *SMALL, *UNEVEN)
+    arguments = (f"encoder={still_encoder}", f"data={data}", "similarity_weight=1", *SMALL, *UNEVEN)
     places = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
@@ -166,7 +166,7 @@ def test_a_run_of_one_process_does_not_go_on_with_two(tiny_encoder, small_data, 
 
 # Without dropout, so that nothing but the order of additions tells one process from two.
 def test_where_it_is_allowed_two_processes_go_on_with_the_steps_of_one(teachers, still_encoder, data, tmp_path):
-    arguments = (f"encoder={still_encoder}", f"data={data}", *SMALL, *UNEVEN)
+    arguments = (f"encoder={still_encoder}", f"data={data}", "similarity_weight=1", *SMALL, *UNEVEN)
     run, allowed = tmp_path / "runs" / "first", "checkpoint.allow_changes=processes"
     run_script(TEACHER, *arguments, ONE, cwd=tmp_path, meanwhile=stop_at(2, run, signal.SIGTERM))
 

@@ -92,7 +92,10 @@ class TeacherRecipe:
         choices="joint separate",
     )
     similarity_weight: float = key(
-        1.0, "share of the similarity loss beside the recognizer loss; 0: no similarity task", low=0
+        0.0,
+        "share of the similarity loss beside the recognizer loss; 0: no similarity task, which transfers better; 1 for "
+        "students that learn it, too (variant=calibrated)",
+        low=0,
     )
     rdrop_weight: float = key(
         0.0, "share of the divergence between two passes with different dropout; 0: one pass", low=0
