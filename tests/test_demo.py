@@ -257,8 +257,11 @@ def test_a_demo_removes_only_what_a_demo_made(tmp_path):
         folder.mkdir()
         (folder / "recipe.yaml").write_text(f"data: data\nrun: {run}\n")
 
-    remove_run(own)
-    remove_run(tmp_path / "none")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / ".lock").touch()
+
+    for name in ("own", "none", "begun"):
+        remove_run(tmp_path / name)
 
     assert not own.exists()
     with pytest.raises(RunError, match="something else"):

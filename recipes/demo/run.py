@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xlner import load_tagger
+from xlner import Tagger, load_tagger
 from xlner.data.corpus_files import existing_file
 from xlner.data.lines import read_lines
 from xlner.errors import CorpusError, RunError, XlnerError
@@ -90,7 +90,7 @@ def demo(wheel: Sequence[Path], seed: int, sentence: str) -> None:
         for target in TARGETS
     }
     print("\n" + table({name: read_scores(students[target].parent) for target, name in TARGETS.items()}))
-    print("\n" + tagged(sentence, students["de"]))
+    print("\n" + tagged(sentence, load_tagger(students["de"])))
     print("\nmodels: " + ", ".join(map(str, students.values())))
 
 
@@ -126,8 +126,9 @@ def own_text(path: Path, wheel: Sequence[Path], seed: int, sentence: str) -> Non
         f"seed={seed}",
         f"optimization.epochs={min(15, epochs)}",
     )
+    tagger = load_tagger(student)
     for shown in [*sentences[:N_SHOWN], *filter(None, [sentence])]:
-        print("\n" + tagged(shown, student))
+        print("\n" + tagged(shown, tagger))
     print(f"\nmodel: {student}; all of a text: xlner tag {student} {path}")
 
 
@@ -197,7 +198,7 @@ def remove_run(folder: Path) -> None:
     Raises:
         RunError: If the folder holds anything but a run of the demo.
     """
-    if not folder.exists():
+    if not any(folder.glob("[!.]*")):  # nothing, or the lock of a run that was killed at its very start
         return
     recipe = folder / "recipe.yaml"
     lines = recipe.read_text(encoding="utf-8").splitlines() if recipe.is_file() else []
@@ -245,10 +246,9 @@ def table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def tagged(sentence: str, model: Path) -> str:
+def tagged(sentence: str, tagger: Tagger) -> str:
     """The entities of a sentence, a line each: where it stands, its type, its score, its text."""
-    entities = load_tagger(model).tag(sentence)
-    rows = [f"  {e.start:>3}-{e.end:<3}  {e.label:<4}  {e.score:.2f}  {e.text}" for e in entities]
+    rows = [f"  {e.start:>3}-{e.end:<3}  {e.label:<4}  {e.score:.2f}  {e.text}" for e in tagger.tag(sentence)]
     return "\n".join([sentence, *(rows or ["  no entity found"])])
 
 
