@@ -2,16 +2,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 SENTENCE ?=
+TEXT ?=
+WHEEL ?=
 CASES ?= 2000
-export SENTENCE
+export SENTENCE TEXT WHEEL
 
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
 .PHONY: demo test test-faults test-fuzz lint install clean
 
-demo: install  ## encoder, teacher, students, scores; make demo SENTENCE="..." tags yours
-	$(BIN)/python recipes/demo/run.py --sentence "$$SENTENCE"
+demo: install  ## encoder, teacher, students, scores; SENTENCE="..." tags yours, TEXT=my.txt: a student of your text
+	$(BIN)/python recipes/demo/run.py --sentence="$$SENTENCE" --text="$$TEXT" --wheel="$$WHEEL"
 
 test: lint  ## style, types, tests, wheel
 	$(BIN)/python -m pytest

@@ -58,9 +58,9 @@ def fetch(file: RemoteFile, cache: Path) -> Path:
         locked = _read_lock(cache).get(file.url)
         pin = file.pin or locked
         if path.is_file():
-            found = _measure(path)
+            found = measure(path)
             if pin is not None:
-                _check(found, pin, file, f"{path} is not what was downloaded; remove it to download it again")
+                check(found, pin, file.url, f"{path} is not what was downloaded; remove it to download it again")
             if locked is None:
                 _write_lock(cache, file.url, found)
             return path
@@ -70,7 +70,7 @@ def fetch(file: RemoteFile, cache: Path) -> Path:
             found = _download(file.url, unfinished)
             if pin is not None:
                 reason = "the published checksum" if file.pin else f"{cache / LOCK_NAME}, from an earlier download"
-                _check(found, pin, file, f"broken on the way, or changed since; expected is {reason}; {WAY_OUT}")
+                check(found, pin, file.url, f"broken on the way, or changed since; expected is {reason}; {WAY_OUT}")
             if locked is None:
                 _write_lock(cache, file.url, found)
             unfinished.replace(path)
@@ -108,15 +108,27 @@ def _download(url: str, path: Path) -> Pin:
     return Pin(size, digest.hexdigest())
 
 
-def _measure(path: Path) -> Pin:
+def measure(path: Path) -> Pin:
+    """What a file is."""
     with path.open("rb") as file:
         return Pin(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _check(found: Pin, wanted: Pin, file: RemoteFile, reason: str) -> None:
+def check(found: Pin, wanted: Pin, place: str, reason: str) -> None:
+    """Refuse a file that is another than expected.
+
+    Args:
+        found: What it is.
+        wanted: What it must be.
+        place: Its address or path.
+        reason: What may have happened, and the way out.
+
+    Raises:
+        CorpusError: If they differ.
+    """
     if found != wanted:
         raise CorpusError(
-            f"{file.url}: expected {wanted.size:,} bytes with SHA-256 {wanted.sha256}, found {found.size:,} bytes "
+            f"{place}: expected {wanted.size:,} bytes with SHA-256 {wanted.sha256}, found {found.size:,} bytes "
             f"with {found.sha256}; {reason}"
         )
 

@@ -110,8 +110,8 @@ def _undecodable(path: Path, encoding: str) -> tuple[str, str]:
                 # Bytes 0x80 to 0x9f are control characters in latin-1, but letters and quotes in cp1252.
                 likely = "utf-16" if is_utf16 else "latin-1" if byte >= 0xA0 else "cp1252"
                 return f"{path}:{line + before.count(10)}", (
-                    f"byte 0x{byte:02x} at offset {n_bytes - n_pending + problem.start} is not {encoding}; "
-                    f"is the file {likely}? then set corpus.encoding={likely}"
+                    f"byte 0x{byte:02x} at offset {n_bytes - n_pending + problem.start} is not {encoding}; is the "
+                    f"file {likely}? then set corpus.encoding={likely}, or convert it: iconv -f {likely} -t utf-8"
                 )
             except UnicodeError:
                 break
