@@ -102,6 +102,7 @@ def test_both_encoders_have_the_learning_rate_of_encoders():
 def separate_teacher(tiny_encoder, small_data, tmp_path_factory):
     place = tmp_path_factory.mktemp("separate")
     arguments = [f"encoder={tiny_encoder}", f"data={small_data}", *TINY, "similarity.kind=cosine", "sharing=separate"]
+    arguments.append("similarity_weight=1")
     finished = run_script(TEACHER, *arguments, "run=first", cwd=place)
     assert (finished.status, finished.messages) == (0, [])
     return place / "runs" / "first" / "model"

@@ -112,6 +112,11 @@ class TeacherRecipe:
         """Check the bounds."""
         check_bounds(self)
         check_revision(self.encoder_revision)
+        if self.sharing == "separate" and not self.similarity_weight:
+            raise RecipeError(
+                "sharing=separate is an encoder for each of two tasks, and similarity_weight=0 leaves one; set "
+                "similarity_weight=1, or leave sharing out"
+            )
 
 
 @dataclass(frozen=True)
