@@ -62,7 +62,7 @@ def test_one_command_trains_teachers_and_rows_and_draws_the_table(tiny_encoder, 
         "de-blog-0",
         "de-tsl-0",
         "teacher-joint-0",
-        "teacher-scores-0",
+        "teacher-separate-0",
     ]
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert "| `tsl` |" in again.stdout
