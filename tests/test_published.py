@@ -1,5 +1,7 @@
 """The variants `authors` and `blog` as published, point by point; their losses stand in test_distillation_objective."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,13 @@ def slow_adam(start, gradients, rate):
     return found
 
 
+class ScaledBatch(NamedTuple):
+    """A batch of nothing but the length of its gradient."""
+
+    tokens: TokenBatch
+    scale: torch.Tensor
+
+
 # Of a step the gradient is far longer than any bound of clipping, and of another length than that of the step before.
 SCALES = (1e3, 1e5, 1e2, 1e6, 1e4, 1e2)
 
@@ -81,7 +90,7 @@ def updated(recipe, network, folder):
         nonlocal n_loaded
         n_loaded += 1
         mask = torch.ones(1, 1, dtype=torch.bool)
-        return BatchOfScale(TokenBatch(mask.long(), mask, mask), torch.tensor(SCALES[n_loaded - 1]))
+        return ScaledBatch(TokenBatch(mask.long(), mask, mask), torch.tensor(SCALES[n_loaded - 1]))
 
     def loss_sums(model, batch):
         linear = sum((values * directions[name]).sum() for name, values in model.named_parameters() if name in names)
@@ -118,15 +127,6 @@ def updated(recipe, network, folder):
         if name in names:
             gradients = [(scale * directions[name].flatten()[places]).tolist() for scale in SCALES]
             yield name, before[name].flatten()[places].tolist(), values.detach().flatten()[places].tolist(), gradients
-
-
-class BatchOfScale(tuple):
-    """A batch of nothing but the length of its gradient."""
-
-    def __new__(cls, tokens, scale):
-        made = super().__new__(cls, (tokens, scale))
-        made.tokens, made.scale = tokens, scale
-        return made
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,7 @@ def _counts(batch: SoftBatch) -> Tensor:
 
 def _trust_of_pairs(batch: SoftBatch) -> Tensor:
     """The product of how far both words of each pair are trusted, (Q,)."""
-    first, second = batch.trust.flatten()[batch.word_pairs]
-    return first * second
+    return batch.trust.flatten()[batch.word_pairs].prod(dim=0)
 
 
 def _mean(weights: Tensor) -> Tensor:
