@@ -36,8 +36,8 @@ def test_each_row_is_a_recipe_with_a_name_of_its_own(path):
 
 
 def test_rows_of_additions_differ_from_what_they_add_to_in_what_they_add_alone():
-    for base in ("calibrated", "pooled"):
-        plain = row(FOLDER / "joint" / f"{base}.yaml")
+    for base, teachers in (("calibrated", "joint"), ("pooled", "plain")):
+        plain = row(FOLDER / teachers / f"{base}.yaml")
         for path in FOLDER.glob(f"*/{base}-*.yaml"):
             recipe = row(path)
             assert recipe.variant == plain.variant
@@ -61,8 +61,8 @@ def test_one_command_trains_teachers_and_rows_and_draws_the_table(tiny_encoder, 
     assert sorted(path.parent.name for path in times) == [
         "de-blog-0",
         "de-tsl-0",
-        "teacher-joint-0",
-        "teacher-scores-0",
+        "teacher-plain-0",
+        "teacher-separate-0",
     ]
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert "| `tsl` |" in again.stdout

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from xlner.losses import (
     DISTILLATION_LOSSES,
     masked_sum,
+    mean_squared_error,
     similarity_cross_entropy,
     soft_cross_entropy,
     soften,
@@ -116,6 +117,15 @@ def test_squared_error_by_hand():
     loss = squared_error(logits, torch.tensor([[[0.5, 0.5]]]))
 
     torch.testing.assert_close(loss, torch.tensor([[0.125]]))
+
+
+def test_the_error_of_wu_et_al_is_the_mean_over_tags():
+    # ((3/4 - 1/2)^2 + (1/4 - 1/2)^2) / 2
+    logits = torch.tensor([[[math.log(1.0), math.log(3.0)]]])
+
+    loss = mean_squared_error(logits, torch.tensor([[[0.5, 0.5]]]))
+
+    torch.testing.assert_close(loss, torch.tensor([[0.0625]]))
 
 
 def test_the_worst_squared_error_is_two():

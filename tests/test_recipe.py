@@ -296,7 +296,7 @@ def test_the_file_overrides_the_variant_and_the_command_line_the_file(written):
     recipe = load_recipe("distill", [argument, "weights.beta=one"])
 
     assert recipe.weights == WeightsRecipe(alpha="squared_confidence", beta="one", gamma="one")
-    assert (recipe.variant, recipe.loss.recognizer) == ("tsl", "squared_error")
+    assert (recipe.variant, recipe.loss.recognizer) == ("tsl", "mean_squared_error")
 
 
 def test_the_variant_of_the_command_line_overrides_that_of_the_file(written):

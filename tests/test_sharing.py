@@ -57,16 +57,7 @@ def test_one_encoder_learns_from_both_tasks():
     assert trained_by(model, output.similarity_logits.sum()) == {"recognizer", "similarity"}
 
 
-def test_the_similarity_of_scores_is_the_cosine_of_the_logits():
-    model, batch = tiny_model(word_piece_tokenizer(), similarity="scores"), tokens()
-
-    output = model(batch.input_ids, batch.attention_mask, PAIRS)
-
-    first, second = output.logits.flatten(0, 1)[PAIRS]
-    torch.testing.assert_close(output.similarity_logits, torch.cosine_similarity(first, second))
-
-
-@pytest.mark.parametrize("similarity", ["calibrated", "cosine", "scores"])
+@pytest.mark.parametrize("similarity", ["calibrated", "cosine"])
 def test_every_weight_that_is_to_be_trained_gets_a_gradient(similarity):
     model, batch = separate_model(similarity), tokens()
 

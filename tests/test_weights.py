@@ -10,7 +10,6 @@ from xlner.weights import (
     agreement,
     cosine_agreement,
     gamma_of_words,
-    mean_squared_margin,
     raised_margin,
     squared_confidence,
     squared_margin,
@@ -56,7 +55,7 @@ def test_a_weight_is_a_float32_whatever_the_teacher_was_stored_in(weight, kinds)
     assert weight(*halves).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("weight", "kinds"), [choice for choice in CHOICES if "mean" not in str(choice.id)])
+@pytest.mark.parametrize(("weight", "kinds"), CHOICES)
 def test_a_weight_depends_on_its_own_position_alone(weight, kinds):
     outputs = [values.detach() for values in teacher_outputs(kinds)]
     order = torch.randperm(N_PAIRS, generator=torch.Generator().manual_seed(1))
@@ -86,16 +85,6 @@ def test_beta_is_the_squared_margin_of_the_similarity(similarity, beta):
 @pytest.mark.parametrize(("similarity", "beta"), [(0.5, 0.5), (0.75, 0.75), (0.25, 0.75), (1.0, 1.0), (0.0, 1.0)])
 def test_the_raised_beta_is_never_below_a_half(similarity, beta):
     torch.testing.assert_close(raised_margin(torch.tensor([similarity])), torch.tensor([beta]))
-
-
-def test_the_mean_beta_is_one_number_for_the_whole_batch():
-    betas = mean_squared_margin(torch.tensor([0.5, 1.0, 0.75, 0.0]))
-
-    torch.testing.assert_close(betas, torch.full((4,), (0 + 1 + 0.25 + 1) / 4))
-
-
-def test_the_mean_beta_of_no_pairs_is_empty():
-    assert mean_squared_margin(torch.zeros(0)).shape == (0,)
 
 
 @pytest.mark.parametrize(

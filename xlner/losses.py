@@ -59,11 +59,24 @@ def squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature:
     Returns:
         Between 0 and 2 per piece, (B, P).
 
-    Source: Wu et al. 2020 (2020.acl-main.581), equation 4; also Li et al. 2022, published code.
+    Source: Li et al. 2022 (2022.acl-long.14), published code.
     """
     _same_shape(student_logits, teacher_probs)
     targets = soften(teacher_probs.detach().float(), temperature)
     return (F.softmax(student_logits.float() / temperature, dim=-1) - targets).square().sum(dim=-1)
+
+
+def mean_squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Squared difference of the probabilities, averaged over tags: `squared_error` divided by C.
+
+    Args and Raises as for `soft_cross_entropy`.
+
+    Returns:
+        Between 0 and 2 / C per piece, (B, P).
+
+    Source: Wu et al. 2020 (2020.acl-main.581), equation 4.
+    """
+    return squared_error(student_logits, teacher_probs, temperature=temperature) / student_logits.shape[-1]
 
 
 def similarity_cross_entropy(similarity_logits: Tensor, target: Tensor) -> Tensor:
@@ -131,4 +144,5 @@ def _same_shape(student_logits: Tensor, teacher_probs: Tensor) -> None:
 DISTILLATION_LOSSES: dict[str, Callable[..., Tensor]] = {
     "soft_cross_entropy": soft_cross_entropy,
     "squared_error": squared_error,
+    "mean_squared_error": mean_squared_error,
 }

@@ -27,6 +27,8 @@ AnyRecipe = Recipe | TagRecipe
 Schema = type[TeacherRecipe] | type[DistillRecipe] | type[AdaptRecipe] | type[TagRecipe]
 Choice = TypeVar("Choice")
 
+# Adam at one rate from the first step to the last: no warm-up, no decay of weights or rate, no clipping.
+_PLAIN_ADAM = {"weight_decay": "0", "warmup_ratio": "0", "decay": "constant", "clip_norm": "0"}
 # A variant is a set of defaults; `docs/method.md` gives the formulas behind the names.
 VARIANTS: dict[str, dict[str, Any]] = {
     "pooled": {},
@@ -40,25 +42,37 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "loss": {"similarity_weight": "1"},
         "weights": {"alpha": "squared_confidence", "beta": "squared_margin", "gamma": "agreement"},
     },
-    "tsl": {"denoising": "none", "loss": {"recognizer": "squared_error"}},
+    "tsl": {"denoising": "none", "loss": {"recognizer": "mean_squared_error"}},
     "authors": {
+        "teacher": "runs/teacher-authors/model",
+        "encoder": "pretrained",
         "denoising": "none",
         "loss": {"recognizer": "squared_error", "similarity_weight": "0.5"},
         "weights": {"alpha": "squared_confidence", "beta": "raised_margin", "gamma": "cosine_agreement"},
-        "optimization": {"learning_rate": "5e-6", "head_learning_rate": "5e-9", "weight_decay": "0"},
+        "optimization": {
+            "batch_size": "32",
+            "learning_rate": "5e-6",
+            "head_learning_rate": "5e-9",
+            **_PLAIN_ADAM,
+        },
     },
     "blog": {
+        "teacher": "runs/teacher-blog/model",
+        "encoder": "pretrained",
         "denoising": "none",
-        "loss": {"similarity_weight": "1"},
+        # The recognizer's share is that of both towers: the three terms count alike.
+        "loss": {"recognizer_weight": "2", "similarity_weight": "1"},
         "weights": {
             "alpha": "squared_confidence",
-            "beta": "mean_squared_margin",
+            "beta": "squared_margin",
             "gamma": "cosine_agreement",
             "outputs": "student",
         },
-        "optimization": {"head_learning_rate": "5e-5"},
+        "optimization": {"learning_rate": "5e-5", "head_learning_rate": "5e-5"},
     },
 }
+# Variants that stand for what others published, and so take the teacher that these have.
+PUBLISHED = ("authors", "blog")
 # A small student has more to learn anew, a compact one all of it, and so is trained longer; each kind's defaults.
 STUDENTS: dict[str, dict[str, Any]] = {
     "encoder": {},

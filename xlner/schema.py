@@ -33,7 +33,8 @@ class LossRecipe:
     """The losses of the student and their shares."""
 
     recognizer: str = key(
-        "soft_cross_entropy", "soft_cross_entropy or squared_error, against the teacher's probabilities"
+        "soft_cross_entropy",
+        "against the teacher's probabilities: soft_cross_entropy, squared_error (summed over tags) or mean_squared_error",
     )
     temperature: float = key(1.0, "divides the logits of student and teacher", low=0.01, high=100)
     recognizer_weight: float = key(1.0, "share of the recognizer loss, both towers together", low=0)
@@ -61,12 +62,13 @@ class WeightsRecipe:
     alpha: str = key("one", "trust in the recognizer, per word: squared_confidence or one")
     beta: str = key(
         "one",
-        "trust in the similarity, per word pair: squared_margin, raised_margin, mean_squared_margin or one",
+        "trust in the similarity, per word pair: squared_margin, raised_margin or one",
     )
     gamma: str = key("one", "agreement of both teachers, per word pair: agreement, cosine_agreement or one")
     outputs: str = key(
         "teacher",
-        "whose similarity beta and whose probabilities gamma look at; through the student's flows a gradient",
+        "teacher: what the weights look at, each word and pair by itself; student: as in the post, they look at the "
+        "student, are averaged over the batch and carry a gradient, and each tower has tag scores of its own",
         choices="teacher student",
     )
 
@@ -155,14 +157,16 @@ class DistillRecipe:
         "model folder or hub name of the teacher, or several, separated by commas; FILE.jsonl: annotations",
     )
     encoder: str = key(
-        "teacher", "what the student starts from: an encoder folder or hub name, or `teacher`: its encoder as trained"
+        "teacher",
+        "what the student starts from: an encoder folder or hub name; teacher: the first teacher's encoder as trained; "
+        "pretrained: the encoder that this teacher itself started from",
     )
     encoder_revision: str = key("", "commit, tag or branch of an encoder of the hub; empty: the newest")
     student: str = key(
         "encoder",
         "encoder: a network of subword pieces, as `encoder` says; transformer: the same with fewer layers and pieces; or "
-        "a compact one of words and characters: bilstm (3 M parameters), cnn (at most 1.5 M), linear (hashed features, "
-        "one matrix)",
+        "a compact one of words and characters: bilstm (1.5 to 2.25 M parameters), cnn (at most 1.5 M), linear (hashed "
+        "features, one matrix)",
         choices="encoder transformer bilstm cnn linear",
     )
     variant: str = key("pooled", "named set of losses and weights")
@@ -239,14 +243,17 @@ class DistillRecipe:
         if self.mixing.weights == BY_LANGUAGE and len(teachers) == 1:
             raise RecipeError("mixing.weights=language needs teachers of two languages or more, as in teacher=A,B")
         check_revision(self.encoder_revision)
-        if self.encoder_revision and self.encoder == "teacher":
+        follows_teacher = self.encoder in ("teacher", "pretrained")
+        if self.encoder_revision and follows_teacher:
             raise RecipeError(
                 f"encoder_revision={self.encoder_revision} is that of an encoder of the hub, and the student starts from "
-                "its teacher; leave it out, or give encoder= a hub name"
+                "its teacher's; leave it out, or give encoder= a hub name"
             )
+        if self.weights.outputs == "student":
+            self._check_batch_weights()
         if self.is_compact:
             self._check_compact()
-        elif not self.model_teachers and self.encoder == "teacher":
+        elif not self.model_teachers and follows_teacher:
             raise RecipeError(
                 f"teacher={self.teacher}: annotations are no encoder that a student could start from; give encoder="
             )
@@ -254,6 +261,20 @@ class DistillRecipe:
             raise RecipeError(f"teacher={self.teacher}: annotations have no hidden states; set loss.hidden_weight=0")
         if self.loss.hidden_weight and self.source.share:
             raise RecipeError("loss.hidden_weight asks for a teacher's hidden states of all text; set source.share=0")
+
+    def _check_batch_weights(self) -> None:
+        """What a student with weights of its own and two layers of tag scores cannot do."""
+        found = {
+            "loss.rdrop_weight": self.loss.rdrop_weight > 0,
+            "loss.masked_weight": self.loss.masked_weight > 0,
+            "loss.hidden_weight": self.loss.hidden_weight > 0,
+            "rounds.count": self.rounds.count > 1,
+        }
+        if names := [name for name, asked in found.items() if asked]:
+            raise RecipeError(
+                f"weights.outputs=student (variant=blog) has no terms beside the post's, and no similarity head that "
+                f"could teach a next round; leave out {', '.join(names)}, or set weights.outputs=teacher"
+            )
 
     def _check_compact(self) -> None:
         """What a student without subword pieces and without a second tower cannot do."""
@@ -264,6 +285,7 @@ class DistillRecipe:
             "loss.masked_weight": self.loss.masked_weight > 0,
             "loss.hidden_weight": self.loss.hidden_weight > 0,
             "weights.gamma": self.weights.gamma != "one",
+            "weights.outputs": self.weights.outputs != "teacher",
             "optimization.freeze": self.optimization.freeze != "none",
             "rounds.count": self.rounds.count > 1,
         }

@@ -62,7 +62,7 @@ class SimilarityRecipe:
 
     kind: str = key(
         "calibrated",
-        "calibrated (a cos + b of a learned projection), cosine (of hidden states), scores (cosine of tag scores)",
+        "calibrated (a cos + b of a learned projection) or cosine (of the hidden states themselves, as published)",
     )
     projection_size: int = key(64, "width of the learned projection", low=2, high=4096)
 

@@ -1,7 +1,8 @@
 """How far each position of a student's loss is trusted: pure functions of what was said about it.
 
-Weights lie in [0, 1], one value per word or word pair. Whose outputs they are made from, and whether a gradient flows
-back into these, is up to the caller. Letters in shapes: N words (any leading shape), C tags, Q word pairs.
+Weights lie in [0, 1], one value per word or word pair. Whose outputs they are made from, whether a gradient flows back
+into these, and whether they are averaged over a batch is up to the caller. Letters in shapes: N words (any leading
+shape), C tags, Q word pairs.
 Source: Li et al. 2022 (2022.acl-long.14), section 3; `docs/method.md` for the changes.
 """
 
@@ -25,12 +26,6 @@ def squared_margin(similarity: Tensor) -> Tensor:
 def raised_margin(similarity: Tensor) -> Tensor:
     """Beta as in the published code: min(1, (2 s - 1)^2 + 0.5); (Q,) to (Q,)."""
     return (squared_margin(similarity) + 0.5).clamp_max(1.0)
-
-
-def mean_squared_margin(similarity: Tensor) -> Tensor:
-    """Beta as in the post: (2 s - 1)^2, averaged over the batch, the same for every pair; (Q,) to (Q,)."""
-    margins = squared_margin(similarity)
-    return margins.mean().expand_as(margins) if len(margins) else margins
 
 
 def agreement(first_probs: Tensor, second_probs: Tensor, similarity: Tensor) -> Tensor:
@@ -87,7 +82,6 @@ ALPHAS: dict[str, Callable[[Tensor], Tensor]] = {"squared_confidence": squared_c
 BETAS: dict[str, Callable[[Tensor], Tensor]] = {
     "squared_margin": squared_margin,
     "raised_margin": raised_margin,
-    "mean_squared_margin": mean_squared_margin,
     "one": _full_beta,
 }
 GAMMAS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

@@ -3,7 +3,7 @@
     python recipes/ablation/measure.py --encoder ENCODER --data data/wikineural --out runs/ablation
 
 A row is a recipe, `TEACHERS/ROW.yaml`; its folder says which teachers it learns from: the one that `TEACHERS.yaml`
-trains, three seeds of `joint.yaml` (`seeds`), or it and supervised taggers of other languages (`languages`).
+trains, three seeds of `plain.yaml` (`seeds`), or it and supervised taggers of other languages (`languages`).
 Finished runs are not done again: a stopped table goes on, and grows by further rows, targets and seeds.
 """
 
@@ -88,10 +88,10 @@ def student(place: Place, row: str, target: str, seed: int, settings: Sequence[s
 def teachers(place: Place, kind: str, target: str, seed: int) -> list[Path]:
     """The teachers of a folder of rows, trained now as far as they are missing."""
     if kind == "seeds":
-        return [teacher(place, "joint", number) for number in range(3)]
+        return [teacher(place, "plain", number) for number in range(3)]
     if kind == "languages":
         others = [language for language in place.languages if language != target]
-        return [teacher(place, "joint", seed), *(supervised(place, language, seed) for language in others)]
+        return [teacher(place, "plain", seed), *(supervised(place, language, seed) for language in others)]
     return [teacher(place, kind, seed)]
 
 
@@ -105,8 +105,7 @@ def teacher(place: Place, kind: str, seed: int) -> Path:
 def supervised(place: Place, target: str, seed: int) -> Path:
     """A tagger trained on labelled sentences of the target: what there would be to gain."""
     run = place.out / f"{target}-{SUPERVISED}-{seed}"
-    own = (f"language={target}", "similarity_weight=0", f"corpus.max_sentences={place.n_labelled}")
-    train(place, run, "joint", seed, *own)
+    train(place, run, "plain", seed, f"language={target}", f"corpus.max_sentences={place.n_labelled}")
     return run
 
 

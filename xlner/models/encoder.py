@@ -140,6 +140,12 @@ def layer_stack(model: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
     return max(stacks, key=lambda stack: len(stack[1]), default=("", torch.nn.ModuleList()))
 
 
+def output_layer(model: PreTrainedModel, n_tags: int) -> tuple[str, torch.nn.Linear]:
+    """The layer of a recognizer that gives a score for each of its tags, and its name within the model."""
+    linear = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    return [(name, part) for name, part in linear if part.out_features == n_tags][-1]
+
+
 def freeze(model: PreTrainedModel, what: str) -> None:
     """Keep the lowest part of the encoder as it is.
 
@@ -177,8 +183,7 @@ def _replace_output(model: PreTrainedModel, former: Sequence[str], tags: Sequenc
     Where the former head was not `trained`, all are fresh. Rows are found by name, never by number: a head of as
     many tags in another order would fit, and be wrong.
     """
-    linear = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
-    name, old = [(name, part) for name, part in linear if part.out_features == len(former)][-1]
+    name, old = output_layer(model, len(former))
     new = torch.nn.Linear(old.in_features, len(tags), bias=old.bias is not None)
     torch.nn.init.normal_(new.weight, std=0.02)
     places = [(row, former.index(tag)) for row, tag in enumerate(tags) if trained and tag in former]

@@ -1,8 +1,7 @@
 """Similarity heads: do two words carry the same tag?
 
-A head projects hidden states (or, where `reads_scores` says so, the scores of the tags) onto unit vectors and scores
-two of them. Soft labels store the projection, so it is small. Shapes: D hidden width, C tags, E projection width, Q
-word pairs.
+A head projects hidden states onto unit vectors and scores two of them. Soft labels store the projection, so it is
+small. Shapes: D hidden width, E projection width, Q word pairs.
 """
 
 import torch
@@ -20,7 +19,6 @@ class CalibratedSimilarity(nn.Module):
     # Starting with a steep curve around cos = 0.5, since hidden states of an encoder all point roughly one way.
     START_SCALE = 8.0
     START_OFFSET = -4.0
-    reads_scores = False
 
     def __init__(self, width: int, projection_size: int) -> None:
         super().__init__()
@@ -48,8 +46,6 @@ class CosineSimilarity(nn.Module):
     Source: Li et al. 2022 (2022.acl-long.14), the similarity evaluator.
     """
 
-    reads_scores = False
-
     def __init__(self, width: int, projection_size: int) -> None:
         super().__init__()
         self.size = width
@@ -67,41 +63,16 @@ class CosineSimilarity(nn.Module):
         return (first * second).sum(dim=-1)
 
 
-class ScoresSimilarity(nn.Module):
-    """`sigma(cos(z_i, z_j))` of the unnormalised scores of the tags; it stays within [0.269, 0.731]."""
-
-    reads_scores = True
-
-    def __init__(self, width: int, projection_size: int) -> None:
-        super().__init__()
-        self.size = width
-
-    def curve(self) -> tuple[float, float]:
-        """Scale and offset that turn a cosine into a logit."""
-        return 1.0, 0.0
-
-    def project(self, scores: Tensor) -> Tensor:
-        """Scores (..., C) to unit vectors (..., C), float32."""
-        return F.normalize(scores.float(), dim=-1)
-
-    def score(self, first: Tensor, second: Tensor) -> Tensor:
-        """Logits (Q,): the cosine of unit vectors (Q, C)."""
-        return (first * second).sum(dim=-1)
-
-
-SimilarityHead = CalibratedSimilarity | CosineSimilarity | ScoresSimilarity
+SimilarityHead = CalibratedSimilarity | CosineSimilarity
 
 
 def new_head(kind: str, recognizer: PreTrainedModel, projection_size: int) -> SimilarityHead:
-    """A fresh head for what a recognizer gives; `kind` is a key of `SIMILARITIES`."""
-    head = SIMILARITIES[kind]
-    config = recognizer.config
-    return head(len(config.id2label or ()) if head.reads_scores else config.hidden_size, projection_size)
+    """A fresh head for the hidden states of a recognizer; `kind` is a key of `SIMILARITIES`."""
+    return SIMILARITIES[kind](recognizer.config.hidden_size, projection_size)
 
 
 # A new similarity is one class above and one line here; recipes name it by its key.
-SIMILARITIES: dict[str, type[CalibratedSimilarity] | type[CosineSimilarity] | type[ScoresSimilarity]] = {
+SIMILARITIES: dict[str, type[CalibratedSimilarity] | type[CosineSimilarity]] = {
     "calibrated": CalibratedSimilarity,
     "cosine": CosineSimilarity,
-    "scores": ScoresSimilarity,
 }

@@ -1,4 +1,4 @@
-"""`bilstm`: word vectors, layers of LSTM in both directions, a score for each tag; about 3 M parameters.
+"""`bilstm`: word vectors, layers of LSTM in both directions, a score for each tag; 1.5 to 2.25 M parameters.
 
 The direction from right to left reads the words of each window in reverse, so that padding comes last in both: what
 a window says does not depend on what stands beside it in a batch, and no packing is needed, which would be slower.

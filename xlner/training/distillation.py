@@ -17,10 +17,12 @@ from xlner.schema import DistillRecipe, RoundsRecipe
 from xlner.training.compact_run import train_compact_student
 from xlner.training.denoising import check_denoising
 from xlner.training.labelling import check_teacher
+from xlner.training.objective import check_published
 from xlner.training.reporting import score_table
 from xlner.training.run_folder import RunFolder, open_run, run_path, start_run
 from xlner.training.session import make_accelerator
 from xlner.training.source_text import source_language
+from xlner.training.student import with_pretrained_encoder
 from xlner.training.student_run import train_student
 
 
@@ -38,8 +40,10 @@ def distill(recipe: DistillRecipe) -> Path:
         XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
+    check_published(recipe)
     if recipe.is_compact:
         return train_compact_student(recipe)
+    recipe = with_pretrained_encoder(recipe)
     return train_student(recipe) if recipe.rounds.count == 1 else _train_in_rounds(recipe)
 
 

@@ -2,7 +2,8 @@
 
     L = share * mean gamma beta L_sim + 1/2 mean gamma alpha L_ner (first tower) + 1/2 the same (second tower)
 
-and, if asked, the divergence between two passes with different dropout.
+and, if asked, the divergence between two passes with different dropout. The weights are the teacher's, one for each
+word and pair (`Objective`), or the student's, one for the batch (`BatchObjective`).
 
 Source: Li et al. 2022 (2022.acl-long.14), section 3; the variants are explained in `docs/method.md`.
 """
@@ -11,15 +12,16 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlner.data.batches import twice
 from xlner.data.pair_batches import SoftBatch
 from xlner.errors import RecipeError
 from xlner.losses import DISTILLATION_LOSSES, masked_sum, similarity_cross_entropy, symmetric_divergence
-from xlner.models.folder import is_there, read_settings
+from xlner.models.folder import ModelSettings, is_there, read_settings
 from xlner.models.joint import JointOutput
-from xlner.recipe import choose
+from xlner.recipe import PUBLISHED, choose
 from xlner.schema import DistillRecipe
 from xlner.weights import ALPHAS, BETAS, GAMMAS, gamma_of_words
 
@@ -43,7 +45,10 @@ class AnyObjective(Protocol):
 
 
 class Objective(NamedTuple):
-    """The student's loss: its choices out of the tables, and the shares of its terms."""
+    """The student's loss: its choices out of the tables, and the shares of its terms.
+
+    The weights look at what the teacher said of each word and pair; no gradient flows through them.
+    """
 
     recognizer: Callable[..., Tensor]
     temperature: float
@@ -54,22 +59,17 @@ class Objective(NamedTuple):
     similarity_weight: float
     rdrop_weight: float
     uses_similarity: bool
-    weighs_by_student: bool
 
     @property
     def terms(self) -> dict[str, float]:
         """The names of the terms of the loss, T of them, and their shares."""
-        half = self.recognizer_weight / 2
-        terms = {"similarity": self.similarity_weight, "recognizer_first": half, "recognizer_second": half}
+        terms = _terms(self.recognizer_weight, self.similarity_weight)
         return terms | ({"rdrop": self.rdrop_weight} if self.rdrop_weight else {})
 
     def counts(self, batch: SoftBatch) -> Tensor:
         """Positions of the terms: word pairs, words of the first and of the second tower, words; (T,)."""
-        first = (batch.tokens.word_mask & batch.in_first_tower[:, None]).sum()
-        n_pairs = torch.tensor(batch.teacher_similarity.numel(), device=first.device)
-        n_words = batch.tokens.word_mask.sum()
-        counts = [n_pairs, first, n_words - first]
-        return torch.stack([*counts, n_words] if self.rdrop_weight else counts)
+        counts = _counts(batch)
+        return torch.cat([counts, counts[1:].sum(dim=0, keepdim=True)]) if self.rdrop_weight else counts
 
     def loss_sums(self, network: nn.Module, batch: SoftBatch) -> Tensor:
         """Weighted sums of the similarity loss, of the recognizer loss of either tower, of the divergence; (T,)."""
@@ -89,17 +89,13 @@ class Objective(NamedTuple):
         weights = self.alpha(probs) * batch.trust
         similarity = torch.zeros((), device=probs.device)
         if self.uses_similarity:
-            compared = passes[0].float().softmax(dim=-1) if self.weighs_by_student else probs
-            first_probs, second_probs = compared.flatten(0, 1)[batch.word_pairs]
+            first_probs, second_probs = probs.flatten(0, 1)[batch.word_pairs]
             gamma = self.gamma(first_probs, second_probs, said)
             places = batch.word_pairs.flatten()  # a pair counts for both of its words
             weights = weights * gamma_of_words(gamma.repeat(2), places, weights.numel()).view_as(weights)
             if output.similarity_logits is not None:
-                trusted = output.similarity_logits.float().sigmoid() if self.weighs_by_student else said
                 values = similarity_cross_entropy(output.similarity_logits, said)
-                first_trust, second_trust = batch.trust.flatten()[batch.word_pairs]
-                both = first_trust * second_trust
-                similarity = masked_sum(values, weights=gamma * self.beta(trusted) * both)
+                similarity = masked_sum(values, weights=gamma * self.beta(said) * _trust_of_pairs(batch))
         losses = [self.recognizer(logits, probs, temperature=self.temperature) for logits in passes]
         values = sum(losses[1:], losses[0]) / len(losses)
         first = batch.in_first_tower[:, None]
@@ -110,27 +106,146 @@ class Objective(NamedTuple):
         return torch.stack([similarity, *by_tower, divergence])
 
 
-def make_objective(recipe: DistillRecipe) -> Objective:
+class BatchObjective(NamedTuple):
+    """The loss with the student's own weights, each a mean over the batch, with a gradient through them.
+
+        L = gamma ( share * beta BCE(s_p, s_T) + 1/2 share * (alpha_1 CE_1 + alpha_2 CE_2) )
+
+    s_T is the teacher's similarity, s_z and s_p the cosines of the student's scores and of its probabilities, squashed.
+    Alpha is a mean over the words of a tower, beta over the pairs by s_z, gamma over the pairs by s_p and s_z. A batch
+    is a micro-batch of one process: how many of them a step has changes the weights a little.
+
+    The network is a `TwoHeadStudent`.
+    """
+
+    recognizer: Callable[..., Tensor]
+    temperature: float
+    alpha: Callable[[Tensor], Tensor]
+    beta: Callable[[Tensor], Tensor]
+    gamma: Callable[[Tensor, Tensor, Tensor], Tensor]
+    recognizer_weight: float
+    similarity_weight: float
+    uses_similarity: bool = True
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The names of the terms of the loss, T of them, and their shares."""
+        return _terms(self.recognizer_weight, self.similarity_weight)
+
+    def counts(self, batch: SoftBatch) -> Tensor:
+        """Positions of the terms: word pairs, words of the first and of the second tower; (T,)."""
+        return _counts(batch)
+
+    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> Tensor:
+        """Weighted sums of the similarity loss and of the recognizer loss of either tower; (T,)."""
+        tokens, targets = batch.tokens, batch.teacher_probs.detach()
+        logits = network(tokens.input_ids, tokens.attention_mask, batch.in_first_tower).float()
+        probs = logits.softmax(dim=-1)
+        first_scores, second_scores = logits.flatten(0, 1)[batch.word_pairs]
+        first_probs, second_probs = probs.flatten(0, 1)[batch.word_pairs]
+        of_scores = F.cosine_similarity(first_scores, second_scores, dim=-1).sigmoid()
+        gamma = _mean(self.gamma(first_probs, second_probs, of_scores))
+        values = similarity_cross_entropy(
+            F.cosine_similarity(first_probs, second_probs, dim=-1), batch.teacher_similarity
+        )
+        similarity = _mean(self.beta(of_scores)) * masked_sum(values, weights=_trust_of_pairs(batch))
+        losses, alphas = self.recognizer(logits, targets, temperature=self.temperature), self.alpha(probs)
+        first = batch.in_first_tower[:, None]
+        by_tower = []
+        for mask in (tokens.word_mask & first, tokens.word_mask & ~first):
+            alpha = masked_sum(alphas, mask) / mask.sum().clamp_min(1)
+            by_tower.append(alpha * masked_sum(losses, mask, batch.trust))
+        sums: Tensor = gamma * torch.stack([similarity, *by_tower])
+        return sums
+
+
+def _terms(recognizer_weight: float, similarity_weight: float) -> dict[str, float]:
+    half = recognizer_weight / 2
+    return {"similarity": similarity_weight, "recognizer_first": half, "recognizer_second": half}
+
+
+def _counts(batch: SoftBatch) -> Tensor:
+    """Word pairs, words of the first and of the second tower; (3,)."""
+    first = (batch.tokens.word_mask & batch.in_first_tower[:, None]).sum()
+    n_pairs = torch.tensor(batch.teacher_similarity.numel(), device=first.device)
+    return torch.stack([n_pairs, first, batch.tokens.word_mask.sum() - first])
+
+
+def _trust_of_pairs(batch: SoftBatch) -> Tensor:
+    """The product of how far both words of each pair are trusted, (Q,)."""
+    return batch.trust.flatten()[batch.word_pairs].prod(dim=0)
+
+
+def _mean(weights: Tensor) -> Tensor:
+    """The mean over the pairs of a batch; 1 where there are none."""
+    return weights.mean() if weights.numel() else torch.ones((), device=weights.device)
+
+
+def make_objective(recipe: DistillRecipe) -> Objective | BatchObjective:
     """The loss that a recipe names.
 
     Raises:
         RecipeError: If a name stands in no table.
     """
+    loss, weights = recipe.loss, recipe.weights
+    recognizer = choose(DISTILLATION_LOSSES, loss.recognizer, "loss.recognizer")
+    alpha = choose(ALPHAS, weights.alpha, "weights.alpha")
+    beta = choose(BETAS, weights.beta, "weights.beta")
+    gamma = choose(GAMMAS, weights.gamma, "weights.gamma")
+    if weights.outputs == "student":
+        return BatchObjective(
+            recognizer, loss.temperature, alpha, beta, gamma, loss.recognizer_weight, loss.similarity_weight
+        )
     return Objective(
-        recognizer=choose(DISTILLATION_LOSSES, recipe.loss.recognizer, "loss.recognizer"),
-        temperature=recipe.loss.temperature,
-        alpha=choose(ALPHAS, recipe.weights.alpha, "weights.alpha"),
-        beta=choose(BETAS, recipe.weights.beta, "weights.beta"),
-        gamma=choose(GAMMAS, recipe.weights.gamma, "weights.gamma"),
-        recognizer_weight=recipe.loss.recognizer_weight,
-        similarity_weight=recipe.loss.similarity_weight,
-        rdrop_weight=recipe.loss.rdrop_weight,
-        uses_similarity=recipe.loss.similarity_weight > 0 or recipe.weights.gamma != "one",
-        weighs_by_student=recipe.weights.outputs == "student",
+        recognizer=recognizer,
+        temperature=loss.temperature,
+        alpha=alpha,
+        beta=beta,
+        gamma=gamma,
+        recognizer_weight=loss.recognizer_weight,
+        similarity_weight=loss.similarity_weight,
+        rdrop_weight=loss.rdrop_weight,
+        uses_similarity=loss.similarity_weight > 0 or weights.gamma != "one",
     )
 
 
-def check_similarity(recipe: DistillRecipe, objective: Objective) -> None:
+def check_published(recipe: DistillRecipe) -> None:
+    """Refuse what a published variant cannot learn from: a teacher of another make, or a round beyond the first.
+
+    Raises:
+        RecipeError: With the teacher, what it is, and what would be right.
+    """
+    if recipe.variant not in PUBLISHED:
+        return
+    way = f"train one with train_teacher.py recipe={recipe.variant}, or take another variant"
+    if not recipe.model_teachers:
+        raise RecipeError(
+            f"{recipe.teacher}: annotations have no similarity, which variant={recipe.variant} needs; {way}"
+        )
+    for teacher in recipe.model_teachers:
+        if not is_there(teacher):
+            continue  # of a teacher that is not there somebody else tells
+        found = read_settings(teacher)
+        if (found.similarity, found.sharing) != ("cosine", "separate"):
+            raise RecipeError(
+                f"{teacher}: variant={recipe.variant} needs a teacher with an encoder for each task and the cosine of "
+                f"hidden states (sharing=separate similarity.kind=cosine); this one has {_make_of(found)}; {way}"
+            )
+    if recipe.rounds.count > 1:
+        raise RecipeError(
+            f"rounds.count={recipe.rounds.count}: a student of variant={recipe.variant} has one encoder and cannot "
+            "teach the next one; set rounds.count=1, or take another variant"
+        )
+
+
+def _make_of(settings: ModelSettings) -> str:
+    if not settings.similarity:
+        return "no similarity head"
+    encoders = "an encoder for each task" if settings.sharing == "separate" else "one encoder for both tasks"
+    return f"{encoders} (sharing={settings.sharing}) and similarity.kind={settings.similarity}"
+
+
+def check_similarity(recipe: DistillRecipe, objective: AnyObjective) -> None:
     """Refuse teachers without the head that the loss needs, before they label a whole text; one with it is enough."""
     if not objective.uses_similarity or any(
         not is_there(teacher) or read_settings(teacher).similarity for teacher in recipe.model_teachers

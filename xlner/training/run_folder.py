@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from xlner.errors import RunError, StoppedError, disk_errors
@@ -192,6 +193,21 @@ def _check_content(run: RunFolder, recipe: Recipe) -> None:
         ) from None
     for change in changes:
         run.note_change(change)
+
+
+def written_recipe(path: Path) -> dict[str, Any]:
+    """What stands in a recipe that a run wrote, all of it text; empty if there is none of that name.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    if not _is_recipe(path):
+        return {}
+    try:
+        content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+    except (UnicodeDecodeError, yaml.YAMLError) as problem:
+        raise RunError(f"{path}: no valid YAML: {' '.join(str(problem).split())}") from problem
+    return content
 
 
 def _what_matters(recipe: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from bisect import bisect_left
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +17,10 @@ from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
 from xlner.data.soft_labels import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
 from xlner.data.storage import is_whole
-from xlner.errors import RecipeError
+from xlner.errors import ModelError, RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import prefix_and_type
-from xlner.models.encoder import freeze, layer_stack, new_recognizer, tags_of_model
+from xlner.models.encoder import checked_config, freeze, layer_stack, new_recognizer, tags_of_model
 from xlner.models.files import NEWEST, revision_of
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings
 from xlner.models.heads import new_head
@@ -26,8 +28,10 @@ from xlner.models.joint import JointModel
 from xlner.network_outputs import word_encoder
 from xlner.schema import DistillRecipe
 from xlner.training.hidden_states import HiddenStates
+from xlner.training.labelling import check_teacher
 from xlner.training.objective import AnyObjective
 from xlner.training.reduction import smaller_network
+from xlner.training.run_folder import written_recipe
 from xlner.training.task import Task
 
 
@@ -47,14 +51,14 @@ def new_student(
     # The first one that has a similarity head says of what kind the student's is.
     taught = next((found for found in of_teachers if found.similarity), ModelSettings())
     set_seed(recipe.seed)  # fresh heads are drawn from here, alike in all processes
-    with_head = recipe.loss.similarity_weight > 0
+    # A student that weighs by its own outputs compares its scores, and has no head for hidden states.
+    with_head = recipe.loss.similarity_weight > 0 and recipe.weights.outputs == "teacher"
     revision = NEWEST
     if recipe.encoder == "teacher":
         model, source = _copy(recipe.model_teachers[0], labels, recipe.mixing.rename), recipe.model_teachers[0]
-        reads_scores = model.similarity is not None and model.similarity.reads_scores
         if not with_head:
             model.similarity = None
-        elif model.similarity is None or reads_scores:
+        elif model.similarity is None:
             model.similarity = new_head(taught.similarity, model.recognizer, taught.projection_size)
     else:
         revision = revision_of(recipe.encoder, recipe.encoder_revision)
@@ -81,6 +85,31 @@ def new_student(
         outside_share=outside_share,
     )
     return model, encoder, settings
+
+
+def with_pretrained_encoder(recipe: DistillRecipe) -> DistillRecipe:
+    """The recipe with `encoder=pretrained` made definite: what the recipe beside the first teacher's folder names.
+
+    Raises:
+        RecipeError: If there is no such recipe, or the encoder that it names is not here.
+    """
+    if recipe.encoder != "pretrained":
+        return recipe
+    teacher = recipe.model_teachers[0]
+    check_teacher(teacher)
+    path = Path(teacher).parent / "recipe.yaml"
+    told = written_recipe(path)
+    ways_out = "give encoder= a folder or hub name, or encoder=teacher for the teacher's encoder as trained"
+    encoder, revision = str(told.get("encoder", "teacher")), str(told.get("encoder_revision", ""))
+    if encoder == "teacher":  # nothing is told, or it is a student that was itself a copy
+        raise RecipeError(f"encoder=pretrained: no {path} that names the encoder {teacher} started from; {ways_out}")
+    try:
+        checked_config(encoder, revision_of(encoder, revision))
+    except ModelError as problem:
+        raise RecipeError(
+            f"encoder=pretrained: {path} names an encoder that is not here: {problem}; {ways_out}"
+        ) from None
+    return replace(recipe, encoder=encoder, encoder_revision=revision)
 
 
 def n_parameters(network: nn.Module) -> int:

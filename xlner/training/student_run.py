@@ -12,7 +12,7 @@ from xlner.models.card import Origin
 from xlner.models.files import revision_of
 from xlner.models.folder import load_joint_model, save_model
 from xlner.models.hidden_student import HiddenStudent
-from xlner.models.joint import JointModel
+from xlner.models.joint import JointModel, TwoHeadStudent
 from xlner.models.masking_student import MaskingStudent
 from xlner.schema import DistillRecipe
 from xlner.training.denoising import check_denoising
@@ -20,14 +20,14 @@ from xlner.training.fitting import fit_as_asked
 from xlner.training.hidden_imitation import with_hidden_states
 from xlner.training.lesson import about_run, read_lesson, teacher_name, teacher_scores
 from xlner.training.masking_student import with_masking
-from xlner.training.objective import check_similarity, make_objective
+from xlner.training.objective import BatchObjective, check_similarity, make_objective
 from xlner.training.reduction import check_reduction
 from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, finish
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator
 from xlner.training.source_text import source_language
 from xlner.training.student import distillation_task, n_parameters, new_student, split_windows, student_windows
-from xlner.training.task import Task
+from xlner.training.task import Task, of_student
 
 
 def train_student(recipe: DistillRecipe) -> Path:
@@ -76,10 +76,12 @@ def train_student(recipe: DistillRecipe) -> Path:
             vectors,
         )
         trained: Any = model
-        if recipe.loss.masked_weight:
+        if isinstance(objective, BatchObjective):
+            task, trained = of_student(task), TwoHeadStudent(model, is_trained=recipe.encoder == "teacher")
+        elif recipe.loss.masked_weight:
             masker = Masker(encoder.tokenizer, recipe.masking)
             task, trained = with_masking(task, objective, masker, recipe.loss.masked_weight), MaskingStudent(model)
-        if vectors is not None:
+        elif vectors is not None:
             task = with_hidden_states(task, objective, recipe.loss.hidden_weight)
             trained = HiddenStudent(model, vectors.width)
         progress = fit_as_asked(

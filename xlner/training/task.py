@@ -45,6 +45,13 @@ class Task(Generic[Batch]):
     keep_best: bool = True
 
 
+def of_student(task: Task[Batch]) -> Task[Batch]:
+    """A student's task, for a model that holds the student as its `student`, which alone is evaluated and kept."""
+    return replace(
+        task, evaluate=lambda model: task.evaluate(model.student), keep=lambda model: task.keep(model.student)
+    )
+
+
 def with_term(
     task: Task[Any],
     name: str,
@@ -66,12 +73,10 @@ def with_term(
     """
     made: Callable[..., Task[Batch]] = replace  # of another type of batch
     return made(
-        task,
+        of_student(task),
         load=load,
         terms=(*task.terms, name),
         shares=(*task.shares, share),
         counts=counts,
         loss_sums=loss_sums,
-        evaluate=lambda model: task.evaluate(model.student),
-        keep=lambda model: task.keep(model.student),
     )
