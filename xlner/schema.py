@@ -260,6 +260,7 @@ class DistillRecipe:
             "loss.hidden_weight": self.loss.hidden_weight > 0,
             "weights.gamma": self.weights.gamma != "one",
             "optimization.freeze": self.optimization.freeze != "none",
+            "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
             "rounds.count": self.rounds.count > 1,
         }
         if names := [name for name, asked in found.items() if asked]:
