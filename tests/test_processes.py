@@ -36,10 +36,9 @@ from xlner.training.micro_batches import step_windows
 from xlner.training.task import Task
 
 # 54 sentences, of which a student holds out 3, in batches of 8 make 7 batches, the last one smaller: in the last of 4
-# steps one of two processes has nothing to do. A checkpoint after each of the 2 epochs. Batches of long sentences come
-# in parts, so that one process makes more passes in a step than the other.
+# steps one of two processes has nothing to do. A checkpoint after each of the 2 epochs.
 SMALL = (*(argument for argument in TINY if "epochs" not in argument), "optimization.epochs=2", "run=first")
-UNEVEN = ("corpus.max_sentences=54", "checkpoint.steps=4", "optimization.batch_pieces=60")
+UNEVEN = ("corpus.max_sentences=54", "checkpoint.steps=4")
 # What makes one global batch of 16 on one process and on two.
 ONE, TWO = "optimization.accumulation=2", "optimization.accumulation=1"
 
@@ -171,18 +170,25 @@ def test_what_comes_twice_in_a_pass_comes_in_parts_of_half_the_size_and_small_ne
 
 
 # Without dropout and without pairs, which each part draws by itself, nothing but the order of additions is different.
-def test_batches_in_parts_learn_as_whole_ones_do(still_encoder, small_data, tmp_path):
-    arguments = (f"encoder={still_encoder}", f"data={small_data}", *SMALL[:-1], *UNEVEN[:2], "similarity_weight=0")
-    lines = []
-    for pieces in (0, 40):
-        sizes = f"optimization.batch_pieces={pieces}"
-        assert run_script(TEACHER, *arguments, ONE, sizes, f"run=by-{pieces}", cwd=tmp_path).status == 0
-        lines.append([line for line in metrics(tmp_path / "runs" / f"by-{pieces}") if "loss" in line])
+# Of two processes one makes more passes in a step than the other. Losses are compared rather than weights: the biases
+# of the keys of attention change nothing, so that their gradients are mere rounding, which Adam makes large.
+def test_batches_in_parts_learn_as_whole_ones_do_on_one_process_and_on_two(still_encoder, small_data, tmp_path):
+    arguments = (f"encoder={still_encoder}", f"data={small_data}", *SMALL[:-1], *UNEVEN, "similarity_weight=0")
+    in_parts = "optimization.batch_pieces=40"
 
-    whole, parts = ([line["loss"] for line in found] for found in lines)
-    assert len(whole) == 8
-    assert whole[-1] < whole[0] / 2
-    assert parts == pytest.approx(whole, rel=1e-4)
+    whole = run_script(TEACHER, *arguments, ONE, "optimization.batch_pieces=0", "run=whole", cwd=tmp_path)
+    parts = run_script(TEACHER, *arguments, ONE, in_parts, "run=parts", cwd=tmp_path)
+    on_two = run_on_two(TEACHER, *arguments, TWO, in_parts, "run=two", cwd=tmp_path)
+
+    assert [finished.status for finished in (whole, parts, *on_two)] == [0] * 4
+    whole_losses, part_losses, two_losses = (
+        [line["loss"] for line in metrics(tmp_path / "runs" / name) if "loss" in line]
+        for name in ("whole", "parts", "two")
+    )
+    assert len(whole_losses) == 8
+    assert whole_losses[-1] < whole_losses[0] / 2
+    assert part_losses == pytest.approx(whole_losses, rel=1e-4)
+    assert two_losses == pytest.approx(whole_losses, rel=1e-4)
 
 
 def test_two_processes_write_the_soft_labels_of_one(students):
