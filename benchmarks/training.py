@@ -1,168 +1,185 @@
-"""Training speed, side by side in one process, as ratios.
+"""Seconds and memory of training, side by side, as ratios.
 
-    python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 2000] [--rounds 3] [--precision auto]
+    python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 500] [--rounds 3] [--precision auto]
 
-DIR holds en/train.conll and de/train.conll, as `data_scripts/wikineural.py` writes them to data/wikineural. Two
-comparisons, each in turns (A B A B ...), so that a machine that slows down slows both:
+DIR holds en/train.conll and de/train.conll, as `data_scripts/wikineural.py` writes them to data/wikineural. Every
+epoch is trained in a process of its own, which tells its seconds of training, without loading, and the most memory
+that it ever held. The processes come in turns (A B C A B C ...), so that a machine that slows down slows all:
 
-1. a teacher epoch with both tasks, by xlner's loop, against a plain fine-tuning epoch of the same encoder: batches
-   in random order, no similarity task, no framework around it;
-2. a distillation epoch with stored soft labels against the same epoch with the teacher in the loop, and with two
-   teachers in the loop, an encoder for each task, as the method was published.
+1. `trainer`: plain fine-tuning by transformers' Trainer with its usual collator; `teacher` and `joint teacher`: an
+   epoch of xlner's loop over the same sentences, without the similarity task and with it;
+2. `stored`: a distillation epoch with stored soft labels; `in the loop`: the same with the teacher run on every batch;
+   `two in the loop`: with two of its size, an encoder for each task, as the method was published.
 """
 
 import argparse
+import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch.utils.data import DataLoader
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    Trainer,
+    TrainingArguments,
+)
 
-from xlner.data.batches import collate
 from xlner.data.pair_batches import SoftBatch
 from xlner.labels import LabelSet
-from xlner.models.encoder import new_recognizer
 from xlner.models.folder import load_joint_model, save_model
 from xlner.schema import DistillRecipe, LossRecipe, TeacherRecipe, WeightsRecipe
 from xlner.sections import CheckpointRecipe, CorpusRecipe, HardwareRecipe, OptimizationRecipe
-from xlner.training.corpora import read_labelled
-from xlner.training.distillation import distillation_task, make_objective, new_student, student_windows
+from xlner.training.corpora import Corpus, read_labelled
 from xlner.training.labelling import soft_labels_of
 from xlner.training.loop import fit
-from xlner.training.optimization import autocast_dtype
+from xlner.training.objective import make_objective
+from xlner.training.optimization import autocast_dtype, effective_precision
 from xlner.training.reporting import Evaluator
 from xlner.training.run_folder import RunFolder
 from xlner.training.session import make_accelerator
+from xlner.training.student import distillation_task, new_student, split_windows, student_windows
 from xlner.training.task import Task
 from xlner.training.teacher import new_teacher, teacher_task
 
-OPTIMIZATION = OptimizationRecipe(epochs=1, learning_rate=1e-4, log_steps=100_000)
+# What is compared with what. Students need the teacher that `joint teacher` leaves behind.
+RATIOS = {
+    "teacher": "trainer",
+    "joint teacher": "trainer",
+    "in the loop": "stored",
+    "two in the loop": "stored",
+}
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all sides in turns and print, or train one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--sentences", type=int, default=2000)
+    parser.add_argument("--sentences", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--batch-pieces", type=int, default=OptimizationRecipe().batch_pieces)
+    parser.add_argument("--sides", default=",".join(SIDES), help="which of them, with commas; the default is all")
+    parser.add_argument("--place", default="", help="of the sides' own processes: where the teacher lies")
     arguments = parser.parse_args()
+    if arguments.place:
+        seconds = SIDES[arguments.sides](arguments)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        print(json.dumps({"seconds": seconds, "peak_mib": peak}))
+        return
+    names = arguments.sides.split(",")
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        corpus = CorpusRecipe(max_sentences=arguments.sentences)
-        hardware = HardwareRecipe(precision=arguments.precision)
-        teacher = TeacherRecipe(
-            encoder=arguments.encoder, data=arguments.data, corpus=corpus, optimization=OPTIMIZATION, hardware=hardware
+        for number in range(arguments.rounds):
+            for name in names:
+                measured = in_own_process(name, folder)
+                found[name].append(measured)
+                told = f"{measured['seconds']:.1f} s, {measured['peak_mib']:.0f} MiB"
+                print(f"round {number + 1}, {name}: {told}", flush=True)
+    for name, rounds in found.items():
+        seconds = [one["seconds"] for one in rounds]
+        print(
+            f"{name}: median {statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), "
+            f"{max(one['peak_mib'] for one in rounds):.0f} MiB at most"
         )
-        accelerator = make_accelerator(teacher, place)
-        print(f"{torch.get_num_threads()} threads, {accelerator.mixed_precision}, {arguments.sentences} sentences")
-        joint, plain = teacher_epochs(accelerator, teacher, place)
-        compare("joint teacher epoch", joint, "plain fine-tuning epoch", plain, arguments.rounds)
-        student = DistillRecipe(
-            target="de",
-            data=arguments.data,
-            teacher=str(place / "teacher"),
-            corpus=corpus,
-            optimization=OPTIMIZATION,
-            hardware=hardware,
-            # Both tasks, as in the variant `calibrated`.
-            loss=LossRecipe(similarity_weight=1.0),
-            weights=WeightsRecipe("squared_confidence", "squared_margin", "agreement"),
-        )
-        in_loop, stored = distillation_epochs(accelerator, student, place, n_teachers=1)
-        compare("teacher in the loop", in_loop, "stored soft labels", stored, arguments.rounds)
-        in_loop, stored = distillation_epochs(accelerator, student, place, n_teachers=2)
-        compare("two teachers in the loop", in_loop, "stored soft labels", stored, arguments.rounds)
+    for name, other in RATIOS.items():
+        if name in found and other in found:
+            for what in ("seconds", "peak_mib"):
+                ratios = [one[what] / another[what] for one, another in zip(found[name], found[other], strict=True)]
+                told = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+                print(f"{name} / {other}, {what}: median {told}")
 
 
-def compare(name_a: str, a: Callable[[], None], name_b: str, b: Callable[[], None], rounds: int) -> None:
-    """Time both in turns after a warm-up, and print the medians and the ratio of each round."""
-    seconds: dict[str, list[float]] = {name_a: [], name_b: []}
-    for number in range(rounds + 1):
-        for name, run in ((name_a, a), (name_b, b)):
-            started = time.perf_counter()
-            run()
-            if number:
-                seconds[name].append(time.perf_counter() - started)
-    for name, values in seconds.items():
-        print(f"{name}: median {statistics.median(values):.1f} s ({min(values):.1f} to {max(values):.1f})")
-    ratios = [one / another for one, another in zip(seconds[name_a], seconds[name_b], strict=True)]
-    print(f"{name_a} / {name_b}: median {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})\n")
+def in_own_process(name: str, place: str) -> dict[str, float]:
+    """Seconds and MiB of one side."""
+    command = [sys.executable, *sys.argv, "--sides", name, "--place", place]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    measured: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
+    return measured
 
 
-def train(accelerator: Accelerator, task: Task, model: torch.nn.Module, place: Path) -> None:  # type: ignore[type-arg]
-    """One epoch of xlner's loop, without evaluation and without saving."""
-    silent = replace(task, evaluate=lambda model: (0.0, {}), keep=lambda model: None)
-    fit(
-        accelerator,
-        model,  # type: ignore[arg-type]
-        silent,
-        RunFolder(place, writes=False),
-        seed=0,
-        optimization=OPTIMIZATION,
-        hardware=HardwareRecipe(),
-        checkpoint=CheckpointRecipe(steps=0),
-        tracker=lambda numbers, step: None,
+def trainer_epoch(arguments: argparse.Namespace) -> float:
+    """Plain fine-tuning as transformers has it."""
+    recipe = teacher_recipe(arguments)
+    corpus, labels = labelled(recipe)
+    torch.set_num_threads(recipe.hardware.threads or len(os.sched_getaffinity(0)))
+    tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
+    rows = []
+    for words, tags in zip(corpus.words, corpus.tags, strict=True):
+        row = tokenizer(list(words), is_split_into_words=True, truncation=True, max_length=512)
+        word_of, ids = row.word_ids(), labels.ids(tags)
+        is_first = [
+            word is not None and word != before for before, word in zip([None, *word_of], word_of, strict=False)
+        ]
+        row["labels"] = [ids[word] if first else -100 for word, first in zip(word_of, is_first, strict=True)]
+        rows.append(row)
+    # In float32, whatever the folder holds: autocast does the rest, as in xlner.
+    model = AutoModelForTokenClassification.from_pretrained(
+        recipe.encoder, num_labels=len(labels.tags), dtype=torch.float32
     )
-
-
-def teacher_epochs(
-    accelerator: Accelerator, recipe: TeacherRecipe, place: Path
-) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The joint teacher's epoch and the plain one; the former also leaves a teacher behind."""
-    corpus = read_labelled(
-        Path(recipe.data) / recipe.language / "train.conll", recipe.corpus, limit=recipe.corpus.max_sentences
+    optimization = recipe.optimization
+    settings = TrainingArguments(
+        output_dir=arguments.place,
+        per_device_train_batch_size=optimization.batch_size,
+        num_train_epochs=1,
+        learning_rate=optimization.learning_rate,
+        weight_decay=optimization.weight_decay,
+        use_cpu=True,
+        bf16=effective_precision(recipe.hardware.precision, cpu=True) == "bf16",
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
     )
-    labels = LabelSet.of_types(corpus.types)
-    _, encoder, _ = new_teacher(recipe, labels)
+    trainer = Trainer(model, settings, train_dataset=rows, data_collator=DataCollatorForTokenClassification(tokenizer))
+    started = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - started
+
+
+def teacher_epoch(arguments: argparse.Namespace, *, similarity_weight: float) -> float:
+    """The same by xlner's loop; with the similarity task the teacher is left behind."""
+    recipe = replace(teacher_recipe(arguments), similarity_weight=similarity_weight)
+    place = Path(arguments.place)
+    accelerator = make_accelerator(recipe, place)
+    corpus, labels = labelled(recipe)
+    model, encoder, settings = new_teacher(recipe, labels)
     evaluator = Evaluator(accelerator, encoder, labels)
     task = teacher_task(recipe, accelerator, encoder, labels, corpus, corpus, evaluator, lambda model: None)
-
-    def joint() -> None:
-        model, _, settings = new_teacher(recipe, labels)
-        train(accelerator, task, model, place)
+    seconds = timed(recipe, accelerator, task, model, place)
+    if similarity_weight:
         save_model(place / "teacher", model, encoder.tokenizer, settings)
-
-    windows = list(encoder.encode(corpus.words))
-    rows = [
-        (window, labels.ids(corpus.tags[window.sentence][word] for word in window.word_numbers)) for window in windows
-    ]
-
-    def batch(members: list[tuple[object, list[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        tokens = collate([window for window, _ in members], encoder.pad_id)  # type: ignore[misc]
-        tags = torch.full(tokens.input_ids.shape, -100)
-        tags[tokens.word_mask] = torch.tensor([tag for _, ids in members for tag in ids])
-        return tokens.input_ids, tokens.attention_mask, tags
-
-    def plain() -> None:
-        model = new_recognizer(recipe.encoder, labels)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=OPTIMIZATION.learning_rate, fused=True)
-        loader = DataLoader(rows, batch_size=OPTIMIZATION.batch_size, shuffle=True, collate_fn=batch)  # type: ignore[arg-type]
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, len(loader))
-        dtype = autocast_dtype(accelerator.mixed_precision)
-        model.train()
-        for input_ids, attention_mask, tags in loader:
-            with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                loss = model(input_ids=input_ids, attention_mask=attention_mask, labels=tags).loss
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIMIZATION.clip_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-
-    return joint, plain
+    return seconds
 
 
-def distillation_epochs(
-    accelerator: Accelerator, recipe: DistillRecipe, place: Path, *, n_teachers: int
-) -> tuple[Callable[[], None], Callable[[], None]]:
-    """An epoch with the teacher, or two of its size, run on every batch, and one with stored soft labels."""
+def student_epoch(arguments: argparse.Namespace, *, n_teachers: int) -> float:
+    """A distillation epoch with teachers of one size run on every batch; without any, on stored soft labels."""
+    place = Path(arguments.place)
+    recipe = DistillRecipe(
+        target="de",
+        data=arguments.data,
+        teacher=str(place / "teacher"),
+        corpus=CorpusRecipe(max_sentences=arguments.sentences),
+        optimization=optimization_recipe(arguments),
+        hardware=HardwareRecipe(precision=arguments.precision, threads=arguments.threads, cpu=True),
+        # Both tasks, as in the variant `calibrated`.
+        loss=LossRecipe(similarity_weight=1.0),
+        weights=WeightsRecipe("squared_confidence", "squared_margin", "agreement"),
+    )
+    accelerator = make_accelerator(recipe, place)
     objective = make_objective(recipe)
     precision = autocast_dtype(accelerator.mixed_precision)
     soft_labels = soft_labels_of(
@@ -174,33 +191,79 @@ def distillation_epochs(
         accelerator=accelerator,
         autocast_dtype=precision,
     )
-    labels = LabelSet(soft_labels.card.tags)
-    _, encoder, _ = new_student(recipe, labels, 0.0)
+    model, encoder, _ = new_student(recipe, LabelSet(soft_labels.card.tags), 0.0, soft_labels, accelerator)
     windows = student_windows(soft_labels, encoder, accelerator)
-    evaluator = Evaluator(accelerator, encoder, labels)
-    task = distillation_task(recipe, objective, soft_labels, windows, encoder, evaluator, lambda model: None)
-    teacher = load_joint_model(recipe.teacher).eval()
+    split = split_windows(windows, len(soft_labels), recipe)
+    task = distillation_task(
+        *(recipe, objective, soft_labels, windows, split, encoder.pad_id),
+        *(lambda model: (0.0, {}), "score", lambda model: None),
+    )
+    if n_teachers:
+        teacher = load_joint_model(recipe.teacher).eval()
 
-    def with_teacher(network: torch.nn.Module, batch: SoftBatch) -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast("cpu", dtype=precision, enabled=precision is not None):
-            for _ in range(n_teachers):
-                output = teacher(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
-        probs = output.logits.float().softmax(dim=-1) * batch.tokens.word_mask[:, :, None]
-        similarity = output.similarity_logits.float().sigmoid()
-        return objective.loss_sums(
-            network, batch._replace(teacher_probs=probs.clone(), teacher_similarity=similarity.clone())
-        )
+        def with_teacher(network: torch.nn.Module, batch: SoftBatch) -> torch.Tensor:
+            with torch.no_grad(), torch.autocast("cpu", dtype=precision, enabled=precision is not None):
+                for _ in range(n_teachers):
+                    output = teacher(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
+            probs = output.logits.float().softmax(dim=-1) * batch.tokens.word_mask[:, :, None]
+            similarity = output.similarity_logits.float().sigmoid()
+            return objective.loss_sums(network, batch._replace(teacher_probs=probs, teacher_similarity=similarity))
 
-    def in_loop() -> None:
-        model, _, _ = new_student(recipe, labels, 0.0)
-        train(accelerator, replace(task, loss_sums=with_teacher), model, place)
+        task = replace(task, loss_sums=with_teacher)
+    return timed(recipe, accelerator, task, model, place)
 
-    def stored() -> None:
-        model, _, _ = new_student(recipe, labels, 0.0)
-        train(accelerator, task, model, place)
 
-    return in_loop, stored
+def timed(
+    recipe: TeacherRecipe | DistillRecipe, accelerator: Any, task: Task[Any], model: torch.nn.Module, place: Path
+) -> float:
+    """Seconds of one epoch of xlner's loop, without evaluation and without saving."""
+    started = time.perf_counter()
+    fit(
+        accelerator,
+        model,
+        replace(task, evaluate=lambda model: (0.0, {}), keep=lambda model: None),
+        RunFolder(place, writes=False),
+        seed=0,
+        optimization=recipe.optimization,
+        hardware=recipe.hardware,
+        checkpoint=CheckpointRecipe(steps=0),
+        tracker=lambda numbers, step: None,
+        made_of={},
+    )
+    return time.perf_counter() - started
 
+
+def teacher_recipe(arguments: argparse.Namespace) -> TeacherRecipe:
+    """Of all that learn from labelled text."""
+    return TeacherRecipe(
+        encoder=arguments.encoder,
+        data=arguments.data,
+        corpus=CorpusRecipe(max_sentences=arguments.sentences),
+        optimization=optimization_recipe(arguments),
+        hardware=HardwareRecipe(precision=arguments.precision, threads=arguments.threads, cpu=True),
+    )
+
+
+def optimization_recipe(arguments: argparse.Namespace) -> OptimizationRecipe:
+    """One epoch."""
+    return OptimizationRecipe(epochs=1, learning_rate=1e-4, log_steps=100_000, batch_pieces=arguments.batch_pieces)
+
+
+def labelled(recipe: TeacherRecipe) -> tuple[Corpus, LabelSet]:
+    """The training sentences and their labels."""
+    path = Path(recipe.data) / recipe.language / "train.conll"
+    corpus = read_labelled(path, recipe.corpus, limit=recipe.corpus.max_sentences)
+    return corpus, LabelSet.of_types(corpus.types)
+
+
+SIDES: dict[str, Callable[[argparse.Namespace], float]] = {
+    "trainer": trainer_epoch,
+    "teacher": partial(teacher_epoch, similarity_weight=0.0),
+    "joint teacher": partial(teacher_epoch, similarity_weight=1.0),
+    "stored": partial(student_epoch, n_teachers=0),
+    "in the loop": partial(student_epoch, n_teachers=1),
+    "two in the loop": partial(student_epoch, n_teachers=2),
+}
 
 if __name__ == "__main__":
     main()

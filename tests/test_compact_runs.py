@@ -135,7 +135,10 @@ def test_a_file_of_vectors_of_another_width_is_refused_with_its_line(compact, tm
 
 @pytest.mark.parametrize(
     "argument",
-    ["variant=calibrated", "loss.rdrop_weight=1", "encoder=x", "rounds.count=2", "optimization.freeze=embeddings"],
+    [
+        *("variant=calibrated", "loss.rdrop_weight=1", "encoder=x", "rounds.count=2"),
+        *("optimization.freeze=embeddings", "optimization.batch_pieces=9"),
+    ],
 )
 def test_what_a_compact_student_cannot_do_is_refused_by_its_key(argument):
     with pytest.raises(RecipeError, match="student=bilstm learns from soft labels of words"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xlner.data.alignment import WordEncoder
 from xlner.data.pair_batches import LabelledPairs, PairDraw
-from xlner.data.pairs import PairPlan, plan_epoch, sample_word_pairs
+from xlner.data.pairs import PairPlan, parts_within, plan_epoch, sample_word_pairs
 
 OUT, PER = 0, 1
 MANY = 20_000
@@ -92,6 +92,46 @@ def test_windows_of_like_length_meet():
     plans = plan_epoch(lengths, batch_size=8, seed=0, epoch=0)
 
     assert all(len({*lengths[plan.first], *lengths[plan.second]}) == 1 for plan in plans)
+
+
+def n_windows_of(plan):
+    return len(plan.first) + len(plan.second)
+
+
+@settings(max_examples=150, deadline=None)
+@given(n_windows=st.integers(1, 40), batch_pieces=st.integers(1, 3000), seed=st.integers(0, 99))
+def test_a_batch_in_parts_has_the_same_windows_and_no_part_is_larger_than_asked_or_one_pair(
+    n_windows, batch_pieces, seed
+):
+    lengths = lengths_of(n_windows)
+    (plan,) = plan_epoch(lengths, 40, seed, 0)
+
+    parts = parts_within(plan, lengths, batch_pieces)
+
+    for tower in ("first", "second"):
+        in_parts = sorted(number for part in parts for number in getattr(part, tower))
+        assert in_parts == sorted(getattr(plan, tower))
+    for part in parts:
+        assert 0 <= len(part.first) - len(part.second) <= 1
+        pieces = n_windows_of(part) * lengths[[*part.first, *part.second]].max()
+        assert pieces <= batch_pieces or len(part.first) == 1
+    assert len({part.seed for part in parts}) == len(parts)
+
+
+def test_a_batch_that_fits_is_left_as_it_is():
+    lengths = np.full(8, 10)
+    (plan,) = plan_epoch(lengths, 8, 0, 0)
+
+    assert flat(parts_within(plan, lengths, 80)) == flat([plan])
+    assert [n_windows_of(part) for part in parts_within(plan, lengths, 79)] == [4, 4]
+
+
+def test_the_windows_of_a_part_are_of_like_length():
+    plan = PairPlan(np.asarray([0, 1, 2, 3]), np.asarray([4, 5, 6, 7]), (0, 0, 0))
+
+    short, long = parts_within(plan, np.asarray([50, 5, 50, 5, 5, 50, 5, 50]), 200)
+
+    assert [sorted([*part.first, *part.second]) for part in (short, long)] == [[1, 3, 4, 6], [0, 2, 5, 7]]
 
 
 TAG_ROWS = st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_size=4)

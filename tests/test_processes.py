@@ -6,8 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from runs import (
@@ -27,7 +30,10 @@ from runs import (
 )
 from safetensors.torch import load_file
 
+from xlner.data.pairs import plan_epoch
 from xlner.data.soft_labels import part_path
+from xlner.training.micro_batches import step_windows
+from xlner.training.task import Task
 
 # 54 sentences, of which a student holds out 3, in batches of 8 make 7 batches, the last one smaller: in the last of 4
 # steps one of two processes has nothing to do. A checkpoint after each of the 2 epochs.
@@ -126,6 +132,63 @@ def test_a_batch_that_stands_in_where_there_is_none_counts_for_nothing(still_enc
     assert (len(single), len(double)) == (7, 4)
     assert double[-1] == pytest.approx(single[-1], abs=1e-5)
     assert min(single[:2]) < double[0] < max(single[:2])
+
+
+LENGTHS = np.random.default_rng(0).integers(3, 30, size=50)
+
+
+def windows_of(n_processes, rank, *, batch_pieces, skip=0, copies=1):
+    """The steps of one process: two micro-batches of eight windows each, told by the plans they are made of."""
+    tells = lambda plan: [plan.first.tolist(), plan.second.tolist()]  # noqa: E731
+    task = Task(LENGTHS, tells, (), (), *[None] * 4, score_name="", copies=copies)
+    process = SimpleNamespace(num_processes=n_processes, process_index=rank, device=torch.device("cpu"))
+    return list(step_windows(task, plan_epoch(LENGTHS, 8, 0, 0), process, 2, skip, batch_pieces, 0))
+
+
+def real_windows(steps):
+    return sorted(chain.from_iterable([*first, *second] for step in steps for (first, second), real in step if real))
+
+
+@pytest.mark.parametrize("batch_pieces", [0, 40, 100])
+def test_processes_take_equally_many_steps_and_together_all_windows_in_parts_or_not(batch_pieces):
+    one, two = (windows_of(2, rank, batch_pieces=batch_pieces) for rank in (0, 1))
+
+    assert len(one) == len(two) == 2  # seven micro-batches, two a step on each
+    assert sorted(real_windows(one) + real_windows(two)) == list(range(50))
+    assert [real for _, real in two[-1]][-1] == 0.0
+    passes = [len(step) for step in (*one, *two)]
+    assert passes == [2] * 4 if not batch_pieces else max(passes) > 2
+
+
+def test_a_run_that_goes_on_gets_the_steps_that_are_left():
+    assert windows_of(1, 0, batch_pieces=60, skip=2) == windows_of(1, 0, batch_pieces=60)[2:]
+
+
+def test_what_comes_twice_in_a_pass_comes_in_parts_of_half_the_size_and_small_networks_take_whole_batches():
+    assert windows_of(1, 0, batch_pieces=80, copies=2) == windows_of(1, 0, batch_pieces=40)
+    assert windows_of(1, 0, batch_pieces=40, copies=0) == windows_of(1, 0, batch_pieces=0)
+
+
+# Without dropout and without pairs, which each part draws by itself, nothing but the order of additions is different.
+# Of two processes one makes more passes in a step than the other. Losses are compared rather than weights: the biases
+# of the keys of attention change nothing, so that their gradients are mere rounding, which Adam makes large.
+def test_batches_in_parts_learn_as_whole_ones_do_on_one_process_and_on_two(still_encoder, small_data, tmp_path):
+    arguments = (f"encoder={still_encoder}", f"data={small_data}", *SMALL[:-1], *UNEVEN, "similarity_weight=0")
+    in_parts = "optimization.batch_pieces=40"
+
+    whole = run_script(TEACHER, *arguments, ONE, "optimization.batch_pieces=0", "run=whole", cwd=tmp_path)
+    parts = run_script(TEACHER, *arguments, ONE, in_parts, "run=parts", cwd=tmp_path)
+    on_two = run_on_two(TEACHER, *arguments, TWO, in_parts, "run=two", cwd=tmp_path)
+
+    assert [finished.status for finished in (whole, parts, *on_two)] == [0] * 4
+    whole_losses, part_losses, two_losses = (
+        [line["loss"] for line in metrics(tmp_path / "runs" / name) if "loss" in line]
+        for name in ("whole", "parts", "two")
+    )
+    assert len(whole_losses) == 8
+    assert whole_losses[-1] < whole_losses[0] / 2
+    assert part_losses == pytest.approx(whole_losses, rel=1e-4)
+    assert two_losses == pytest.approx(whole_losses, rel=1e-4)
 
 
 def test_two_processes_write_the_soft_labels_of_one(students):

@@ -287,6 +287,7 @@ class DistillRecipe:
             "weights.gamma": self.weights.gamma != "one",
             "weights.outputs": self.weights.outputs != "teacher",
             "optimization.freeze": self.optimization.freeze != "none",
+            "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
             "rounds.count": self.rounds.count > 1,
         }
         if names := [name for name, asked in found.items() if asked]:

@@ -77,6 +77,12 @@ class OptimizationRecipe:
 
     epochs: int = key(3, "passes over the training text", low=1, high=10_000)
     batch_size: int = key(32, "sentences per process and micro-batch", low=2, high=65_536)
+    batch_pieces: int = key(
+        2048,
+        "pieces, padding included, that are computed at a time: what a larger micro-batch needs of memory is bounded, "
+        "since it is computed in parts, and its step stays the same; 0: no bound",
+        low=0,
+    )
     accumulation: int = key(1, "micro-batches per optimizer step", low=1, high=65_536)
     learning_rate: float = key(5e-5, "of the encoder: the peak, reached at the end of the warm-up", low=0, high=1)
     head_learning_rate: float = key(1e-3, "of the heads: the peak", low=0, high=1)

@@ -50,6 +50,36 @@ def plan_epoch(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: in
     return plans
 
 
+def parts_within(plan: PairPlan, lengths: NDArray[np.int64], batch_pieces: int) -> list[PairPlan]:
+    """The same windows in smaller micro-batches: halved, by length, until each part fits.
+
+    Word pairs never leave a part, so each part draws its own, from a seed of its own; as many of them in all as the
+    whole would. Parts of halved size have few shapes, of each of which oneDNN keeps something.
+
+    Args:
+        plan: A micro-batch.
+        lengths: Pieces of each window.
+        batch_pieces: Pieces that a part may have, padding included; a single sentence pair is a part in any case.
+
+    Returns:
+        The plan itself where it fits, else its parts, the shortest windows first.
+    """
+    parts = _halved(plan, lengths, batch_pieces)
+    return [plan] if len(parts) == 1 else [part._replace(seed=(*plan.seed, i)) for i, part in enumerate(parts, 1)]
+
+
+def _halved(plan: PairPlan, lengths: NDArray[np.int64], batch_pieces: int) -> list[PairPlan]:
+    longest = max(lengths[tower].max(initial=0) for tower in (plan.first, plan.second))
+    if len(plan.first) < 2 or longest * (len(plan.first) + len(plan.second)) <= batch_pieces:
+        return [plan]
+    first, second = (tower[np.argsort(lengths[tower], kind="stable")] for tower in (plan.first, plan.second))
+    half = (len(first) + 1) // 2
+    return [
+        *_halved(PairPlan(first[:half], second[:half], plan.seed), lengths, batch_pieces),
+        *_halved(PairPlan(first[half:], second[half:], plan.seed), lengths, batch_pieces),
+    ]
+
+
 def sample_word_pairs(
     first_tags: Sequence[NDArray[np.int64]],
     second_tags: Sequence[NDArray[np.int64]],

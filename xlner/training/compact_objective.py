@@ -35,6 +35,7 @@ class CompactObjective(NamedTuple):
     soft_weight: float
     hard_weight: float
     uses_similarity: bool = False
+    copies: int = 0  # such small networks need no smaller batches
 
     @property
     def terms(self) -> dict[str, float]:

@@ -167,7 +167,16 @@ def fit(
         before = time.perf_counter()
         for epoch in range(progress.epoch, optimization.epochs):
             plans = plan_epoch(task.lengths, optimization.batch_size, seed, epoch)
-            for window in step_windows(task, plans, accelerator, k, progress.step_in_epoch, hardware.loader_workers):
+            windows = step_windows(
+                task,
+                plans,
+                accelerator,
+                k,
+                progress.step_in_epoch,
+                optimization.batch_pieces,
+                hardware.loader_workers,
+            )
+            for window in windows:
                 n_words, stopping = _step(engine, window, stop.requested, meter, progress)
                 progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
                 progress.n_words += n_words

@@ -1,5 +1,6 @@
 """Hidden pieces beside another task: the same windows come once more with pieces hidden, in the same forward."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ def with_masking(task: Task[SoftBatch], objective: Objective, masker: Masker, we
         masked = F.cross_entropy(output.piece_logits.float(), batch.masked_ids, reduction="sum")
         return torch.cat([objective.sums(output.joint, batch.soft), masked[None]])
 
-    return with_term(task, "masked", weight, load=load, counts=counts, loss_sums=loss_sums)
+    return replace(with_term(task, "masked", weight, load=load, counts=counts, loss_sums=loss_sums), copies=2)
 
 
 def _copied(soft: SoftBatch, masker: Masker, rng: np.random.Generator) -> CopiedBatch:

@@ -1,6 +1,7 @@
 """The micro-batches that the steps of a run are made of, on one process or many."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from xlner.data.pairs import PairPlan
+from xlner.data.pairs import PairPlan, parts_within
 from xlner.training.task import Batch, Task
 
 
@@ -28,28 +29,43 @@ class _Batches(Dataset[Any]):
 
 
 def step_windows(
-    task: Task[Batch], plans: Sequence[PairPlan], accelerator: Accelerator, k: int, skip: int, n_workers: int
+    task: Task[Batch],
+    plans: Sequence[PairPlan],
+    accelerator: Accelerator,
+    k: int,
+    skip: int,
+    batch_pieces: int,
+    n_workers: int,
 ) -> Iterator[list[tuple[Batch, float]]]:
     """This process's micro-batches, in lists of `k`: one list a step; the first `skip` steps are left out.
 
-    All processes take equally many steps and micro-batches, as the collectives need; where the plans run out, the
-    first one stands in and counts for nothing.
+    All processes take equally many steps, as the collectives need; where the plans run out, the first one stands in
+    and counts for nothing. Micro-batches of more than `batch_pieces` (0: no bound) come in parts, so that the lists
+    differ in length: of a step's passes only the last one meets the other processes.
     """
     n, rank = accelerator.num_processes, accelerator.process_index
+    most = max(1, batch_pieces // task.copies) if batch_pieces and task.copies else 0
+
+    def parts(place: int) -> list[tuple[PairPlan, float]]:
+        plan = plans[place] if place < len(plans) else plans[0]
+        found = parts_within(plan, task.lengths, most) if most else [plan]
+        return [(part, 1.0) for part in found] if place < len(plans) else [(found[0], 0.0)]
+
     n_windows = -(-len(plans) // (k * n))
-    places = [(window * k + j) * n + rank for window in range(skip, n_windows) for j in range(k)]
-    mine = [(plans[place], 1.0) if place < len(plans) else (plans[0], 0.0) for place in places]
+    windows = [
+        [part for j in range(k) for part in parts((window * k + j) * n + rank)] for window in range(skip, n_windows)
+    ]
     # The generator is the loader's own: without one it would draw from the global one, which dropout uses, and a
     # resumed run would differ from one that was never stopped.
     loader = DataLoader(
-        _Batches(task.load, mine), batch_size=None, num_workers=n_workers, generator=torch.Generator().manual_seed(0)
+        _Batches(task.load, list(chain.from_iterable(windows))),
+        batch_size=None,
+        num_workers=n_workers,
+        generator=torch.Generator().manual_seed(0),
     )
-    window: list[tuple[Batch, float]] = []
-    for item in loader:
-        window.append(send_to_device(item, accelerator.device, non_blocking=True))
-        if len(window) == k:
-            yield window
-            window = []
+    batches = iter(loader)
+    for window in windows:
+        yield [send_to_device(item, accelerator.device, non_blocking=True) for item in islice(batches, len(window))]
 
 
 def step_counts(

@@ -37,6 +37,10 @@ class AnyObjective(Protocol):
     def terms(self) -> dict[str, float]:
         """The names of the terms of the loss, T of them, and their shares."""
 
+    @property
+    def copies(self) -> int:
+        """As in `Task`."""
+
     def counts(self, batch: SoftBatch) -> Tensor:
         """Over how many positions each term runs, (T,)."""
 
@@ -65,6 +69,11 @@ class Objective(NamedTuple):
         """The names of the terms of the loss, T of them, and their shares."""
         terms = _terms(self.recognizer_weight, self.similarity_weight)
         return terms | ({"rdrop": self.rdrop_weight} if self.rdrop_weight else {})
+
+    @property
+    def copies(self) -> int:
+        """How often a window comes in a forward pass."""
+        return 2 if self.rdrop_weight else 1
 
     def counts(self, batch: SoftBatch) -> Tensor:
         """Positions of the terms: word pairs, words of the first and of the second tower, words; (T,)."""

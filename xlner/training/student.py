@@ -219,6 +219,7 @@ def distillation_task(
         keep=keep,
         score_name=score_name,
         keep_best=recipe.selection != "last",
+        copies=objective.copies,
     )
 
 

@@ -31,6 +31,8 @@ class Task(Generic[Batch]):
     and the sum of its losses there. `shares` are the terms' weights in the total. `evaluate` gives a score in
     percent, the higher the better, and what else is worth a line; every process calls it. `keep` takes the model
     that shall be the result, so far: after each new best evaluation, or, with `keep_best` False, once at the end.
+    `copies` says how often each window comes in a forward pass, for what memory it takes; 0 for networks so small that
+    no batch needs to be computed in parts.
     """
 
     lengths: NDArray[np.int64]
@@ -43,6 +45,7 @@ class Task(Generic[Batch]):
     keep: Callable[[Any], None]
     score_name: str
     keep_best: bool = True
+    copies: int = 1
 
 
 def of_student(task: Task[Batch]) -> Task[Batch]:

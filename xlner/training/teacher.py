@@ -166,6 +166,7 @@ def teacher_task(
         evaluate=evaluate,
         keep=keep,
         score_name="dev_f1",
+        copies=2 if recipe.rdrop_weight else 1,
     )
 
 
