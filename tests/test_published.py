@@ -11,6 +11,7 @@ from runs import DISTILL, REPOSITORY, TEACHER, report_of, run_well, weights_of
 from safetensors.torch import load_file
 
 from xlner.data.batches import TokenBatch
+from xlner.data.pairs import plan_epoch
 from xlner.errors import RecipeError
 from xlner.models.encoder import second_network
 from xlner.models.folder import ModelSettings, read_settings, save_model
@@ -19,6 +20,8 @@ from xlner.recipe import PUBLISHED, load_recipe, recipe_text
 from xlner.sections import CheckpointRecipe, HardwareRecipe
 from xlner.training.distillation import distill
 from xlner.training.loop import fit
+from xlner.training.micro_batches import step_windows
+from xlner.training.objective import make_objective
 from xlner.training.run_folder import RunFolder
 from xlner.training.task import Task
 
@@ -302,9 +305,16 @@ def test_a_published_variant_has_one_round(published_folder, tiny_encoder):
 
 
 @pytest.mark.parametrize(
-    "argument", ["loss.rdrop_weight=1", "loss.masked_weight=1", "loss.hidden_weight=1", "rounds.count=2"]
+    "argument",
+    [
+        "loss.rdrop_weight=1",
+        "loss.masked_weight=1",
+        "loss.hidden_weight=1",
+        "optimization.batch_pieces=64",
+        "rounds.count=2",
+    ],
 )
-def test_the_loss_of_the_post_takes_no_further_terms(argument):
+def test_the_loss_of_the_post_takes_no_further_terms_parts_or_rounds(argument):
     with pytest.raises(RecipeError, match=rf"weights.outputs=student .*leave out {argument.split('=')[0]}"):
         recipe_of("distill", "blog", argument)
 
@@ -312,3 +322,26 @@ def test_the_loss_of_the_post_takes_no_further_terms(argument):
 def test_a_revision_goes_with_an_encoder_that_is_named():
     with pytest.raises(RecipeError, match="encoder_revision=abc"):
         recipe_of("distill", "authors", "encoder_revision=abc")
+
+
+@pytest.mark.parametrize(("variant", "n_parts"), [("authors", 2), ("blog", 1)])
+def test_a_batch_whose_means_are_weights_is_never_computed_in_parts(variant, n_parts):
+    recipe = recipe_of("distill", variant)
+    n_pieces = recipe.optimization.batch_pieces // 4  # of a window, so that 8 of them are two parts
+    task = Task(
+        lengths=np.full(8, n_pieces),
+        load=lambda plan: plan,
+        terms=(),
+        shares=(),
+        counts=lambda batch: torch.zeros(0),
+        loss_sums=lambda network, batch: torch.zeros(0),
+        evaluate=lambda model: (0.0, {}),
+        keep=lambda model: None,
+        score_name="score",
+        copies=make_objective(recipe).copies,
+    )
+    plans = plan_epoch(task.lengths, 8, 0, 0)
+
+    (window,) = step_windows(task, plans, Accelerator(cpu=True), 1, 0, recipe.optimization.batch_pieces, 0)
+
+    assert len(window) == n_parts

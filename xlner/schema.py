@@ -268,12 +268,13 @@ class DistillRecipe:
             "loss.rdrop_weight": self.loss.rdrop_weight > 0,
             "loss.masked_weight": self.loss.masked_weight > 0,
             "loss.hidden_weight": self.loss.hidden_weight > 0,
+            "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
             "rounds.count": self.rounds.count > 1,
         }
         if names := [name for name, asked in found.items() if asked]:
             raise RecipeError(
-                f"weights.outputs=student (variant=blog) has no terms beside the post's, and no similarity head that "
-                f"could teach a next round; leave out {', '.join(names)}, or set weights.outputs=teacher"
+                f"weights.outputs=student (variant=blog) has no terms beside the post's, weights of the whole batch, and "
+                f"no similarity head that could teach a next round; leave out {', '.join(names)}, or set weights.outputs=teacher"
             )
 
     def _check_compact(self) -> None:

@@ -122,7 +122,8 @@ class BatchObjective(NamedTuple):
 
     s_T is the teacher's similarity, s_z and s_p the cosines of the student's scores and of its probabilities, squashed.
     Alpha is a mean over the words of a tower, beta over the pairs by s_z, gamma over the pairs by s_p and s_z. A batch
-    is a micro-batch of one process: how many of them a step has changes the weights a little.
+    is a micro-batch of one process, which is therefore never computed in parts; how many of them a step has changes the
+    weights a little.
 
     The network is a `TwoHeadStudent`.
     """
@@ -135,6 +136,7 @@ class BatchObjective(NamedTuple):
     recognizer_weight: float
     similarity_weight: float
     uses_similarity: bool = True
+    copies: int = 0  # a mean over a part would not be one over the batch
 
     @property
     def terms(self) -> dict[str, float]:

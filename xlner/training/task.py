@@ -31,8 +31,8 @@ class Task(Generic[Batch]):
     and the sum of its losses there. `shares` are the terms' weights in the total. `evaluate` gives a score in
     percent, the higher the better, and what else is worth a line; every process calls it. `keep` takes the model
     that shall be the result, so far: after each new best evaluation, or, with `keep_best` False, once at the end.
-    `copies` says how often each window comes in a forward pass, for what memory it takes; 0 for networks so small that
-    no batch needs to be computed in parts.
+    `copies` says how often each window comes in a forward pass, for what memory it takes; 0 where no batch is to be
+    computed in parts: the network is too small to need it, or the loss looks at the batch as a whole.
     """
 
     lengths: NDArray[np.int64]
