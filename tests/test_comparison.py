@@ -10,12 +10,13 @@ from xlner.comparison.runs import Cell, f1_of, p_value, read_run, sentence_count
 from xlner.errors import RunError
 
 
-def write_run(folder, *, guesses, recipe, target="de", seed=0, transfer=30.0, corpus="abc"):
+def write_run(folder, *, guesses, recipe, target="de", seed=0, transfer=30.0, corpus="abc", teacher_mark=None):
     """A finished run on sentences of one word each, all of them `B-LOC`; `guesses` are its tags."""
     folder.mkdir(parents=True)
     report = {
         "target": target,
         "seed": seed,
+        "teacher": {"fingerprint": teacher_mark},
         "corpora": {"test": {"fingerprint": corpus, "corpus_name": "Places de, test", "sentences": len(guesses)}},
         "scores": {"teacher": {"overall": {"f1": transfer}}},
         "training": {"seconds": 60.0, "peak_memory_mib": 512},
@@ -75,10 +76,66 @@ def test_several_teachers_make_a_setting_and_which_single_one_it_is_does_not(tmp
     table = settings_of(runs)
 
     assert {name: sorted(row["de"].runs) for name, row in table.items()} == {
-        "teachers=-": [0, 1],
-        "teachers=en+es": [2],
-        "teachers=en+names.jsonl": [3],
+        "teacher=en": [0, 1],
+        "teacher=en+es": [2],
+        "teacher=en+names.jsonl": [3],
     }
+
+
+def test_teachers_of_one_name_that_differ_at_a_seed_are_called_by_longer_names(tmp_path):
+    runs = [
+        read_run(write_run(tmp_path / str(n), guesses=["O"], recipe={"teacher": teacher}, teacher_mark=mark))
+        for n, (teacher, mark) in enumerate([("runs/en-6/model", "six"), ("runs/en-12/model", "twelve")])
+    ]
+
+    assert list(settings_of(runs)) == ["teacher=en-6", "teacher=en-12"]
+
+
+def test_names_are_short_where_that_tells_settings_apart(tmp_path):
+    recipes = [
+        {"encoder": "/a/long/way/to/small", "optimization.epochs": 3, "loss.kind": "x", "similarity.kind": "x"},
+        {"encoder": "/a/long/way/to/large", "optimization.epochs": 5, "loss.kind": "y", "similarity.kind": "y"},
+    ]
+    runs = [read_run(write_run(tmp_path / str(n), guesses=["O"], recipe=recipe)) for n, recipe in enumerate(recipes)]
+
+    assert list(settings_of(runs)) == [
+        "encoder=small, loss.kind=x, epochs=3, similarity.kind=x",
+        "encoder=large, loss.kind=y, epochs=5, similarity.kind=y",
+    ]
+
+
+def test_students_of_different_teachers_are_tested_with_a_remark(tmp_path):
+    folders = [
+        write_run(tmp_path / name, guesses=tags(n, 100 - n), recipe={"setting": name}, teacher_mark=mark)
+        for name, n, mark in (("base", 40, "one"), ("other", 70, "two"), ("same", 70, "one"))
+    ]
+
+    lines = CliRunner().invoke(app, ["compare", *map(str, folders)]).stdout.splitlines()
+
+    of_other, of_same = (next(line for line in lines if line.startswith(f"| `{name}`")) for name in ("other", "same"))
+    assert "de < 0.001 (other teacher) |" in of_other
+    assert "de < 0.001 |" in of_same
+    assert "(other teacher): the two learnt from different teachers; the difference may be that of these." in lines
+
+
+HOSTILE = "=x|`y`<b>\x1b[2J$z$"
+
+
+def test_hostile_names_do_nothing_in_the_tables_the_csv_and_the_plot(tmp_path):
+    recipe = {"setting": json.dumps(HOSTILE)}  # of YAML, too
+    folder = write_run(tmp_path / "a", guesses=tags(3, 1), recipe=recipe, target="_d|e_")
+    places = [str(tmp_path / name) for name in ("x.csv", "x.svg")]
+
+    result = CliRunner().invoke(app, ["compare", str(folder), "--types", "--csv", places[0], "--plot", places[1]])
+
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(r"| setting | \_d\|e\_ | mean |")
+    name = r"``=x\|`y`<b>\x1b[2J$z$``"
+    assert [line.startswith(f"| {name} | ") for line in lines if "`y`" in line] == [True, True]
+    assert "\x1b" not in result.stdout
+    (row, _) = csv.DictReader((tmp_path / "x.csv").open())
+    assert row["setting"] == f"'{HOSTILE}"
 
 
 def test_what_a_variant_sets_is_not_told_twice_and_what_else_differs_is(tmp_path):

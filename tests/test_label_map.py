@@ -91,13 +91,21 @@ def test_a_map_of_another_form_is_refused_before_anything_is_loaded(text, messag
     ("text", "message"),
     [
         ("person=PER", "names person, a type not found in x; types there: LOC, PERSON; did you mean PERSON"),
-        ("LOCATION=LOC", "names LOCATION.*did you mean LOC"),
+        ("LOCATON=LOC", "names LOCATON.*did you mean LOC"),
+        ("Loc=LOC", "names Loc.*did you mean LOC"),
         ("GENE=", "names GENE, a type not found in x; types there: LOC, PERSON$"),
     ],
 )
 def test_a_type_that_is_nowhere_is_refused_with_the_nearest(text, message):
     with pytest.raises(LabelError, match=message):
         LabelMap.parse(text).check(["PERSON", "LOC"], "x")
+
+
+@pytest.mark.parametrize("text", ["GPE=LOC", "MISC=,ORGANIZATION=ORG,LOCATION=LOC"])
+def test_a_common_type_that_a_corpus_lacks_is_no_slip_of_the_pen(text):
+    LabelMap.parse(text).check(["PERSON", "LOC"], "x")
+
+    assert LabelMap.parse(text).apply(["B-PERSON", "B-LOC"]) == ("B-PERSON", "B-LOC")
 
 
 @pytest.mark.parametrize("text", ["", "MISC=,PERSON=PER,*=", "*=ENT"])

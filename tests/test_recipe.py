@@ -152,6 +152,11 @@ def test_an_unknown_recipe_name_lists_the_known_ones(recipes):
         load_recipe("teacher", ["recipe=eng"], recipes)
 
 
+def test_a_language_without_a_recipe_gets_the_one_that_takes_any(recipes):
+    with pytest.raises(RecipeError, match=r"of another language give it to one of these: recipe=en language=nl$"):
+        load_recipe("teacher", ["recipe=nl"], recipes)
+
+
 def test_a_choice_outside_its_table_is_refused_with_the_table():
     table = {"soft_cross_entropy": 1, "squared_error": 2}
 

@@ -34,16 +34,22 @@ def test_a_text_without_sentences_has_no_changes():
 
 
 @pytest.mark.parametrize(
-    ("changes", "warning"),
+    ("changes", "doubt"),
     [
-        (LabelChanges(1000, 100, 0.9, 5, 1, 3), ""),
-        (LabelChanges(1000, 1, 0.9, 0, 0, 0), "finds next to no entity"),
-        (LabelChanges(1000, 100, 0.5, 5, 1, 3), "hardly knows this language"),
-        (LabelChanges(1000, 100, 0.7, 30, 1, 3), "denoising changed more than 30 labels for every 100"),
+        (LabelChanges(1000, 100, 0.9, 5, 1, 3), None),
+        (LabelChanges(1000, 0, 0.0, 0, 0, 0), None),
+        (LabelChanges(1000, 100, 0.5, 5, 1, 3), "the teacher is 50 % sure"),
+        (LabelChanges(1000, 100, 0.7, 30, 1, 3), "denoising changed 34 labels for every 100 words"),
     ],
 )
-def test_there_is_a_warning_where_there_is_reason_for_one(changes, warning):
-    told = changes.lines()
+def test_there_is_a_doubt_where_there_is_reason_for_one(changes, doubt):
+    found = changes.doubts()
 
-    assert len(told) == (2 if warning else 1)
-    assert warning in told[-1]
+    assert found == [] if doubt is None else found[0].startswith(doubt)
+
+
+def test_the_line_tells_how_sure_the_teacher_is_and_what_was_changed():
+    line = LabelChanges(1000, 100, 0.914, 5, 1, 3).line()
+
+    assert "100 of 1,000 words (10.0 %) for entities and is 91 % sure" in line
+    assert "made 5 O and gave 3 another type, and it added 1" in line

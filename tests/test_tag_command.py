@@ -271,13 +271,13 @@ def stopping_after(n_chunks, kind, monkeypatch):
     """Has a run stop before a later chunk is tagged, and save behind each one."""
     done, tag_records = [], files.tag_records
 
-    def tag_some(tagger, records):
+    def tag_some(tagger, records, wanted):
         if len(done) == n_chunks:
             if kind is SIGTERM:
                 os.kill(os.getpid(), SIGTERM)
             raise kind
         done.append(len(records))
-        return tag_records(tagger, records)
+        return tag_records(tagger, records, wanted)
 
     monkeypatch.setattr(files, "tag_records", tag_some)
     monkeypatch.setattr(files, "SAVE_SECONDS", -1.0)
@@ -486,11 +486,11 @@ def test_a_full_disk_is_told_publishes_nothing_and_is_taken_up(tag, many, tmp_pa
 def test_a_second_run_on_one_output_is_kept_out(tag, many, tmp_path, monkeypatch):
     seen, tag_records = [], files.tag_records
 
-    def tag_twice(tagger, records):
+    def tag_twice(tagger, records, wanted):
         if not seen:
             seen.append("begun")
             seen.append(tag(many, "--out", tmp_path / "out.jsonl"))
-        return tag_records(tagger, records)
+        return tag_records(tagger, records, wanted)
 
     monkeypatch.setattr(files, "tag_records", tag_twice)
     status, _, _ = tag(many, "--out", tmp_path / "out.jsonl")
@@ -558,3 +558,50 @@ def test_what_cannot_be_done_is_told_alone_and_with_status_2(tag, tmp_path, monk
     assert status == 2
     assert message in err
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_what_is_unlikely_or_of_another_type_is_left_out(tag, tagger, tmp_path):
+    texts = write(tmp_path / "in.jsonl", RECORDS)
+    scores = [entity.score for found in tagger.tag_batch(SENTENCES) for entity in found if entity.label == "PER"]
+    threshold = sorted(scores)[len(scores) // 2]
+
+    status, out, _ = tag(texts, "--threshold", threshold, "--types", "PER")
+
+    found = [entity for line in out.splitlines() for entity in json.loads(line)["entities"]]
+    assert status == 0
+    assert {entity["label"] for entity in found} == {"PER"}
+    assert len(found) == sum(score >= threshold for score in scores) < len(scores)
+
+
+def test_columns_have_no_tags_of_what_is_left_out(tag, tmp_path):
+    words = write(tmp_path / "in.jsonl", WORDS)
+
+    status, out, _ = tag(words, "--types", "PER", "--to", "conll")
+
+    tags = {line.split("\t")[1] for line in out.splitlines() if line}
+    assert status == 0
+    assert tags <= {"O", "B-PER", "I-PER"}
+    assert "B-PER" in tags
+
+
+def test_a_type_that_the_model_does_not_know_is_refused_with_those_it_knows(tag, tmp_path):
+    texts = write(tmp_path / "in.jsonl", RECORDS)
+
+    status, out, err = tag(texts, "--types", "PER,GENE")
+
+    assert (status, out) == (2, "")
+    assert "--types names GENE; " in err
+    assert "knows LOC, ORG, PER" in err
+
+
+def test_numbers_that_json_lacks_are_null_in_carried_fields(tag, tmp_path):
+    path = tmp_path / "in.parquet"
+    columns = {"text": ["Kiel", "Ulm"], "x": [float("nan"), 1.5], "nested": [[float("inf")], [0.5]]}
+    parquet.write_table(pyarrow.table(columns), path)
+    (tmp_path / "in.jsonl").write_text('{"text": "Kiel", "x": 1e999, "y": {"z": -1e999}}\n')
+
+    found = [tag(name, "--to", "jsonl")[1].splitlines() for name in (path, tmp_path / "in.jsonl")]
+
+    rows = [[json.loads(line, parse_constant=pytest.fail) for line in lines] for lines in found]
+    assert [(row["x"], row["nested"]) for row in rows[0]] == [(None, [None]), (1.5, [0.5])]
+    assert (rows[1][0]["x"], rows[1][0]["y"]) == (None, {"z": None})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import LABELS, REPOSITORY, SENTENCES
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -297,3 +298,34 @@ def test_probabilities_have_a_row_for_each_word_and_a_column_for_each_tag(any_ta
 def test_texts_are_not_taken_for_lists_of_words(tagger, method):
     with pytest.raises(TypeError, match="a sentence is a list of words"):
         getattr(tagger, method)(["Angela besuchte Kiel", "Ulm"])
+
+
+def test_a_tagger_says_what_it_is(tagger, bert_folder):
+    assert repr(tagger) == f"<Tagger {bert_folder}: LOC, ORG, PER; Torch>"
+
+
+def test_an_entity_keeps_its_names_in_json(tagger):
+    entity = tagger.tag("Angela Merkel besuchte Kiel .")[0]
+
+    stored = json.loads(json.dumps(entity.to_dict()))
+
+    assert stored == dict(zip(("text", "label", "start", "end", "score"), entity, strict=True))
+    assert repr(entity).startswith(f"Entity(text={entity.text!r}, label={entity.label!r}, start={entity.start}")
+
+
+def test_the_device_auto_is_one_that_is_there(bert_folder, tagger):
+    found = load_tagger(bert_folder, device="auto")
+
+    assert found.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert found.tag_words(["Kiel"]) == tagger.tag_words(["Kiel"])
+
+
+def test_spans_in_sentences_leave_out_what_tag_leaves_out(tagger):
+    words = [sentence.split() for sentence in SENTENCES]
+    everything = [pair for found in tagger.spans_in_sentences(words) for pair in found]
+
+    found = [pair for found in tagger.spans_in_sentences(words, threshold=0.5, types=["PER"]) for pair in found]
+
+    assert found == [(span, score) for span, score in everything if score >= 0.5 and span.label == "PER"]
+    with pytest.raises(ValueError, match="types: found 'GENE'"):
+        tagger.spans_in_sentences(words, types=["GENE"])

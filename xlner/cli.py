@@ -4,7 +4,6 @@ A mistake that the user can mend ends with its message and status 2, Ctrl-C with
 is imported by the command that needs it, so that `--help` is quick.
 """
 
-import json
 import re
 import sys
 from io import TextIOWrapper
@@ -19,6 +18,8 @@ from xlner.commands.convert import convert
 from xlner.commands.export import export
 from xlner.commands.tag import tag
 from xlner.errors import CorpusError, StoppedError, XlnerError
+from xlner.escaping import for_terminal
+from xlner.strict_json import to_json
 
 _RECIPE_KEY = re.compile(r"\bcorpus\.(columns|scheme|encoding)(=?)")
 
@@ -35,7 +36,7 @@ app.command()(compare)
 app.command()(export)
 
 Model = Annotated[str, typer.Argument(help="Model folder such as runs/de/model, or hub name.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")]
 Encoding = Annotated[str, typer.Option(help="Character encoding of the text.")]
 
 
@@ -47,7 +48,8 @@ def main() -> None:
         app()
     except XlnerError as problem:
         # Messages name recipe keys; here they are options.
-        typer.echo(_RECIPE_KEY.sub(lambda key: f"--{key[1]}{' ' if key[2] else ''}", problem.told()), err=True)
+        told = _RECIPE_KEY.sub(lambda key: f"--{key[1]}{' ' if key[2] else ''}", problem.told())
+        typer.echo("\n".join(map(for_terminal, told.split("\n"))), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
 
 
@@ -117,7 +119,7 @@ def evaluate(
             content["labels"] = {"map": str(label_map), "counted": report.counted, "left_out": report.left_out}
         found.append(content)
     if as_json:
-        typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
+        typer.echo(to_json(found[0] if len(found) == 1 else found, indent=2))
 
 
 app.command()(tag)

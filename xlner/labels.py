@@ -10,8 +10,18 @@ from difflib import get_close_matches
 from typing import NamedTuple, Self
 
 from xlner.errors import LabelError
+from xlner.escaping import is_visible
 
 OUTSIDE = "O"
+# Types that published corpora have: CoNLL, OntoNotes, WikiNEuRal, MultiNERD, MasakhaNER, GermEval.
+COMMON_TYPES = frozenset(
+    (
+        *("PER", "PERSON", "LOC", "LOCATION", "ORG", "ORGANIZATION", "ORGANISATION", "MISC"),
+        *("GPE", "NORP", "FAC", "FACILITY", "PRODUCT", "PROD", "EVENT", "EVE", "WORK_OF_ART", "LAW", "LANGUAGE"),
+        *("DATE", "TIME", "PERCENT", "MONEY", "QUANTITY", "ORDINAL", "CARDINAL"),
+        *("ANIM", "BIO", "CEL", "DIS", "FOOD", "INST", "MEDIA", "MYTH", "PLANT", "VEHI", "OTH"),
+    )
+)
 
 
 class Span(NamedTuple):
@@ -41,6 +51,8 @@ class LabelSet:
             raise LabelError(f"each tag must stand once in a label set; found {', '.join(self.tags)}")
         for tag in self.tags:
             split_tag(tag)
+            if not is_visible(tag):
+                raise LabelError(f"found tag {tag!a}; expected no control characters, TABs or line ends in it")
 
     @classmethod
     def of_types(cls, types: Iterable[str]) -> "LabelSet":
@@ -135,7 +147,9 @@ class LabelMap:
         return LabelMap({**self.names, **{name: name for name in new_names}}, self.others)
 
     def check(self, types: Iterable[str], where: str) -> None:
-        """Refuse to name a type that is nowhere, which is a slip of the pen.
+        """Refuse to name a type that is nowhere, where that is a slip of the pen.
+
+        A map serves for many corpora, so that a type of `COMMON_TYPES` may be missing in one of them.
 
         Raises:
             LabelError: With the types that there are and the nearest one.
@@ -143,7 +157,7 @@ class LabelMap:
         known = sorted(set(types))
         by_lower = {name.lower(): name for name in known}
         for name in self.names:
-            if name not in known:
+            if name not in known and (name not in COMMON_TYPES or name.lower() in by_lower):
                 near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
                 raise LabelError(
                     f"the label map names {name}, a type not found in {where}; "

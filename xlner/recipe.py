@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import yaml
 from omegaconf import OmegaConf
@@ -26,6 +26,7 @@ Recipe = TeacherRecipe | DistillRecipe | AdaptRecipe
 AnyRecipe = Recipe | TagRecipe
 Schema = type[TeacherRecipe] | type[DistillRecipe] | type[AdaptRecipe] | type[TagRecipe]
 Choice = TypeVar("Choice")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Za-z]{2,8})?")
 
 # Adam at one rate from the first step to the last: no warm-up, no decay of weights or rate, no clipping.
 _PLAIN_ADAM = {"weight_decay": "0", "warmup_ratio": "0", "decay": "constant", "clip_norm": "0"}
@@ -96,6 +97,20 @@ KINDS: dict[str, tuple[Schema, str]] = {
 }
 
 
+@overload
+def load_recipe(
+    kind: Literal["teacher"], arguments: Sequence[str], recipes: Path | str = "recipes"
+) -> TeacherRecipe: ...
+@overload
+def load_recipe(
+    kind: Literal["distill"], arguments: Sequence[str], recipes: Path | str = "recipes"
+) -> DistillRecipe: ...
+@overload
+def load_recipe(kind: Literal["adapt"], arguments: Sequence[str], recipes: Path | str = "recipes") -> AdaptRecipe: ...
+@overload
+def load_recipe(kind: Literal["tag"], arguments: Sequence[str], recipes: Path | str = "recipes") -> TagRecipe: ...
+@overload
+def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str = "recipes") -> AnyRecipe: ...
 def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str = "recipes") -> AnyRecipe:
     """The recipe that a command line asks for.
 
@@ -244,11 +259,14 @@ def _recipe_file(kind: str, selector: str, selected: str, recipes: Path) -> Path
     path = recipes / kind / f"{selected}.yaml"
     if path.is_file():
         return path
-    if selector == "target" and re.fullmatch(r"[a-z]{2,3}(_[A-Za-z]{2,8})?", selected):
+    if selector == "target" and _LANGUAGE.fullmatch(selected):
         return None  # any language works with the defaults
     known = sorted(found.stem for found in (recipes / kind).glob("*.yaml"))
     near = get_close_matches(selected, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    if kind == "teacher" and _LANGUAGE.fullmatch(selected) and known:
+        plain = next((name for name in known if _LANGUAGE.fullmatch(name)), known[0])
+        hint += f"; for a teacher of another language give it to one of these: recipe={plain} language={selected}"
     raise RecipeError(f"no recipe at {path}; recipes in that folder: {', '.join(known) or 'none'}{hint}")
 
 

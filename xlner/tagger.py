@@ -22,14 +22,16 @@ from xlner.models.settings import SCHEME_KEY, SETTINGS_FILE, parse_settings, ref
 from xlner.prediction import BATCH_PIECES, Backend, Encoder, Probs, word_probs
 from xlner.splitting import split_words
 from xlner.students.backends import CompactOnnxBackend, LinearBackend
+from xlner.students.folder import GRAPH_FILE as STUDENT_GRAPH_FILE
 from xlner.students.folder import open_student
-from xlner.students.settings import is_compact
+from xlner.students.settings import is_compact, read_student
 from xlner.text import Entity
 
 if TYPE_CHECKING:
     import torch
 
     from xlner.models.joint import JointModel
+    from xlner.students.network import CompactNetwork
 
 PRECISIONS = ("fp32", "bf16", "auto")
 # What a stream reads ahead: characters, and texts.
@@ -57,7 +59,8 @@ def load_tagger(
 
     Args:
         folder_or_hub_name: Such as `runs/de/model`.
-        device: Where to compute: `cpu`, `cuda`, `cuda:1`, ...
+        device: Where to compute: `cpu`, `cuda`, `cuda:1`, ...; `auto`: on a GPU where there is one that the model
+            can use, else on the CPU.
         precision: Number format of the weights: `fp32`, `bf16`, or `auto`, which is bf16 where the hardware is
             made for it. An exported folder has its own.
         batch_pieces: Subword pieces per forward pass, padding included: more of them need more memory. None means
@@ -71,12 +74,27 @@ def load_tagger(
     if precision not in PRECISIONS:
         raise ModelError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     name = fspath(folder_or_hub_name)
+    if device == "auto":
+        device = "cpu" if is_exported(Path(name)) or _needs_no_torch(Path(name)) else _fastest_device()
     if is_compact(Path(name)):
         return _open_compact(Path(name), device, precision, batch_pieces)
     if is_exported(Path(name)):
         return _open_exported(Path(name), device, precision, batch_pieces or EXPORTED_BATCH_PIECES)
     suitable = CPU_BATCH_PIECES if device == "cpu" else BATCH_PIECES
     return _open_network(name, device, precision, batch_pieces or suitable)
+
+
+def _needs_no_torch(folder: Path) -> bool:
+    """Whether a folder holds a compact student that runs on the CPU alone."""
+    return is_compact(folder) and (read_student(folder).kind == "linear" or (folder / STUDENT_GRAPH_FILE).is_file())
+
+
+def _fastest_device() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "cpu"  # whoever needs torch says so
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _open_compact(folder: Path, device: str, precision: str, batch_pieces: int | None) -> "Tagger":
@@ -92,6 +110,7 @@ def _open_compact(folder: Path, device: str, precision: str, batch_pieces: int |
         student.labels,
         word_splitter=settings.word_splitter,
         batch_pieces=batch_pieces or words * encoder.width,
+        name=str(folder),
     )
 
 
@@ -107,7 +126,12 @@ def _open_exported(folder: Path, device: str, precision: str, batch_pieces: int)
     tokenizer = read_tokenizer(folder / "tokenizer.json", max_length=manifest.max_length, pad_id=manifest.pad_id)
     backend = OnnxBackend(folder / GRAPH_FILE, side_by_side=manifest.precision == "int8")
     return Tagger(
-        backend, WordEncoder(tokenizer), labels, word_splitter=settings.word_splitter, batch_pieces=batch_pieces
+        backend,
+        WordEncoder(tokenizer),
+        labels,
+        word_splitter=settings.word_splitter,
+        batch_pieces=batch_pieces,
+        name=str(folder),
     )
 
 
@@ -147,7 +171,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
     except (RuntimeError, AssertionError) as problem:  # torch without CUDA asserts
         raise ModelError(f"device {device!r} cannot be used: {str(problem).splitlines()[0]}") from problem
     backend = TorchBackend(model, model.recognizer.device)
-    return Tagger(backend, encoder, labels, word_splitter=settings.word_splitter, batch_pieces=batch_pieces)
+    return Tagger(backend, encoder, labels, word_splitter=settings.word_splitter, batch_pieces=batch_pieces, name=name)
 
 
 class Tagger:
@@ -161,7 +185,9 @@ class Tagger:
         *,
         word_splitter: str = "unicode",
         batch_pieces: int = BATCH_PIECES,
+        name: str = "",
     ) -> None:
+        self.name = name  # of the folder, or that of the hub
         self.backend = backend
         self.encoder = encoder
         self.labels = labels
@@ -169,8 +195,12 @@ class Tagger:
         self.word_splitter = word_splitter
         self.batch_pieces = batch_pieces
 
+    def __repr__(self) -> str:
+        what = type(self.backend).__name__.removesuffix("Backend")
+        return f"<Tagger {self.name or 'without a name'}: {', '.join(self.types)}; {what}>"
+
     @property
-    def model(self) -> "JointModel":
+    def model(self) -> "JointModel | CompactNetwork":
         """The network of torch.
 
         Raises:
@@ -183,13 +213,13 @@ class Tagger:
         """Where the network of torch lies; errors as for `model`."""
         return self._network()[1]
 
-    def _network(self) -> "tuple[JointModel, torch.device]":
+    def _network(self) -> "tuple[JointModel | CompactNetwork, torch.device]":
         if isinstance(self.backend, OnnxBackend | CompactOnnxBackend | LinearBackend):
             raise ModelError("an exported model has no network of torch to give; open the folder it was exported from")
         from xlner.backends.torch_backend import TorchBackend
 
         network = cast(TorchBackend, self.backend)
-        return cast("JointModel", network.model), network.device
+        return cast("JointModel | CompactNetwork", network.model), network.device
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -228,12 +258,12 @@ class Tagger:
             TypeError: If it is one text, or one of the texts is no `str`.
         """
         texts = _checked_list(texts, "tag_batch takes several texts (an iterable of str)", "for one text call tag")
-        wanted = self._wanted(threshold, types)
         offsets = [split_words(text, self.word_splitter) for text in texts]
         words = [[text[a:b] for a, b in spans] for text, spans in zip(texts, offsets, strict=True)]
+        found = self.spans_in_sentences(words, threshold=threshold, types=types)
         return [
-            [_entity(text, places, span, score) for span, score in found if score >= threshold and span.label in wanted]
-            for text, places, found in zip(texts, offsets, self._decoder.entities(self.probs(words)), strict=True)
+            [_entity(text, places, span, score) for span, score in spans]
+            for text, places, spans in zip(texts, offsets, found, strict=True)
         ]
 
     def tag_stream(
@@ -279,9 +309,18 @@ class Tagger:
         """
         return [list(self._decoder.tags(probs)) for probs in self.probs(sentences)]
 
-    def spans_in_sentences(self, sentences: Iterable[Sequence[str]]) -> list[list[tuple[Span, float]]]:
-        """The entities of sentences that are already split, counted in words, each with the score that `tag` gives."""
-        return self._decoder.entities(self.probs(sentences))
+    def spans_in_sentences(
+        self, sentences: Iterable[Sequence[str]], *, threshold: float = 0.0, types: Collection[str] | None = None
+    ) -> list[list[tuple[Span, float]]]:
+        """The entities of sentences that are already split, counted in words, each with the score that `tag` gives.
+
+        `threshold`, `types` and errors as for `tag`.
+        """
+        wanted = self._wanted(threshold, types)
+        return [
+            [(span, score) for span, score in found if score >= threshold and span.label in wanted]
+            for found in self._decoder.entities(self.probs(sentences))
+        ]
 
     def probs(self, sentences: Iterable[Sequence[str]]) -> list[Probs]:
         """The tag probabilities of every word of sentences that are already split, before any decoding.

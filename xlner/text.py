@@ -18,3 +18,7 @@ class Entity(NamedTuple):
     start: int
     end: int
     score: float
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """The fields by name, as JSON wants them: `json.dumps(entity)` itself gives a list, since it is a tuple."""
+        return self._asdict()

@@ -1,13 +1,13 @@
 """The tagger's network run by ONNX Runtime on a CPU, without torch."""
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,10 @@ class OnnxBackend:
         Raises:
             ModelError: If ONNX Runtime is not installed, or takes the file for no such graph.
         """
-        self._path = path
-        self._session = open_session(path)
+        self._path = path.absolute()
+        self._session = Session(path)
         self._n_at_once = n_threads() if side_by_side else 1
-        self._one_thread: InferenceSession | None = None
-        self._lock = Lock()
+        self._one_thread: Session | None = None
 
     def logits(self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.bool_]]]) -> Iterator[NDArray[np.float32]]:
         """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
@@ -64,14 +63,35 @@ class OnnxBackend:
             while running:
                 yield running.popleft().result()
 
-    def _session_of_one_thread(self) -> "InferenceSession":
-        with self._lock:
-            if self._one_thread is None:
-                self._one_thread = open_session(self._path, threads=1)
-            return self._one_thread
+    def _session_of_one_thread(self) -> "Session":
+        # Two threads may both open it, and the second one's stays; a lock would not live on in a forked process.
+        if self._one_thread is None:
+            self._one_thread = Session(self._path, threads=1)
+        return self._one_thread
 
 
-def _run(session: "InferenceSession", batch: tuple[NDArray[np.int64], NDArray[np.bool_]]) -> NDArray[np.float32]:
+class Session:
+    """A graph that every process opens for itself: neither a fork nor a pickle takes the threads along."""
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        """Open a graph; arguments and errors as for `open_session`."""
+        self._path, self._threads = path.absolute(), threads
+        self._session, self._process = open_session(path, threads), os.getpid()
+
+    def __reduce__(self) -> tuple[type["Session"], tuple[Path, int | None]]:
+        return Session, (self._path, self._threads)
+
+    def run(self, outputs: list[str], inputs: dict[str, NDArray[Any]]) -> list[Any]:
+        """The named outputs of the graph."""
+        if self._process != os.getpid():
+            # Kept for ever: to be destroyed, it would wait for its threads, which are not in this process.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            self._session, self._process = open_session(self._path, self._threads), os.getpid()
+        found: list[Any] = self._session.run(outputs, inputs)
+        return found
+
+
+def _run(session: Session, batch: tuple[NDArray[np.int64], NDArray[np.bool_]]) -> NDArray[np.float32]:
     found: NDArray[np.float32] = session.run(["logits"], {"input_ids": batch[0], "attention_mask": batch[1]})[0]
     return found
 

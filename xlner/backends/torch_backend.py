@@ -1,7 +1,9 @@
 """The tagger's network run by torch, in float32 or bfloat16, on a CPU or a GPU."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ class TorchBackend:
         self.model = model
         self.device = device
         self.autocast_dtype = autocast_dtype
+        if device.type == "cpu":
+            _one_thread_after_fork()
         # oneDNN keeps memory for every shape of a product in bfloat16, and the last batches of a block have any shape.
         weights = next(model.parameters(), torch.empty(0)).dtype
         self._few_shapes = device.type == "cpu" and torch.bfloat16 in (weights, autocast_dtype)
@@ -38,6 +42,17 @@ class TorchBackend:
             with predicting(self.model, self.device, self.autocast_dtype):
                 scores = self.model(pieces, mask).logits[:n_rows].float()
             yield scores.cpu().numpy()
+
+
+@cache
+def _one_thread_after_fork() -> None:
+    """Have torch compute with one thread in every process that is forked off this one.
+
+    The threads of a pool do not live on in a forked process, which would wait for them for ever; torch's own
+    `DataLoader` does the same in its workers.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def _more_rows(array: NDArray[Any]) -> NDArray[Any]:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlner import __version__
-from xlner.errors import CorpusError, StoppedError
+from xlner.errors import CorpusError, LabelError, StoppedError
 from xlner.signals import exit_status, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
+    from xlner.tagger import Tagger
     from xlner.tagging.bad_records import BadRecords
     from xlner.tagging.files import FileTagging, InputFile
     from xlner.tagging.reading import InputOptions
+    from xlner.tagging.records import Wanted
 
 # What a format was called before.
 _OLD_NAMES = {"json": "jsonl"}
@@ -48,7 +50,11 @@ def tag(
         str, typer.Option(help="conll: the column of words, as in 1 or FORM; auto: found out.")
     ] = "auto",
     encoding: Annotated[str, typer.Option(help="Character encoding of the input; the output is UTF-8.")] = "utf-8",
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")] = "cpu",
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Leave out entities of a lower score, a probability.")
+    ] = 0.0,
+    types: Annotated[str, typer.Option(help="Leave out entities of other types than these, as in PER,LOC.")] = "",
 ) -> None:
     """Tag text or words, record by record. With --out, a command that was stopped goes on when it is given again."""
     from tqdm import tqdm
@@ -57,24 +63,26 @@ def tag(
     from xlner.tagging.bad_records import BadRecords
     from xlner.tagging.files import InputFile
     from xlner.tagging.reading import InputOptions, check_input, input_format
+    from xlner.tagging.records import Wanted
 
     stops = choose({"stop": True, "skip": False}, on_error, "--on-error")
     inputs = [InputFile(name, input_format(name, from_format)) for name in files or ["-"]]
     for name, format in inputs:
         check_input(name, format)
+    wanted = Wanted(threshold, tuple([name.strip() for name in types.split(",")]) if types else None)
     with tqdm(unit=" words", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
         bad_records = BadRecords(stops=stops, tell=lambda line: bar.write(line, file=sys.stderr))
         options = InputOptions(bad_records.report, encoding, columns)
         if not out:
             _tag_to_stdout(
-                model, inputs, _OLD_NAMES.get(to_format, to_format), options, bad_records, device, bar.update
+                model, inputs, _OLD_NAMES.get(to_format, to_format), options, bad_records, device, wanted, bar.update
             )
             return
         tagging = {
-            target: _file_tagging(model, group, target, format, options, bad_records, fresh)
+            target: _file_tagging(model, group, target, format, options, bad_records, wanted, fresh)
             for target, format, group in _targets(inputs, Path(out), out.endswith("/"), to_format)
         }
-        _run(tagging, model, device, bar.update)
+        _run(tagging, model, device, wanted, bar.update)
 
 
 def _tag_to_stdout(
@@ -84,10 +92,10 @@ def _tag_to_stdout(
     options: "InputOptions",
     bad_records: "BadRecords",
     device: str,
+    wanted: "Wanted",
     tell_words: Callable[[int], object],
 ) -> None:
     from xlner.recipe import choose
-    from xlner.tagger import load_tagger
     from xlner.tagging.reading import read_records
     from xlner.tagging.records import CHUNK_RECORDS, in_chunks, tag_records
     from xlner.tagging.rendering import LINE_FORMATS
@@ -100,12 +108,12 @@ def _tag_to_stdout(
         raise CorpusError(f"--to {format} is written to a file: give --out FILE")
     choose(LINE_FORMATS, format, "--to")
     render = line_rendering(format, bad_records)
-    tagger = load_tagger(model, device=device)
+    tagger = _tagger(model, device, wanted)
     for name, from_format in inputs:
         # A person at a terminal waits for each line.
         n_records = 1 if name == "-" and sys.stdin.isatty() else CHUNK_RECORDS
         for chunk in in_chunks(read_records(name, from_format, options), n_records):
-            tagged = tag_records(tagger, chunk)
+            tagged = tag_records(tagger, chunk, wanted)
             sys.stdout.writelines(map(render, tagged))
             sys.stdout.flush()
             tell_words(sum(len(one.words) for one in tagged))
@@ -162,6 +170,7 @@ def _file_tagging(
     format: str,
     options: "InputOptions",
     bad_records: "BadRecords",
+    wanted: "Wanted",
     fresh: bool,
 ) -> "FileTagging":
     from xlner.tagging.files import FileTagging, State
@@ -177,22 +186,44 @@ def _file_tagging(
         "encoding": options.encoding,
         "version of xlner": __version__,
     }
+    if wanted.threshold:
+        made_of["threshold"] = wanted.threshold
+    if wanted.types is not None:
+        made_of["types"] = ", ".join(wanted.types)
     state = State(target, made_of, is_kept=not is_stdin)
     if fresh:
         state.discard()
     return FileTagging(inputs, target, format, state, options, bad_records)
 
 
-def _run(tagging: "Mapping[Path, FileTagging]", model: str, device: str, tell_words: Callable[[int], object]) -> None:
-    """Tag what is left of each file; all states are kept until the last one is done."""
+def _tagger(model: str, device: str, wanted: "Wanted") -> "Tagger":
+    """The opened model.
+
+    Raises:
+        LabelError: If it does not know a type that is wanted.
+    """
     from xlner.tagger import load_tagger
 
     tagger = load_tagger(model, device=device)
+    if unknown := sorted(set(wanted.types or ()) - set(tagger.types)):
+        raise LabelError(f"--types names {', '.join(unknown)}; {model} knows {', '.join(tagger.types)}")
+    return tagger
+
+
+def _run(
+    tagging: "Mapping[Path, FileTagging]",
+    model: str,
+    device: str,
+    wanted: "Wanted",
+    tell_words: Callable[[int], object],
+) -> None:
+    """Tag what is left of each file; all states are kept until the last one is done."""
+    tagger = _tagger(model, device, wanted)
     for target, work in tagging.items():
         began, n_before = time.monotonic(), work.progress.n_words
         try:
             with sigterm_as_ctrl_c():
-                work.run(tagger, tell_words)
+                work.run(tagger, tell_words, wanted)
         except KeyboardInterrupt as stop:
             ways = (
                 "the same command goes on from there"

@@ -5,8 +5,9 @@ they are all counted alike; settings are compared on the same test set, or not a
 """
 
 import json
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -31,7 +32,11 @@ Counts = NDArray[np.float64]  # (S, 3): entities right, predicted, in the corpus
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A finished run: its recipe, what it was scored on, and its counts of each sentence, by entity type."""
+    """A finished run: its recipe, what it was scored on, and its counts of each sentence, by entity type.
+
+    `teachers` are those that the recipe names, `teacher_mark` the fingerprint of what they taught, as far as it is
+    known; both are empty for a run that had none.
+    """
 
     path: Path
     recipe: Mapping[str, str]
@@ -45,6 +50,14 @@ class ScoredRun:
     transfer_f1: float | None
     seconds: float
     peak_memory_mib: int | None
+    teachers: tuple[str, ...] = ()
+    teacher_mark: str = ""
+
+    def has_teacher_of(self, other: "ScoredRun") -> bool:
+        """Whether both learnt from the same; where that cannot be told by fingerprints, by the names."""
+        if self.teacher_mark and other.teacher_mark:
+            return self.teacher_mark == other.teacher_mark
+        return self.teachers == other.teachers
 
     @property
     def all_counts(self) -> Counts:
@@ -94,7 +107,7 @@ def _scored_run(
     corpus = report["corpora"]["test"]
     return ScoredRun(
         path=path,
-        recipe={**recipe, **_several_teachers(recipe.get("teacher", ""))},
+        recipe=recipe,
         kind="distill" if "target" in report else "teacher",
         language=report.get("target") or report["language"],
         seed=report["seed"],
@@ -105,18 +118,10 @@ def _scored_run(
         transfer_f1=teacher["overall"]["f1"] if teacher else None,
         seconds=report["training"]["seconds"],
         peak_memory_mib=report["training"].get("peak_memory_mib"),
+        teachers=tuple([name.strip() for name in recipe.get("teacher", "").split(",") if name.strip()]),
+        # In rounds, the report is that of a round, and its teacher the student of the round before.
+        teacher_mark="" if "rounds" in report else (report.get("teacher") or {}).get("fingerprint") or "",
     )
-
-
-def _several_teachers(teacher: str) -> dict[str, str]:
-    """A key that tells settings apart by their teachers, if there are several: `en+names.jsonl`, for example.
-
-    A single model is not told: as a rule there is one for each seed.
-    """
-    if "," not in teacher and not teacher.endswith(".jsonl"):
-        return {}
-    paths = [Path(name.strip()) for name in teacher.split(",")]
-    return {"teachers": "+".join(path.parent.name if path.name == "model" else path.name for path in paths)}
 
 
 def sentence_counts(predictions: Path) -> tuple[int, dict[str, Counts]]:
@@ -203,15 +208,24 @@ def _names(runs: Sequence[ScoredRun]) -> dict[Path, str]:
     names = {}
     for kind in {run.kind for run in runs}:
         alike = [run for run in runs if run.kind == kind]
-        keys = sorted({key for run in alike for key in run.recipe if not _is_incidental(key)})
+        teachers = _teacher_names(alike)
+        recipes = {
+            run.path: {key: value for key, value in run.recipe.items() if not _is_incidental(key)}
+            | ({"teacher": teachers[run.path]} if run.teachers else {})
+            for run in alike
+        }
+        keys = sorted({key for recipe in recipes.values() for key in recipe})
         # A key that an older run does not know tells nothing.
-        differing = [key for key in keys if len({run.recipe[key] for run in alike if key in run.recipe}) > 1]
-        # A variant sets keys of its own, which need not be told beside its name.
-        variants = {run.recipe.get("variant") for run in alike}
-        if len(variants) > 1:
-            differing = [key for key in differing if not _follows_variant(alike, key)]
+        differing = [key for key in keys if len({recipe[key] for recipe in recipes.values() if key in recipe}) > 1]
+        # A variant and a kind of student set keys of their own, which need not be told beside their names.
+        sets = [key for key in ("variant", "student") if key in differing]
+        if sets:
+            differing = [key for key in differing if not _follows(recipes.values(), key, sets)]
+        short_keys, values = _short_keys(differing), {key: _short_values(recipes.values(), key) for key in differing}
         for run in alike:
-            told = ", ".join(f"{key}={run.recipe.get(key, '-')}" for key in differing)
+            told = ", ".join(
+                f"{short_keys[key]}={values[key].get(recipes[run.path].get(key, '-'), '-')}" for key in differing
+            )
             names[run.path] = told or ("supervised" if kind == "teacher" else f"variant={run.recipe.get('variant')}")
             if kind == "teacher" and told:
                 names[run.path] = f"supervised, {told}"
@@ -219,12 +233,55 @@ def _names(runs: Sequence[ScoredRun]) -> dict[Path, str]:
     return names
 
 
-def _follows_variant(runs: Sequence[ScoredRun], key: str) -> bool:
-    """Whether each variant has one value of this key in all its runs."""
-    values: dict[str, set[str]] = defaultdict(set)
-    for run in runs:
-        values[run.recipe.get("variant", "")].add(run.recipe.get(key, ""))
-    return key != "variant" and all(len(found) == 1 for found in values.values())
+def _teacher_names(runs: Sequence[ScoredRun]) -> dict[Path, str]:
+    """Short names of the teachers of each run, as in `en+names.jsonl`.
+
+    As a rule there is one for each seed, `en-0`, `en-1` and so on, which together are called `en`. Longer names are
+    taken where these are one and the same for teachers that differ at one seed.
+    """
+    ways: list[Callable[[str], str]] = [
+        lambda name: re.sub(r"(?<=.)[-_.](s|seed)?[-_.]?\d{1,4}$", "", _folder_name(name)),
+        _folder_name,
+        lambda name: name,
+    ]
+    names: dict[Path, str] = {}
+    for way in ways:
+        names = {run.path: "+".join(map(way, run.teachers)) for run in runs}
+        marks: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+        for run in runs:
+            if run.teacher_mark:
+                # Of one text: soft labels of several teachers have a fingerprint of their own for each.
+                marks[names[run.path], run.language, run.seed].add(run.teacher_mark)
+        if all(len(found) == 1 for found in marks.values()):
+            break
+    return names
+
+
+def _folder_name(name: str) -> str:
+    """The last part of a path that says something: the run's name, where it is the `model` of a run."""
+    path = Path(name)
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
+
+
+def _short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each key, where no other key has the same one."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)}
+
+
+def _short_values(recipes: Iterable[Mapping[str, str]], key: str) -> dict[str, str]:
+    """What to call each value of a key: paths go by their last part where that tells them apart."""
+    values = sorted({recipe[key] for recipe in recipes if key in recipe})
+    short = [_folder_name(value) or value if "/" in value else value for value in values]
+    return dict(zip(values, short if len(set(short)) == len(values) else values, strict=True))
+
+
+def _follows(recipes: Iterable[Mapping[str, str]], key: str, sets: Sequence[str]) -> bool:
+    """Whether a key has one value for each combination of other keys, in all recipes."""
+    values: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for recipe in recipes:
+        values[tuple(recipe.get(name, "") for name in sets)].add(recipe.get(key, ""))
+    return key not in (*sets, "teacher") and all(len(found) == 1 for found in values.values())
 
 
 def _is_incidental(key: str) -> bool:

@@ -4,16 +4,20 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from xlner.comparison.runs import Cell, ScoredRun, f1_of, p_value
 from xlner.errors import RunError
+from xlner.escaping import as_code, for_csv, for_markdown, for_terminal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Table = Mapping[str, Mapping[str, Cell]]
 TRANSFER = "direct transfer"
+OTHER_TEACHER = "other teacher"
+LEGEND_WIDTH = 36  # characters in a line
 CSV_COLUMNS = (
     *("setting", "language", "seed", "corpus", "type"),
     *("right", "predicted", "in_corpus", "f1", "seconds", "run"),
@@ -23,8 +27,8 @@ CSV_COLUMNS = (
 def markdown(table: Table, runs: Sequence[ScoredRun], languages: Sequence[str], base: str) -> list[str]:
     """The lines of a table: settings down, languages across; `base` is the setting that others are tested against."""
     with_p = len(table) > 1
-    tested = [f"p against {base}"] if with_p else []
-    head = ["setting", *languages, "mean", "over its teacher", *tested, "seeds", "seconds", "MiB"]
+    tested = [f"p against {for_markdown(base)}"] if with_p else []
+    head = ["setting", *map(for_markdown, languages), "mean", "over its teacher", *tested, "seeds", "seconds", "MiB"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     transfer = _transfer(runs, languages)
     if any(transfer.values()):
@@ -49,7 +53,7 @@ def markdown(table: Table, runs: Sequence[ScoredRun], languages: Sequence[str], 
             f"{mean(run.seconds for run in of_all):.0f}",
             str(max(memory)) if memory else "-",
         ]
-        lines.append("| " + " | ".join([f"`{name}`", *cells, *last]) + " |")
+        lines.append("| " + " | ".join([as_code(name), *cells, *last]) + " |")
     lines += ["", "Test F1 in percent, mean ± standard deviation over seeds. Seconds of training, mean; most memory."]
     if labelled := sorted(
         {
@@ -60,12 +64,17 @@ def markdown(table: Table, runs: Sequence[ScoredRun], languages: Sequence[str], 
             if run.recipe.get("selection") == "target"
         }
     ):
-        lines.append(f"Chosen by labels of the target language (selection=target): {', '.join(labelled)}.")
+        lines.append(
+            f"Chosen by labels of the target language (selection=target): {', '.join(map(as_code, labelled))}."
+        )
     if with_p:
         lines.append("p: paired bootstrap over sentences, of the mean over shared seeds, two-sided.")
+    if any(f"({OTHER_TEACHER})" in line for line in lines):
+        lines.append(f"({OTHER_TEACHER}): the two learnt from different teachers; the difference may be that of these.")
     for language in languages:
         run = next(run for run in runs if run.language == language)
-        lines.append(f"{language}: {run.corpus_name or run.path} (fingerprint {run.corpus})")
+        corpus = for_markdown(f"{run.corpus_name or run.path} (fingerprint {run.corpus})")
+        lines.append(f"{for_markdown(language)}: {corpus}")
     return lines
 
 
@@ -90,10 +99,19 @@ def _gain(runs: Sequence[ScoredRun]) -> str:
 
 
 def _tests(base: Mapping[str, Cell], row: Mapping[str, Cell], languages: Sequence[str]) -> str:
-    values = {
-        language: p_value(base[language], row[language]) for language in languages if language in {*base} & {*row}
-    }
-    return ", ".join(f"{language} {_chance(p)}" for language, p in values.items() if p is not None) or "-"
+    tests = []
+    for language in languages:
+        p = p_value(base[language], row[language]) if language in base and language in row else None
+        if p is not None:
+            remark = "" if _one_teacher(base[language], row[language]) else f" ({OTHER_TEACHER})"
+            tests.append(f"{for_markdown(language)} {_chance(p)}{remark}")
+    return ", ".join(tests) or "-"
+
+
+def _one_teacher(base: Cell, other: Cell) -> bool:
+    """Whether the students of either setting had the same teachers, seed by seed; a supervised model has none."""
+    pairs = [(base.runs[seed], other.runs[seed]) for seed in base.runs.keys() & other.runs.keys()]
+    return all(one.has_teacher_of(two) for one, two in pairs if one.kind == two.kind == "distill")
 
 
 def _chance(p: float) -> str:
@@ -112,10 +130,11 @@ def by_type(table: Table, languages: Sequence[str]) -> list[str]:
     runs = [run for row in table.values() for cell in row.values() for run in cell.runs.values()]
     lines = []
     for kind in sorted({name for run in runs for name in run.counts}):
-        lines += ["", f"| {kind} | " + " | ".join(languages) + " |", "|---" * (1 + len(languages)) + "|"]
+        head = map(for_markdown, [kind, *languages])
+        lines += ["", "| " + " | ".join(head) + " |", "|---" * (1 + len(languages)) + "|"]
         for name, row in table.items():
             cells = [_spread(_type_scores(row[language], kind)) if language in row else "-" for language in languages]
-            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+            lines.append(f"| {as_code(name)} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -135,7 +154,8 @@ def write_csv(path: Path, table: Table) -> None:
                     for kind, total in [*totals.items(), ("all", sum(totals.values()))]:
                         counts = [int(number) for number in total]
                         score = f"{f1_of(total):.4f}"
-                        writer.writerow([name, language, seed, run.corpus, kind, *counts, score, run.seconds, run.path])
+                        names = map(for_csv, (name, language, str(seed), run.corpus, kind))
+                        writer.writerow([*names, *counts, score, run.seconds, for_csv(str(run.path))])
 
 
 def draw(table: Table, languages: Sequence[str]) -> "Figure":
@@ -148,17 +168,24 @@ def draw(table: Table, languages: Sequence[str]) -> "Figure":
         from matplotlib.figure import Figure
     except ImportError:
         raise RunError("--plot needs matplotlib; install it by `pip install xlner[plot]`") from None
-    figure = Figure(figsize=(2 + 1.2 * len(languages) * max(1, len(table) / 3), 4), layout="constrained")
+    figure = Figure(figsize=(4.5 + 1.2 * len(languages) * max(1, len(table) / 3), 4), layout="constrained")
     axes = figure.subplots()
-    width = 0.8 / len(table)
-    for number, (name, row) in enumerate(table.items()):
+    width, bars = 0.8 / len(table), []
+    for number, row in enumerate(table.values()):
         places = [place + (number - (len(table) - 1) / 2) * width for place in range(len(languages))]
         scores = [
             [run.f1 for run in row[language].runs.values()] if language in row else [0.0] for language in languages
         ]
         errors = [[mean(values) - min(values) for values in scores], [max(values) - mean(values) for values in scores]]
-        axes.bar(places, [mean(values) for values in scores], width * 0.9, yerr=errors, capsize=2, label=name)
-    axes.set_xticks(range(len(languages)), languages)
+        bars.append(axes.bar(places, [mean(values) for values in scores], width * 0.9, yerr=errors, capsize=2))
+    axes.set_xticks(range(len(languages)), [_plain(language) for language in languages])
     axes.set_ylabel("test F1 (%), mean of seeds; lines: lowest and highest")
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, not on them
+    # Beside the bars, not on them.
+    names = [_plain("\n".join(wrap(name, LEGEND_WIDTH))) for name in table]
+    axes.legend(bars, names, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib draws as it is: no formula between dollars, and no sign that a font lacks."""
+    return "\n".join(for_terminal(line) for line in name.split("\n")).replace("$", r"\$")

@@ -18,6 +18,8 @@ from xlner.data.lines import read_lines
 from xlner.data.located import Located, everywhere
 from xlner.data.problems import CorpusProblem, Report, refuse
 from xlner.errors import CorpusError
+from xlner.escaping import is_visible
+from xlner.labels import OUTSIDE, to_iob2
 from xlner.recipe import choose
 from xlner.splitting import WordOffsets
 from xlner.text import Sentence
@@ -81,7 +83,7 @@ def read_located(path: str | Path, format: str, options: ReadingOptions) -> Iter
     source = str(path)
     name = _format_of(source) if format == "auto" else format
     read = choose(FORMATS, name, "corpus.format")
-    return _at_least_one(read(source, options), source, name, options.report)
+    return _at_least_one(_with_visible_tags(read(source, options), options.report), source, name, options.report)
 
 
 def _format_of(source: str) -> str:
@@ -107,6 +109,22 @@ def _at_least_one(sentences: Iterator[Located], source: str, name: str, report: 
         return
     yield first
     yield from sentences
+
+
+def _with_visible_tags(sentences: Iterator[Located], report: Report) -> Iterator[Located]:
+    """The sentences, tags with control characters reported: they would act on terminals and break columns."""
+    seen: set[str] = set()
+    for sentence, place in sentences:
+        tags = sentence.tags or ()
+        if not seen.issuperset(tags):
+            for position, tag in enumerate(tags):
+                if not is_visible(tag):
+                    message = f"found tag {tag!a}; expected no control characters, TABs or line ends in it"
+                    report(CorpusProblem("XL012", place(position), message, "read as O"))
+            tags = to_iob2([tag if is_visible(tag) else OUTSIDE for tag in tags])
+            seen.update(set(tags) & set(sentence.tags or ()))
+            sentence = Sentence(sentence.words, tags)
+        yield Located(sentence, place)
 
 
 def _read_conll(source: str, options: ReadingOptions) -> Iterator[Located]:

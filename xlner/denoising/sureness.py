@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 UNSURE = 0.6
 # Of the words that the teacher takes for entities: more changed labels than this and denoising is what labels the text.
 MUCH_CHANGED = 0.3
-# Labels that decide next to nothing: an entity in fewer words than this is a teacher that does not know the language.
-NO_ENTITIES = 0.002
 
 
 @dataclass(frozen=True)
@@ -42,30 +40,30 @@ class LabelChanges:
         """For report.json."""
         return {**asdict(self), "sureness": round(self.sureness, 4)}
 
-    def lines(self) -> list[str]:
-        """What a person is told: the numbers, then a warning where there is reason for one."""
+    def line(self) -> str:
+        """What a person is told."""
         share = 100 * self.entity_words / max(1, self.words)
-        told = [
+        return (
             f"the teacher takes {self.entity_words:,} of {self.words:,} words ({share:.1f} %) for entities and is "
             f"{100 * self.sureness:.0f} % sure of them; of their labels denoising made {self.removed:,} O and gave "
             f"{self.retyped:,} another type, and it added {self.added:,}"
-        ]
-        if self.entity_words < NO_ENTITIES * self.words:
-            told.append(
-                "warning: the teacher finds next to no entity in this text, so a student of it cannot either; is it "
-                "the language that target= says, and does the encoder know that language?"
-            )
-        elif self.sureness < UNSURE:
-            told.append(
-                f"warning: less than {100 * UNSURE:.0f} % sure is a teacher that hardly knows this language; look at "
-                "what the student finds before you use it"
-            )
-        elif self.changed_share > MUCH_CHANGED:
-            told.append(
-                f"warning: denoising changed more than {100 * MUCH_CHANGED:.0f} labels for every 100 words of "
-                "entities; if you have labelled sentences, compare with denoising=none"
-            )
-        return told
+        )
+
+    def doubts(self) -> list[str]:
+        """Why the student may end below its teacher; what finds no entity at all is told elsewhere."""
+        if not self.entity_words:
+            return []
+        if self.sureness < UNSURE:
+            return [
+                f"the teacher is {100 * self.sureness:.0f} % sure of what it takes for entities, as teachers are that "
+                "hardly know a language: look at what the student finds before you use it"
+            ]
+        if self.changed_share > MUCH_CHANGED:
+            return [
+                f"denoising changed {100 * self.changed_share:.0f} labels for every 100 words of entities: if you have "
+                "labelled sentences, compare with denoising=none"
+            ]
+        return []
 
 
 def mean_sureness(sentences: Iterable[NDArray[np.floating]], outside: int) -> float:

@@ -19,7 +19,9 @@ from xlner.export.half_folder import export_halves
 from xlner.export.parity import Attempt, Reference
 from xlner.export.quantization import SCHEMES, quantize
 from xlner.models.folder import read_settings
+from xlner.models.joint import JointModel
 from xlner.models.settings import SETTINGS_FILE, ModelSettings
+from xlner.strict_json import to_json
 from xlner.students.settings import is_compact
 from xlner.tagger import Tagger, load_tagger
 
@@ -76,7 +78,7 @@ def export_model(
     with _appearing_whole(target) as unfinished:
         whole = unfinished / "whole"
         whole.mkdir()
-        write_graph(tagger.model.recognizer, whole / GRAPH_FILE, max_length=encoder.max_length)
+        write_graph(cast(JointModel, tagger.model).recognizer, whole / GRAPH_FILE, max_length=encoder.max_length)
         reaches = channel_reaches(whole / GRAPH_FILE, encoder, [sentences[number] for number in measured])
         attempts: list[Attempt] = []
         for scheme in SCHEMES if precision == "int8" else [WHOLE]:
@@ -100,7 +102,7 @@ def export_model(
             "attempts": [{"scheme": scheme, **parity.to_json()} for scheme, parity in attempts],
         }
         chosen = unfinished / f"attempt-{best}"
-        (chosen / PARITY_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (chosen / PARITY_FILE).write_text(to_json(content, indent=2, ascii_only=True) + "\n", encoding="utf-8")
         for path in chosen.iterdir():
             path.rename(unfinished / path.name)
         for place in (whole, *unfinished.glob("attempt-*")):
@@ -118,7 +120,7 @@ def _write_attempt(
     tagger: Tagger, settings: ModelSettings, whole: Path, folder: Path, scheme: str, reaches: Reaches
 ) -> None:
     """A complete exported folder."""
-    recognizer, encoder = tagger.model.recognizer, cast(WordEncoder, tagger.encoder)
+    recognizer, encoder = cast(JointModel, tagger.model).recognizer, cast(WordEncoder, tagger.encoder)
     if scheme == WHOLE:
         for path in whole.iterdir():  # weights above 2 GB lie in a file of their own
             shutil.copy(path, folder / path.name)

@@ -14,7 +14,9 @@ from xlner.errors import ModelError
 from xlner.export.parity import Attempt, Reference
 from xlner.export.publication import check_target, compared
 from xlner.models.folder import read_settings, replaced_folder, write_card
+from xlner.models.joint import JointModel
 from xlner.models.settings import SETTINGS_FILE
+from xlner.strict_json import to_json
 from xlner.tagger import load_tagger
 
 _WEIGHTS = "model.safetensors"
@@ -43,11 +45,12 @@ def export_halves(
     reference = Reference(tagger.backend, encoder, tagger.labels, sentences, gold)
     settings = replace(read_settings(model), similarity="", projection_size=0, sharing="joint")
     with replaced_folder(target) as unfinished:
-        tagger.model.recognizer.to(torch.float16).save_pretrained(unfinished)  # type: ignore[arg-type]  # torch's own use
+        recognizer = cast(JointModel, tagger.model).recognizer
+        recognizer.to(torch.float16).save_pretrained(unfinished)  # type: ignore[arg-type]  # torch's own use
         encoder.tokenizer.save_pretrained(unfinished)
         (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
         write_card(unfinished, title=target.name)
         result = compared(unfinished, model, "halves", reference, force=force, report=report)
         content = {"precision": "fp16", **result.parity.to_json()}
-        (unfinished / PARITY_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (unfinished / PARITY_FILE).write_text(to_json(content, indent=2, ascii_only=True) + "\n", encoding="utf-8")
     return result

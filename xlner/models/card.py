@@ -1,73 +1,110 @@
 """The model card: `README.md` of a model folder, which says what the model is and how to use it.
 
-It also says which `aggregation_strategy` of the `transformers` pipeline gives the entities that xlner gives.
+It also says what `transformers` alone makes of the folder, and where that differs from what xlner finds. Names that
+come from models, corpora and folders are escaped.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
+from yaml import YAMLError
 
 from xlner import __version__
+from xlner.escaping import for_markdown, for_terminal
 from xlner.labels import LabelSet
+from xlner.models.settings import ModelSettings
+from xlner.splitting import split_words
 
 CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Entity F1 in percent on a corpus: its published name or its language, and which split of it."""
+
+    corpus: str
+    split: str
+    f1: float
+
+    def __str__(self) -> str:
+        return f"{self.corpus} ({self.split}): {self.f1:.2f}"
 
 
 @dataclass(frozen=True)
 class Origin:
     """Where a model comes from, as far as it is known; what is empty stays unsaid.
 
-    `source` is the language (or languages) of the labels, `teachers` names of models, `scores` entity F1 in percent by
-    the name of a test corpus.
+    `source` is the language (or languages) of the labels, `teachers` names of models; `warning` is what is wrong with
+    the model, if it is.
     """
 
     source: str = ""
     teachers: tuple[str, ...] = ()
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Sequence[Measured] = ()
+    warning: str = ""
 
 
 def model_card(
-    title: str, labels: LabelSet, *, language: str, word_splitter: str, marks_subwords: bool, origin: Origin
+    title: str, labels: LabelSet, settings: ModelSettings, *, marks_subwords: bool, origin: Origin
 ) -> ModelCard:
     """The card of a model.
 
     Args:
         title: Its name.
         labels: Of the model.
-        language: Of the text that it tags; empty if not known.
-        word_splitter: How it splits text.
+        settings: Of the model; its language, how it splits text, what it was made of.
         marks_subwords: Whether its tokenizer marks pieces inside a word (`##ing`), as WordPiece does.
         origin: What is known beyond the folder.
     """
-    content = ModelCardData(
-        language=language or None,
-        library_name="transformers",
-        pipeline_tag="token-classification",
-        tags=["named-entity-recognition", "xlner"],
-        model_name=title,
-        eval_results=_results(origin) or None,
-    )
-    sections = [_what(title, labels, language, origin), _with_xlner(word_splitter), _with_transformers(marks_subwords)]
-    return ModelCard(f"---\n{content.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+    sections = [
+        _what(title, labels, settings, origin),
+        _with_xlner(settings),
+        _with_transformers(settings, marks_subwords),
+    ]
+    return _card(title, settings, origin, sections, library="transformers", tags=())
 
 
-def compact_card(
-    title: str, labels: LabelSet, *, language: str, word_splitter: str, kind: str, origin: Origin
-) -> ModelCard:
+def compact_card(title: str, labels: LabelSet, settings: ModelSettings, *, kind: str, origin: Origin) -> ModelCard:
     """The card of a compact student, which transformers does not open; arguments as for `model_card`.
 
     `kind` is what it is made of, as recipes call it.
     """
+    sections = [_what(title, labels, settings, origin), _with_xlner(settings)]
+    return _card(title, settings, origin, sections, library="xlner", tags=(kind,))
+
+
+def stated_licence(card: Path | None) -> str:
+    """The licence that a model card names, as in `apache-2.0`; empty if there is no card, or it says nothing usable."""
+    try:
+        content = metadata_load(card) if card else None
+    except (OSError, ValueError, YAMLError, RecursionError):
+        return ""
+    licence = content.get("license") if isinstance(content, dict) else None
+    return licence if isinstance(licence, str) else ""
+
+
+def _card(
+    title: str,
+    settings: ModelSettings,
+    origin: Origin,
+    sections: Sequence[str],
+    *,
+    library: str,
+    tags: Sequence[str],
+) -> ModelCard:
     content = ModelCardData(
-        language=language or None,
-        library_name="xlner",
+        language=settings.language or None,
+        library_name=library,
         pipeline_tag="token-classification",
-        tags=["named-entity-recognition", "xlner", kind],
-        model_name=title,
+        tags=["named-entity-recognition", "xlner", *tags],
+        # The hub knows names of its own alone; what else it was made of stands in the text.
+        base_model=settings.base_model if "/" in settings.base_model else None,
+        model_name=for_terminal(title),
         eval_results=_results(origin) or None,
     )
-    sections = [_what(title, labels, language, origin), _with_xlner(word_splitter)]
     return ModelCard(f"---\n{content.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
@@ -77,67 +114,113 @@ def _results(origin: Origin) -> list[EvalResult]:
             task_type="token-classification",
             task_name="Named Entity Recognition",
             dataset_type="corpus",
-            dataset_name=name,
+            dataset_name=for_terminal(measured.corpus),
+            dataset_split=for_terminal(measured.split),
             metric_type="f1",
-            metric_value=score / 100,
+            metric_value=measured.f1 / 100,
         )
-        for name, score in origin.scores.items()
+        for measured in origin.scores
     ]
 
 
-def _what(title: str, labels: LabelSet, language: str, origin: Origin) -> str:
+def _what(title: str, labels: LabelSet, settings: ModelSettings, origin: Origin) -> str:
     lines = [
-        f"# {title}",
+        f"# {for_markdown(title)}",
         "",
         "A named-entity tagger, made by [xlner](https://pypi.org/project/xlner) " + __version__ + ".",
         "",
     ]
+    if origin.warning:
+        lines += [f"**Not fit for use**: {for_markdown(origin.warning)}", ""]
     facts = {
-        "Language": language,
+        "Language": settings.language,
         "Entity types": ", ".join(labels.types),
         "Tags": ", ".join(labels.tags),
         "Labels come from": origin.source,
         "Taught by": ", ".join(origin.teachers),
-        "Entity F1 in percent": ", ".join(f"{name}: {score:.2f}" for name, score in origin.scores.items()),
+        "Base model": settings.base_model,
+        "Licence of the base model, as its card states it": settings.base_licence,
+        "Entity F1 in percent, by xlner": ", ".join(map(str, origin.scores)),
     }
-    return "\n".join([*lines, *(f"- {name}: {fact}" for name, fact in facts.items() if fact)])
+    return "\n".join([*lines, *(f"- {name}: {for_markdown(fact)}" for name, fact in facts.items() if fact)])
 
 
-def _with_xlner(word_splitter: str) -> str:
+def _with_xlner(settings: ModelSettings) -> str:
     return f"""## With xlner
 
 ```python
 from xlner import load_tagger
 
 tagger = load_tagger("path/to/this/folder")
-tagger.tag("Angela Merkel visited Kiel.")
+tagger.tag({json.dumps(example_text(settings.language), ensure_ascii=False)})
 ```
 
-Text is split into words (`{word_splitter}`), as the model was trained; text of any length is read in windows."""
+Text is split into words (`{settings.word_splitter}`), as the model was trained; text of any
+length is read in windows."""
 
 
-def _with_transformers(marks_subwords: bool) -> str:
+def _with_transformers(settings: ModelSettings, marks_subwords: bool) -> str:
+    text = example_text(settings.language)
+    words = [text[start:end] for start, end in split_words(text, settings.word_splitter)]
     return f"""## With transformers
 
 ```python
 from transformers import pipeline
 
 tagger = pipeline("token-classification", model="path/to/this/folder", aggregation_strategy="first")
-tagger(["Angela", "Merkel", "visited", "Kiel", "."], is_split_into_words=True)
+tagger({json.dumps(words, ensure_ascii=False)}, is_split_into_words=True)
 ```
 
-`simple`, `max` and `average` are not safe: pieces behind the first one of a word were never trained.
-{_WORD_PIECE if marks_subwords else _NO_MARKS}
+**The pipeline does not find the same entities as xlner**; the scores above are xlner's. Even with `first`
+and words, as here, it differs in these:
 
-The pipeline cuts text off at the model's length; xlner does not."""
+- It takes the likeliest tag of each word; xlner takes the likeliest sequence of tags that fit together,
+  in which `I-X` only goes on with an entity of type X. Where the likeliest tags fit together, they are the same.
+{_WORD_PIECE if marks_subwords else _NO_MARKS}
+- It cuts text off at the model's length.
+
+Raw text differs in most sentences, with any strategy: the pipeline makes other words of it than those that the model
+was trained on. `simple`, `max` and `average` also ask the pieces behind the first one of a word, which were never
+trained."""
 
 
 # The pipeline takes what has the mark `##` for the rest of a word, and any other piece for a word.
-_WORD_PIECE = """With `first` and words the entities are those of xlner, but for words with a sign inside (`O'Brien`,
-`Jean-Claude`), which the pipeline takes for several words."""
+_WORD_PIECE = """- Words with a sign inside (`O'Brien`, `Jean-Claude`) are several words for it."""
 # Without marks it takes a piece behind a space for the beginning of a word; a bare `▁` and the piece behind it begin at
 # one and the same place.
-_NO_MARKS = """With `first` and words the entities are those of xlner, but for words that begin with a bare `▁` or `Ġ`
-(Chinese, rare characters), which the pipeline takes for two words. Raw text is not safe with any strategy: this
-tokenizer marks only where spaces end, and the pipeline takes what stands between spaces for a word
-(`Kiel.`, a Chinese sentence)."""
+_NO_MARKS = """- A word that begins with a bare `▁` or `Ġ` (Chinese, rare characters) is two words for it."""
+
+
+def example_text(language: str) -> str:
+    """A short text with a person and a place in a language, by its code; in none where there is no such text here."""
+    return _EXAMPLES.get(language.replace("-", "_").partition("_")[0].lower(), "Angela Merkel, Kiel")
+
+
+# A new language is one line here.
+_EXAMPLES = {
+    "ar": "زارت أنغيلا ميركل مدينة كيل.",
+    "ca": "Angela Merkel va visitar Kiel.",
+    "cs": "Angela Merkelová navštívila Kiel.",
+    "da": "Angela Merkel besøgte Kiel.",
+    "de": "Angela Merkel besuchte Kiel.",
+    "en": "Angela Merkel visited Kiel.",
+    "es": "Angela Merkel visitó Kiel.",
+    "fi": "Angela Merkel vieraili Kielissä.",
+    "fr": "Angela Merkel a visité Kiel.",
+    "hu": "Angela Merkel Kielbe látogatott.",
+    "id": "Angela Merkel mengunjungi Kiel.",
+    "it": "Angela Merkel ha visitato Kiel.",
+    "ja": "アンゲラ・メルケルはキールを訪れた。",
+    "nb": "Angela Merkel besøkte Kiel.",
+    "nl": "Angela Merkel bezocht Kiel.",
+    "no": "Angela Merkel besøkte Kiel.",
+    "pl": "Angela Merkel odwiedziła Kilonię.",
+    "pt": "Angela Merkel visitou Kiel.",
+    "ro": "Angela Merkel a vizitat Kiel.",
+    "ru": "Ангела Меркель посетила Киль.",
+    "sv": "Angela Merkel besökte Kiel.",
+    "tr": "Angela Merkel Kiel'i ziyaret etti.",
+    "uk": "Ангела Меркель відвідала Кіль.",
+    "vi": "Angela Merkel đã thăm Kiel.",
+    "zh": "默克尔访问了基尔。",
+}

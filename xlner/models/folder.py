@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from xlner.errors import ModelError, RunError, disk_errors
-from xlner.models.card import CARD_FILE, Origin, model_card
+from xlner.models.card import CARD_FILE, Origin, model_card, stated_licence
 from xlner.models.encoder import load_classifier, read_labels, second_network
+from xlner.models.files import NEWEST
 from xlner.models.files import find_file as find_file
 from xlner.models.files import is_there as is_there
 from xlner.models.heads import SIMILARITIES, new_head
@@ -38,6 +39,23 @@ def read_settings(name: str) -> ModelSettings:
     """
     path = find_file(name, SETTINGS_FILE)
     return ModelSettings() if path is None else parse_settings(path)
+
+
+def base_of(encoder: str, revision: str = NEWEST) -> tuple[str, str]:
+    """`base_model` and `base_licence` of what is trained on from an encoder, as `ModelSettings` has them.
+
+    The base of a model that xlner made is that model's own; a folder goes by its name, wherever it lies.
+    """
+    stored = find_file(encoder, SETTINGS_FILE, revision)
+    settings = parse_settings(stored) if stored else ModelSettings()
+    if settings.base_model:
+        return settings.base_model, settings.base_licence
+    path = Path(encoder)
+    name = encoder
+    if path.exists():
+        path = path.resolve()
+        name = path.parent.name if path.name == "model" else path.name
+    return name, stated_licence(find_file(encoder, CARD_FILE, revision))
 
 
 def load_joint_model(folder: str) -> JointModel:
@@ -111,8 +129,7 @@ def write_card(folder: Path, title: str, origin: Origin | None = None) -> None:
     card = model_card(
         title,
         read_labels(str(folder)),
-        language=settings.language,
-        word_splitter=settings.word_splitter,
+        settings,
         marks_subwords=bool(tokenizer["model"].get("continuing_subword_prefix")),
         origin=origin or Origin(),
     )

@@ -29,7 +29,8 @@ class ModelSettings:
     `max_length` counts pieces, special ones included; 0 means the tokenizer's own limit. An empty `similarity`
     means that there is no such head; with `sharing` other than `joint` it has an encoder of its own. `outside_share`
     is the share of `O` among the words of the labelled text behind the model, its own or its teacher's; 0 means that
-    it is not known.
+    it is not known. `base_model` is the hub name of the encoder that training began with, or the name of its folder;
+    `base_licence` what the card of that encoder says; both are empty where it is not known.
     """
 
     word_splitter: str = "unicode"
@@ -39,6 +40,8 @@ class ModelSettings:
     projection_size: int = 0
     outside_share: float = 0.0
     sharing: str = "joint"
+    base_model: str = ""
+    base_licence: str = ""
 
 
 def parse_settings(path: Path) -> ModelSettings:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.backends.onnx_backend import open_session
+from xlner.backends.onnx_backend import Session
 from xlner.students.hashed import feature_rows
 from xlner.students.settings import StudentSettings
 from xlner.students.steps import penalties
@@ -74,7 +74,7 @@ class CompactOnnxBackend:
         Raises:
             ModelError: If ONNX Runtime is not installed, or takes the file for no such graph.
         """
-        self._session = open_session(path)
+        self._session = Session(path)
         self._width, self._marginals = width, marginals
 
     def logits(self, batches: Iterable[Batch]) -> Iterator[Scores]:

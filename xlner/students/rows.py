@@ -8,6 +8,7 @@ rows, flat, and a word's position is where its row begins. A number 0 is padding
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,12 @@ class RowEncoder:
         self._lock = Lock()
         self._places: dict[str, int] = {}
         self._table: Rows = np.zeros((1024, width), dtype=np.int32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=Lock())
 
     def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
         """The windows of some sentences, in order; their `sentence` counts from `first_sentence`.

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from xlner.errors import ModelError
@@ -75,16 +76,17 @@ class Vocabulary:
         """Words to rows of 1 + `n_chars` numbers; a word that is longer keeps its two ends."""
         words = {word: number for number, word in enumerate(self.words, FIRST)}
         characters = {character: number for number, character in enumerate(self.characters, FIRST)}
-        head, tail = n_chars - n_chars // 2, n_chars // 2
-
-        def row(word: str) -> list[int]:
-            seen = word if len(word) <= n_chars else word[:head] + word[-tail:]
-            numbers = [characters.get(character, 1) for character in seen]
-            return [words.get(looked_up(word), 1), *numbers, *[0] * (n_chars - len(numbers))]
-
         content = json.dumps([self.words, self.characters, n_chars, max_words])
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        return RowEncoder(row, 1 + n_chars, max_words, digest)
+        # No function within this one, so that an encoder can be pickled.
+        return RowEncoder(partial(_row_of, words, characters, n_chars), 1 + n_chars, max_words, digest)
+
+
+def _row_of(words: Mapping[str, int], characters: Mapping[str, int], n_chars: int, word: str) -> list[int]:
+    head, tail = n_chars - n_chars // 2, n_chars // 2
+    seen = word if len(word) <= n_chars else word[:head] + word[-tail:]
+    numbers = [characters.get(character, 1) for character in seen]
+    return [words.get(looked_up(word), 1), *numbers, *[0] * (n_chars - len(numbers))]
 
 
 def looked_up(word: str) -> str:

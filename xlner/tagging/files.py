@@ -14,7 +14,7 @@ from xlner.tagger import Tagger
 from xlner.tagging.bad_records import BadRecords
 from xlner.tagging.fingerprints import check_same
 from xlner.tagging.reading import InputOptions, read_records
-from xlner.tagging.records import TaggedRecord, in_chunks, tag_records
+from xlner.tagging.records import EVERYTHING, TaggedRecord, Wanted, in_chunks, tag_records
 from xlner.tagging.tables import output_schema
 from xlner.tagging.unfinished import Lines, Parts, discard, open_output, unfinished_path
 
@@ -150,12 +150,13 @@ class FileTagging:
         """Remove the state: the output is whole, and nothing is left to be taken up."""
         self._state.path.unlink(missing_ok=True)
 
-    def run(self, tagger: Tagger, tell_words: Callable[[int], object]) -> None:
+    def run(self, tagger: Tagger, tell_words: Callable[[int], object], wanted: Wanted = EVERYTHING) -> None:
         """Tag what is left, and give the output its name.
 
         Args:
             tagger: Of the model that the state knows of.
             tell_words: Gets how many words were tagged, again and again.
+            wanted: Which entities are written.
 
         Raises:
             CorpusError: If an input cannot be read, or the disk refuses. What is done stays for the next start, as it
@@ -164,7 +165,7 @@ class FileTagging:
         self._n_problems_before = self.progress.n_problems - self._bad_records.n_found
         try:
             if not self.progress.is_finished or unfinished_path(self._target).exists():
-                self._run(tagger, tell_words)
+                self._run(tagger, tell_words, wanted)
         except OSError as problem:
             kept = (
                 "what is done is kept, and the same command goes on from there" if self.can_go_on else "nothing is kept"
@@ -172,14 +173,14 @@ class FileTagging:
             reason = problem.strerror or problem
             raise CorpusError(f"{self._target}: cannot be written: {reason}; {kept}") from problem
 
-    def _run(self, tagger: Tagger, tell_words: Callable[[int], object]) -> None:
+    def _run(self, tagger: Tagger, tell_words: Callable[[int], object], wanted: Wanted) -> None:
         first = self._inputs[0]
         schema = output_schema(first.name) if self._format == first.format == "parquet" else None
         self._target.parent.mkdir(parents=True, exist_ok=True)
         output = open_output(self._target, self._format, self._bad_records, schema, self.progress.position)
         try:
             if not self.progress.is_finished:
-                self._tag(output, tagger, tell_words)
+                self._tag(output, tagger, tell_words, wanted)
                 self.progress = replace(self.progress, is_finished=True)
                 self._save(output)
             output.publish(self._target)
@@ -194,11 +195,11 @@ class FileTagging:
             if not self.can_go_on and not self.progress.is_finished:
                 discard(self._target)
 
-    def _tag(self, output: Lines | Parts, tagger: Tagger, tell_words: Callable[[int], object]) -> None:
+    def _tag(self, output: Lines | Parts, tagger: Tagger, tell_words: Callable[[int], object], wanted: Wanted) -> None:
         saved = time.monotonic()
         for number in range(self.progress.file, len(self._inputs)):
             for chunk in self._chunks(number):
-                tagged = tag_records(tagger, chunk)
+                tagged = tag_records(tagger, chunk, wanted)
                 self._is_between_chunks = False  # Ctrl-C may come between the two lines that follow
                 output.add(tagged)
                 self.progress = replace(self.progress.plus(tagged), n_problems=self._n_problems())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from xlner.labels import Span, tags_of
 from xlner.splitting import WordOffsets, split_words
 from xlner.tagger import Tagger
+from xlner.text import Entity
 
 CHUNK_RECORDS = 512  # records tagged together: enough to fill batches, few enough for any memory
 CHUNK_CHARACTERS = 1 << 18  # the same bound where records are long
@@ -54,7 +55,7 @@ class TaggedRecord(NamedTuple):
         else:
             start, end = self.offsets[start][0], self.offsets[end - 1][1]
             text = self.record.text[start:end]
-        return {"text": text, "label": span.label, "start": start, "end": end, "score": score}
+        return Entity(text, span.label, start, end, score).to_dict()
 
 
 def in_chunks(records: Iterable[Record], n_records: int = CHUNK_RECORDS) -> Iterator[list[Record]]:
@@ -71,10 +72,20 @@ def in_chunks(records: Iterable[Record], n_records: int = CHUNK_RECORDS) -> Iter
         yield chunk
 
 
-def tag_records(tagger: Tagger, records: Sequence[Record]) -> list[TaggedRecord]:
-    """The records with their entities."""
+class Wanted(NamedTuple):
+    """Which entities are kept: those of at least this score, and of these types; None: of all."""
+
+    threshold: float = 0.0
+    types: tuple[str, ...] | None = None
+
+
+EVERYTHING = Wanted()
+
+
+def tag_records(tagger: Tagger, records: Sequence[Record], wanted: Wanted = EVERYTHING) -> list[TaggedRecord]:
+    """The records with those of their entities that are wanted."""
     split = [record_words(record, tagger.word_splitter) for record in records]
-    found = tagger.spans_in_sentences([words for words, _ in split])
+    found = tagger.spans_in_sentences([words for words, _ in split], threshold=wanted.threshold, types=wanted.types)
     return [
         TaggedRecord(record, words, offsets, spans)
         for record, (words, offsets), spans in zip(records, split, found, strict=True)

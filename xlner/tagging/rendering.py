@@ -1,13 +1,13 @@
 """Tagged records as the text of a file: JSON Lines, columns, or text with its entities marked."""
 
 import base64
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from xlner.data.conll_writer import conll_blocks
 from xlner.errors import CorpusError
+from xlner.strict_json import to_json
 from xlner.tagging.records import TaggedRecord
 from xlner.text import Sentence
 
@@ -25,7 +25,7 @@ def as_json(tagged: TaggedRecord) -> str:
 
     Values of Parquet that JSON lacks become text: times and decimal numbers as they are printed, bytes as base64.
     """
-    line = json.dumps(output_fields(tagged), ensure_ascii=False, default=_as_text)
+    line = to_json(output_fields(tagged), default=_as_text)
     # Half a surrogate pair in a field that is only carried along: this writes it as JSON does, `\\ud800`.
     return line.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 

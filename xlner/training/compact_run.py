@@ -19,9 +19,9 @@ from xlner.training.compact_objective import make_compact_objective
 from xlner.training.compact_student import new_compact_student
 from xlner.training.denoising import check_denoising
 from xlner.training.fitting import fit_as_asked
-from xlner.training.lesson import about_run, read_lesson, teacher_name, teacher_scores
+from xlner.training.lesson import about_run, doubt_of_student, read_lesson, teacher_name, teacher_scores
 from xlner.training.optimization import autocast_dtype
-from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, score_table, write_report
+from xlner.training.reporting import Evaluator, Scores, measured_on, score_table, tell_doubts, write_report
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator
 from xlner.training.source_text import source_language
@@ -97,16 +97,21 @@ def train_compact_student(recipe: DistillRecipe) -> Path:
             scores["student"] = evaluator.of_folder(run.model, test, run.predictions(test.name))
         kept = load_network(run.model, student.settings, student.encoder).to(accelerator.device)
         agreement = evaluator.agreement(kept, held_out, soft_labels) if held_out else None
-        about = about_run(recipe, lesson, n_parameters(student.network)) | {
+        doubt = doubt_of_student(
+            recipe, lesson, progress, None if test is None else scores["student"], agreement, held_out
+        )
+        about = about_run(recipe, lesson, n_parameters(student.network), doubt) | {
             "types": labels.types,
             "label_map": str(label_map),
             "agreement_f1": None if agreement is None else round(agreement, 3),
         }
         teachers = tuple([teacher_name(name) for name in recipe.teachers])
-        measured = {} if test is None else f1_by_corpus([test], [scores["student"]])
+        measured = [] if test is None else measured_on([test], [scores["student"]], recipe.target)
         accelerator.print(f"\n{score_table(scores)}")
+        if doubt:
+            tell_doubts(accelerator, [doubt])
         if run.writes:
-            origin = Origin(source_language(recipe), teachers, measured)
+            origin = Origin(source_language(recipe), teachers, measured, doubt)
             student.write_card(run.model, run.path.name, origin)
         write_report(run, accelerator, about, [test] if test else [], scores, progress)
     return path

@@ -49,8 +49,7 @@ class NewStudent:
         card = compact_card(
             title,
             self.settings.labels,
-            language=self.model_settings.language,
-            word_splitter=self.model_settings.word_splitter,
+            self.model_settings,
             kind=self.settings.kind,
             origin=origin or Origin(),
         )

@@ -53,6 +53,11 @@ def read_labelled(path: Path, recipe: CorpusRecipe, *, limit: int = 0) -> Corpus
                 f"{path}: expected a tag for each word, but sentence {number} has none "
                 f"({' '.join(sentence.words[:6])!r}); give labelled text, or name its columns with corpus.columns"
             )
+        if odd := next((word for word in sentence.words if not {"\t", "\n", "\r"}.isdisjoint(word)), ""):
+            raise CorpusError(
+                f"{path}: sentence {number}: the word {odd!r} holds a TAB or a line end, so that no prediction of it "
+                "could be written down; split or drop it"
+            )
         tally.add(sentence)
         words.append(sentence.words)
         tags.append(sentence.tags)

@@ -1,5 +1,6 @@
 """What a student of any kind learns from, and what its report says of that: teachers, soft labels, a test set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from xlner.data.alignment import Window
 from xlner.data.corpus_files import corpus_path, find_corpus
 from xlner.data.known_splits import name_text
 from xlner.data.soft_labels import SoftLabels
@@ -15,11 +17,19 @@ from xlner.errors import RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import TagReading
 from xlner.schema import DistillRecipe
+from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus, check_types, read_labelled, rename_types
 from xlner.training.denoising import changes_of, denoised_soft_labels
+from xlner.training.doubts import (
+    QUOTED_STUDENT,
+    doubt_of_agreement,
+    doubt_of_scores,
+    doubts_before_training,
+    trained_on,
+)
 from xlner.training.mixing import Taught, taught_soft_labels
 from xlner.training.optimization import autocast_dtype
-from xlner.training.reporting import Evaluator, Scores
+from xlner.training.reporting import Evaluator, Scores, tell_doubts
 from xlner.training.selection import Selection, make_selection
 from xlner.training.source_text import source_language, with_source
 from xlner.training.workplace import Workplace
@@ -32,7 +42,8 @@ class Lesson:
     `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is labelled source
     text. `words` are the soft labels whose words a student's windows are made of: the same sentences before anything
     was derived from them, so that windows are stored once. `workplace` gives the first teacher's hidden states. `test`
-    is None where there is no labelled test set. `changes` tell how sure the teachers were and what denoising changed.
+    is None where there is no labelled test set. `changes` tell how sure the teachers were and what denoising changed,
+    `doubts` why little may come of it.
     """
 
     text: Path
@@ -45,6 +56,7 @@ class Lesson:
     n_target: int
     test: Corpus | None
     changes: LabelChanges
+    doubts: Sequence[str]
 
 
 def read_lesson(recipe: DistillRecipe, label_map: LabelMap, accelerator: Accelerator, uses_similarity: bool) -> Lesson:
@@ -62,6 +74,8 @@ def read_lesson(recipe: DistillRecipe, label_map: LabelMap, accelerator: Acceler
     number_format = autocast_dtype(accelerator.mixed_precision)
     taught = taught_soft_labels(recipe, text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)
+    doubts = doubts_before_training(recipe, text, taught.soft_labels)
+    tell_doubts(accelerator, doubts)
     if test is not None:
         (test,) = rename_types([test], label_map, labels.types)
         check_types(labels, [test])
@@ -71,14 +85,15 @@ def read_lesson(recipe: DistillRecipe, label_map: LabelMap, accelerator: Acceler
     workplace = Workplace(accelerator, number_format, first, own, taught.outside_share)
     soft_labels = denoised_soft_labels(taught.soft_labels, recipe, workplace)
     changes = changes_of(taught.soft_labels, soft_labels)
-    for line in changes.lines():
-        accelerator.print(line)
+    accelerator.print(changes.line())
+    tell_doubts(changes.doubts(), accelerator)
+    doubts = [*doubts, *changes.doubts()]
     n_target, words = len(soft_labels), taught.soft_labels
     if recipe.source.share:
         soft_labels = words = _beside_source(
             recipe, soft_labels, uses_similarity, label_map, accelerator, number_format
         )
-    return Lesson(text, taught, labels, selection, soft_labels, words, workplace, n_target, test, changes)
+    return Lesson(text, taught, labels, selection, soft_labels, words, workplace, n_target, test, changes, doubts)
 
 
 def teacher_name(teacher: str) -> str:
@@ -87,8 +102,34 @@ def teacher_name(teacher: str) -> str:
     return teacher if not path.exists() else path.parent.name if path.name == "model" else path.name
 
 
-def about_run(recipe: DistillRecipe, lesson: Lesson, n_parameters: int) -> dict[str, Any]:
-    """What report.json says of the run beside its scores; `n_parameters` are the student's."""
+def doubt_of_student(
+    recipe: DistillRecipe,
+    lesson: Lesson,
+    progress: Progress,
+    scores: Scores | None,
+    agreement: float | None,
+    held_out: Sequence[Window],
+) -> str:
+    """What tells that a student has learnt nothing, by its test set or, without one, by the held-out text; or empty.
+
+    Args:
+        recipe: Of the student.
+        lesson: What it learnt from.
+        progress: How long it learnt.
+        scores: On the test set; None if there is none.
+        agreement: With its teacher on the held-out text, in percent; None if nothing is held out.
+        held_out: That text.
+    """
+    amount = trained_on(progress.step, lesson.n_target, QUOTED_STUDENT, has_encoder=not recipe.is_compact)
+    if lesson.test is not None and scores is not None:
+        return doubt_of_scores(scores, lesson.test.path, amount)
+    if agreement is None or not held_out:
+        return ""
+    return doubt_of_agreement(agreement, held_out, lesson.soft_labels, amount)
+
+
+def about_run(recipe: DistillRecipe, lesson: Lesson, n_parameters: int, doubt: str) -> dict[str, Any]:
+    """What report.json says beside scores; `n_parameters` are the student's, `doubt` is that of its result."""
     card = lesson.taught.soft_labels.card
     return {
         "target": recipe.target,
@@ -105,6 +146,7 @@ def about_run(recipe: DistillRecipe, lesson: Lesson, n_parameters: int) -> dict[
             "sentences": card.n_sentences,
         },
         "labels": lesson.changes.to_json(),
+        "warnings": [*lesson.doubts, *([doubt] if doubt else [])],
     }
 
 

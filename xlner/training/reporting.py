@@ -21,12 +21,13 @@ from xlner.evaluation import EntityCounts, Report, evaluate_tags, predict_senten
 from xlner.files import read_json, write_json
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import TagReading, is_iob
-from xlner.models.card import Origin
+from xlner.models.card import Measured, Origin
 from xlner.models.encoder import tags_of_model
 from xlner.models.folder import load_joint_model, read_settings, write_card
 from xlner.models.joint import JointModel
 from xlner.network_outputs import sentence_probs, word_encoder, word_outputs
 from xlner.prediction import Encoder, decide_tags
+from xlner.strict_json import to_json
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
 from xlner.training.interruption import summed
@@ -187,10 +188,12 @@ def score_table(scores: Mapping[str, Scores]) -> str:
     return "\n".join(lines)
 
 
-def f1_by_corpus(corpora: Sequence[Corpus], scores: Sequence[Scores]) -> dict[str, float]:
-    """F1 of each corpus by its published name, or its split's name; empty in all processes but the main one."""
+def measured_on(corpora: Sequence[Corpus], scores: Sequence[Scores], language: str) -> list[Measured]:
+    """F1 on each corpus, called by its published name or else its language; empty in all processes but the main one."""
     found = zip(corpora, scores, strict=True)
-    return {corpus.known_as or corpus.name: score["overall"]["f1"] for corpus, score in found if score}
+    return [
+        Measured(corpus.known_as or language, corpus.name, score["overall"]["f1"]) for corpus, score in found if score
+    ]
 
 
 def finish(
@@ -206,9 +209,17 @@ def finish(
     accelerator.print(f"\n{score_table(scores)}")
     if about.get("selection") == "target":
         accelerator.print("\nthe student was chosen by labels of the target language (selection=target)")
+    if origin.warning:
+        tell_doubts(accelerator, [origin.warning])
     if run.writes:
         write_card(run.model, run.path.name, origin)
     write_report(run, accelerator, about, corpora, scores, progress)
+
+
+def tell_doubts(accelerator: Accelerator, doubts: Iterable[str]) -> None:
+    """Print what speaks against a run or its result, a line each."""
+    for doubt in doubts:
+        accelerator.print(f"warning: {doubt}")
 
 
 def write_report(

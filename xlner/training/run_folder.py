@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from xlner.errors import RunError, StoppedError, disk_errors
 from xlner.recipe import Recipe, recipe_text
 from xlner.signals import exit_status
+from xlner.strict_json import to_json
 from xlner.training.changes import Change, allowed_changes, recipe_changes
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
 
@@ -56,21 +57,21 @@ class RunFolder:
         if self.writes:
             path = self.path / "metrics.jsonl"
             with disk_errors(path), path.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(record) + "\n")
+                lines.write(to_json(record, ascii_only=True) + "\n")
 
     def tell(self, state: str, **details: Any) -> None:
         """Replace status.json: what a scheduler, or a person, wants to know of the run without reading a log."""
         if self.writes:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             content = {"state": state, "time": now, "process": os.getpid(), **details}
-            write_whole(self.path / "status.json", json.dumps(content, indent=2) + "\n")
+            write_whole(self.path / "status.json", to_json(content, indent=2, ascii_only=True) + "\n")
 
     def note_change(self, change: Change) -> None:
         """Append to changes.jsonl what is otherwise than when the run was begun; it comes into report.json, too."""
         if self.writes:
             path = self.path / "changes.jsonl"
             with disk_errors(path), path.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(change._asdict()) + "\n")
+                lines.write(to_json(change._asdict(), ascii_only=True) + "\n")
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond a step, which a resumed run will write again."""
@@ -85,7 +86,7 @@ class RunFolder:
             noted = self.path / "changes.jsonl"
             lines = noted.read_text(encoding="utf-8").splitlines() if noted.is_file() else []
             changes = {"changes": [json.loads(line) for line in lines]} if lines else {}
-            write_whole(self.path / "report.json", json.dumps({**report, **changes}, indent=2) + "\n")
+            write_whole(self.path / "report.json", to_json({**report, **changes}, indent=2, ascii_only=True) + "\n")
 
 
 def run_path(run: str, default: str) -> Path:

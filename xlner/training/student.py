@@ -22,7 +22,7 @@ from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import prefix_and_type
 from xlner.models.encoder import checked_config, freeze, layer_stack, new_recognizer, tags_of_model
 from xlner.models.files import NEWEST, revision_of
-from xlner.models.folder import ModelSettings, load_joint_model, read_settings
+from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_settings
 from xlner.models.heads import new_head
 from xlner.models.joint import JointModel
 from xlner.network_outputs import word_encoder
@@ -76,6 +76,7 @@ def new_student(
             f"{len(layer_stack(model.recognizer)[1])} layers, {len(encoder.tokenizer):,} pieces"
         )
     freeze(model.recognizer, recipe.optimization.freeze)
+    base_model, base_licence = base_of(source, revision)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,
         max_length=encoder.max_length,
@@ -83,6 +84,8 @@ def new_student(
         similarity=taught.similarity if with_head else "",
         projection_size=taught.projection_size if with_head else 0,
         outside_share=outside_share,
+        base_model=base_model,
+        base_licence=base_licence,
     )
     return model, encoder, settings
 

@@ -18,11 +18,11 @@ from xlner.schema import DistillRecipe
 from xlner.training.denoising import check_denoising
 from xlner.training.fitting import fit_as_asked
 from xlner.training.hidden_imitation import with_hidden_states
-from xlner.training.lesson import about_run, read_lesson, teacher_name, teacher_scores
+from xlner.training.lesson import about_run, doubt_of_student, read_lesson, teacher_name, teacher_scores
 from xlner.training.masking_student import with_masking
 from xlner.training.objective import BatchObjective, check_similarity, make_objective
 from xlner.training.reduction import check_reduction
-from xlner.training.reporting import Evaluator, Scores, f1_by_corpus, finish
+from xlner.training.reporting import Evaluator, Scores, finish, measured_on
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator
 from xlner.training.source_text import source_language
@@ -102,13 +102,16 @@ def train_student(recipe: DistillRecipe) -> Path:
         if test is not None:
             scores |= teacher_scores(recipe, taught, evaluator, test)
             scores["student"] = evaluator.of_folder(str(run.model), test, predictions=run.predictions(test.name))
-        about = about_run(recipe, lesson, n_parameters(model.recognizer)) | {
+        doubt = doubt_of_student(
+            recipe, lesson, progress, None if test is None else scores["student"], agreement, held_out
+        )
+        about = about_run(recipe, lesson, n_parameters(model.recognizer), doubt) | {
             "types": labels.types,
             "label_map": str(label_map),
             "agreement_f1": round(agreement, 3) if held_out else None,
         }
         teachers = tuple([teacher_name(name) for name in recipe.teachers])
-        measured = {} if test is None else f1_by_corpus([test], [scores["student"]])
-        origin = Origin(source_language(recipe), teachers, measured)
+        measured = [] if test is None else measured_on([test], [scores["student"]], recipe.target)
+        origin = Origin(source_language(recipe), teachers, measured, doubt)
         finish(run, accelerator, about, [test] if test else [], scores, progress, origin)
     return path

@@ -20,7 +20,7 @@ from xlner.losses import masked_sum, similarity_cross_entropy, symmetric_diverge
 from xlner.models.card import Origin
 from xlner.models.encoder import freeze, new_recognizer, second_network
 from xlner.models.files import revision_of
-from xlner.models.folder import ModelSettings, save_model
+from xlner.models.folder import ModelSettings, base_of, save_model
 from xlner.models.heads import SIMILARITIES, new_head
 from xlner.models.joint import JointModel, JointOutput
 from xlner.network_outputs import word_encoder
@@ -35,8 +35,9 @@ from xlner.training.corpora import (
     repeated_sentences,
     window_lengths,
 )
+from xlner.training.doubts import QUOTED_TEACHER, doubt_of_scores, trained_on
 from xlner.training.fitting import fit_as_asked
-from xlner.training.reporting import Evaluator, f1_by_corpus, finish
+from xlner.training.reporting import Evaluator, finish, measured_on
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator
 from xlner.training.task import Task
@@ -97,8 +98,17 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
             corpus.name: evaluator.of_folder(str(run.model), corpus, predictions=run.predictions(corpus.name))
             for corpus in held_out
         }
-        about = {"language": recipe.language, "seed": recipe.seed, "types": labels.types, "label_map": str(label_map)}
-        origin = Origin(recipe.language, (), f1_by_corpus(held_out, [scores[corpus.name] for corpus in held_out]))
+        amount = trained_on(progress.step, len(train.words), QUOTED_TEACHER, has_encoder=True)
+        doubt = doubt_of_scores(scores[dev.name], dev.path, amount)
+        about = {
+            "language": recipe.language,
+            "seed": recipe.seed,
+            "types": labels.types,
+            "label_map": str(label_map),
+            "warnings": [doubt] if doubt else [],
+        }
+        measured = measured_on(held_out, [scores[corpus.name] for corpus in held_out], recipe.language)
+        origin = Origin(recipe.language, (), measured, doubt)
         finish(run, accelerator, about, [train, *held_out], scores, progress, origin)
     return path
 
@@ -118,6 +128,7 @@ def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, Wo
         recognizer, new_head(recipe.similarity.kind, recognizer, size) if with_similarity else None, evaluator
     )
     encoder = word_encoder(recipe.encoder, recognizer, recipe.corpus.max_length, revision=revision)
+    base_model, base_licence = base_of(recipe.encoder, revision)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,
         max_length=encoder.max_length,
@@ -125,6 +136,8 @@ def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, Wo
         similarity=recipe.similarity.kind if with_similarity else "",
         projection_size=size if with_similarity else 0,
         sharing="separate" if separate else "joint",
+        base_model=base_model,
+        base_licence=base_licence,
     )
     return model, encoder, settings
 

@@ -1,0 +1,29 @@
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+pytest.importorskip("mypy", reason="mypy is not installed: pip install -e '.[dev]'")
+
+
+def test_the_python_of_the_readme_passes_a_strict_type_checker(tmp_path):
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    for number, snippet in enumerate(snippets):
+        (tmp_path / f"snippet_{number}.py").write_text(snippet, encoding="utf-8")
+    (tmp_path / "model_of_torch.py").write_text(
+        "from torch import nn\nfrom xlner import load_tagger\n\nnetwork: nn.Module = load_tagger('x').model\n"
+    )
+    wrong = "from xlner import distill, load_recipe\n\ndistill(load_recipe('teacher', []))\n"
+    (tmp_path / "wrong.py").write_text(wrong)
+
+    # A user's script: the settings of this repository are not those of it.
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", str(tmp_path)]
+    checked = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+    errors = [line for line in checked.stdout.splitlines() if ": error:" in line and not line.startswith("xlner")]
+    assert len(snippets) > 1
+    assert [line for line in errors if "wrong.py:3" not in line] == []
+    assert len(errors) == 1, checked.stdout + checked.stderr  # that of the wrong one: the check can fail
