@@ -5,22 +5,22 @@ is imported by the command that needs it, so that `--help` is quick.
 """
 
 import json
-import re
 import sys
+from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Annotated
 
+import click
 import typer
 
 from xlner import __version__
+from xlner.commands.advice import as_options
 from xlner.commands.check_data import check_data
 from xlner.commands.compare import compare
 from xlner.commands.convert import convert
 from xlner.commands.export import export
 from xlner.commands.tag import tag
 from xlner.errors import CorpusError, StoppedError, XlnerError
-
-_RECIPE_KEY = re.compile(r"\bcorpus\.(columns|scheme|encoding)(=?)")
 
 app = typer.Typer(
     help="Named-entity taggers for languages without labels.",
@@ -46,9 +46,14 @@ def main() -> None:
     try:
         app()
     except XlnerError as problem:
-        # Messages name recipe keys; here they are options.
-        typer.echo(_RECIPE_KEY.sub(lambda key: f"--{key[1]}{' ' if key[2] else ''}", problem.told()), err=True)
+        typer.echo(as_options(problem.told(), _command_of(sys.argv[1:])), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
+
+
+def _command_of(arguments: Sequence[str]) -> click.Command | None:
+    """The command that these arguments call."""
+    commands: dict[str, click.Command] = getattr(typer.main.get_command(app), "commands", {})
+    return next((commands[name] for name in arguments if name in commands), None)
 
 
 def _print_version(asked: bool) -> None:
@@ -71,11 +76,13 @@ def evaluate(
     model: Model,
     corpora: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Labelled corpora.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON, not tables; a list for several corpora.")] = False,
-    format: Annotated[str, typer.Option(help="conll, dataset, or auto: by the corpus' name.")] = "auto",
+    format: Annotated[str, typer.Option(help="conll, csv, jsonl, dataset, ... or auto: by the corpus' name.")] = "auto",
     columns: Annotated[
-        str, typer.Option(help="Columns of word and tag, from 0 or from the end: 1,2 or 0,-1.")
+        str, typer.Option(help="Columns of word and tag, from 0, from the end, or by name: 1,2 or 0,-1 or FORM,NER.")
     ] = "auto",
     scheme: Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")] = "auto",
+    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
+    word_splitter: Annotated[str, typer.Option(help="How raw text with spans becomes words.")] = "unicode",
     labels_map: Annotated[
         str, typer.Option(help="Types renamed, merged or dropped: MISC=,PERSON=PER,GPE=LOC; *= drops all others.")
     ] = "",
@@ -88,11 +95,25 @@ def evaluate(
     from xlner.data.summaries import summarize
     from xlner.evaluation import check_types_in_common, evaluate_tags
     from xlner.labels import LabelMap, spans_of
+    from xlner.recipe import choose
+    from xlner.splitting import WORD_SPLITTERS
     from xlner.tagger import load_tagger
 
     label_map = LabelMap.parse(labels_map)
     # Opened first, so that a wrong path is told before a model is loaded.
-    streams = [read_corpus(path, format=format, columns=columns, scheme=scheme, encoding=encoding) for path in corpora]
+    split = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
+    streams = [
+        read_corpus(
+            path,
+            format=format,
+            columns=columns,
+            scheme=scheme,
+            encoding=encoding,
+            split_text=split,
+            labels=labels,
+        )
+        for path in corpora
+    ]
     tagger = load_tagger(model, device=device)
     found = []
     for path, stream in zip(corpora, streams, strict=True):
