@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Annotated
 
-import click
 import typer
 
 from xlner import __version__
-from xlner.commands.advice import as_options
+from xlner.commands.advice import as_options, options_of
 from xlner.commands.check_data import check_data
 from xlner.commands.compare import compare
 from xlner.commands.convert import convert
@@ -46,14 +45,14 @@ def main() -> None:
     try:
         app()
     except XlnerError as problem:
-        typer.echo(as_options(problem.told(), _command_of(sys.argv[1:])), err=True)
+        typer.echo(as_options(problem.told(), _options(sys.argv[1:])), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
 
 
-def _command_of(arguments: Sequence[str]) -> click.Command | None:
-    """The command that these arguments call."""
-    commands: dict[str, click.Command] = getattr(typer.main.get_command(app), "commands", {})
-    return next((commands[name] for name in arguments if name in commands), None)
+def _options(arguments: Sequence[str]) -> set[str]:
+    """The options of the command that these arguments call."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    return options_of(next((commands[name] for name in arguments if name in commands), None))
 
 
 def _print_version(asked: bool) -> None:

@@ -1,20 +1,24 @@
 """Advice of messages, which name recipe keys, in the options of the command that is running."""
 
 import re
-
-from click import Command
+from collections.abc import Collection
+from typing import Any
 
 _RECIPE_KEY = re.compile(r"\bcorpus\.(columns|scheme|encoding|labels|format|word_splitter)\b(=?)")
 # A format is asked for by another option where there is a second one for the output.
 _OPTIONS = {"format": ("--format", "--from")}
 
 
-def as_options(text: str, command: Command | None) -> str:
-    """The text with an option of the command in the place of each recipe key.
+def options_of(command: Any) -> set[str]:
+    """The options of a command of typer; none for None."""
+    return set() if command is None else {option for parameter in command.params for option in parameter.opts}
+
+
+def as_options(text: str, known: Collection[str]) -> str:
+    """The text with an option of the command, whose options are known, in the place of each recipe key.
 
     What the command has no option for is one of `xlner convert`, which makes a file that every command reads.
     """
-    known = {option for parameter in command.params for option in parameter.opts} if command else set[str]()
 
     def option(key: re.Match[str]) -> str:
         name = key[1].replace("_", "-")

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
-from xlner.commands.advice import as_options
+from xlner.commands.advice import as_options, options_of
 from xlner.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def check_data(
+    context: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Corpora: files, folders, hub:NAME.")],
     encoder: Annotated[str, typer.Option(help="Encoder whose pieces are counted: a folder or hub name.")] = "",
     model: Annotated[str, typer.Option(help="Tagger whose types are compared, and whose pieces are counted.")] = "",
@@ -53,7 +53,7 @@ def check_data(
     copies = _copies(files, fix) if fix else []
     splitter = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
     options = ReadingOptions(columns, scheme, encoding, splitter, labels=labels)
-    command = click.get_current_context().command
+    known_options = options_of(context.command)
     tokenizer, model_types = _encoder(encoder, model)
     checked: list[CheckedCorpus] = []
     for number, source in enumerate(files):
@@ -63,7 +63,7 @@ def check_data(
         )
         checked.append(found)
         if not as_json:
-            typer.echo(as_options("\n".join(report_lines(found)), command))
+            typer.echo(as_options("\n".join(report_lines(found)), known_options))
         if copies:
             lines = _repair(found, copies[number], format, options, fix_duplicates)
             typer.echo("\n".join([*lines, ""]), err=as_json)
@@ -71,7 +71,7 @@ def check_data(
     n_warnings = sum(corpus.findings.total(WARNING) for corpus in checked)
     if as_json:
         content = {"files": list(map(report_json, checked)), "errors": n_errors, "warnings": n_warnings}
-        typer.echo(as_options(json.dumps(content, indent=2, ensure_ascii=False), command))
+        typer.echo(as_options(json.dumps(content, indent=2, ensure_ascii=False), known_options))
     else:
         typer.echo("\n".join([*_overlaps(checked), f"{_plural(n_errors, 'error')}, {_plural(n_warnings, 'warning')}"]))
     if n_errors or (strict and n_warnings):

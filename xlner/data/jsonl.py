@@ -106,7 +106,7 @@ class RecordReader:
         Raises:
             LeftOut: If it does not fit, and the report returns.
         """
-        record = _as_record(value)
+        record = record_fields(value)
         if record is None:
             shown = json.dumps(value, ensure_ascii=False)[:_N_SHOWN]
             self._report(CorpusProblem("XL020", place, f"expected a JSON object, found {shown!r}"))
@@ -329,7 +329,7 @@ def _is_one_value(beginning: str) -> bool:
 
 
 def _is_array_of_records(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(_as_record(entry) is not None for entry in value[:10])
+    return isinstance(value, list) and bool(value) and all(record_fields(entry) is not None for entry in value[:10])
 
 
 def _records_in(value: Mapping[str, Any]) -> list[Any] | None:
@@ -352,7 +352,7 @@ def _of_one_value(path: Path, text: str, report: Report) -> Iterator[JsonRecord]
             yield JsonRecord(f"{path}: record {number}", record)
 
 
-def _as_record(value: Any) -> Mapping[str, Any] | None:
+def record_fields(value: Any) -> Mapping[str, Any] | None:
     """A record as fields, those of Label Studio and of spaCy 2 among them; None if it is none."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
         return {"text": value[0], **value[1]}

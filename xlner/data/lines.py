@@ -23,12 +23,12 @@ _OTHER_LINE_END = re.compile(f"[{OTHER_LINE_ENDS}]")
 # The first bytes of files that are no text, and what to do with them.
 _NO_TEXT = {
     b"\x1f\x8b": "compressed by gzip; unpack it, as in `gunzip -k FILE`",
-    b"BZh": "compressed by bzip2; unpack it, as in `bunzip2 -k FILE`",
+    b"BZh91AY&": "compressed by bzip2; unpack it, as in `bunzip2 -k FILE`",
     b"\xfd7zXZ": "compressed by xz; unpack it, as in `unxz -k FILE`",
     b"\x28\xb5\x2f\xfd": "compressed by Zstandard; unpack it, as in `unzstd FILE`",
     b"PK\x03\x04": "a ZIP archive or an Office document; unpack it, or save the table as CSV",
-    b"PAR1": "Parquet; give it the suffix .parquet",
-    b"%PDF": "a PDF; extract its text first",
+    b"PAR1\x15": "Parquet; give it the suffix .parquet",
+    b"%PDF-": "a PDF; extract its text first",
     b"\xd0\xcf\x11\xe0": "an Office document; save the table as CSV",
 }
 # What `surrogateescape` makes of bytes that do not decode.
@@ -44,7 +44,7 @@ def read_chunks(path: Path, encoding: str, report: Report = refuse) -> Iterator[
         CorpusError: If the file cannot be opened or decoded, or has a line longer than `LONGEST_LINE`.
     """
     rest, line = "", 1
-    is_utf8 = _is_utf8(encoding)
+    is_utf8 = is_utf_8(encoding)
     # Bytes are repaired in a second reading only: checking each chunk for them would slow down all others.
     errors = "surrogateescape" if is_utf8 and report is not refuse else "strict"
     try:
@@ -123,6 +123,18 @@ def likely_encoding(beginning: bytes, broken: int) -> str:
     return "latin-1" if broken >= 0xA0 else "cp1252"
 
 
+def is_utf_8(encoding: str) -> bool:
+    """Whether this is a name of UTF-8.
+
+    Raises:
+        CorpusError: If it is the name of no encoding.
+    """
+    try:
+        return codecs.lookup(encoding).name == "utf-8"
+    except LookupError:
+        raise CorpusError(f"corpus.encoding is {encoding!r}; expected one such as utf-8, latin-1 or cp1252") from None
+
+
 def half_of_utf_16(text: str) -> str:
     """`utf-16-le` or `utf-16-be` for text that was read as if each of its bytes were a character; else empty."""
     start = text[:1000]
@@ -163,13 +175,6 @@ def _as_cp1252(match: re.Match[str]) -> str:
         return byte.decode("cp1252")
     except UnicodeDecodeError:  # five bytes that cp1252 does not use
         return byte.decode("latin-1")
-
-
-def _is_utf8(encoding: str) -> bool:
-    try:
-        return codecs.lookup(encoding).name == "utf-8"
-    except LookupError:
-        raise CorpusError(f"corpus.encoding is {encoding!r}; expected one such as utf-8, latin-1 or cp1252") from None
 
 
 def _undecodable(path: Path, encoding: str) -> tuple[str, str]:

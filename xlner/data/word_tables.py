@@ -114,7 +114,7 @@ def find_table(path: Path, beginning: str, wanted: Wanted, ignores_tags: bool) -
         return _table(path, rows, wanted, ignores_tags)
     # Words are counted, but no blank line separates sentences.
     counted = [(number, text) for number, text in enumerate(ids) if text.isdecimal()]
-    begins = [number for (_, before), (number, text) in pairwise([(0, "1"), *counted]) if int(text) <= int(before)]
+    begins = [0, *(number for (_, before), (number, text) in pairwise(counted) if int(text) <= int(before))]
     if len(starts) > 1 or len(begins) < 2 or not count_words(ids, begins):
         return None
     columns = find_columns(rows, (), begins) if wanted is None else place_columns(path, rows, *wanted, (), begins)
@@ -302,7 +302,8 @@ def _table(path: Path, rows: Sequence[list[str]], wanted: Wanted, ignores_tags: 
     Raises:
         CorpusError: If nothing tells the column of words or texts, or that of tags.
     """
-    names = tuple(rows[0]) if _is_header(rows[0], at_least=1) or _names_wanted(rows[0], wanted) else ()
+    has_names = _is_header(rows[0], at_least=1) or _names_wanted(rows[0], wanted) or _stands_over_tags(rows, wanted)
+    names = tuple(rows[0]) if has_names else ()
     width = len(rows[0])
     content = [row for row in rows[bool(names) :] if len(row) == width]
     if wanted is not None:
@@ -394,6 +395,14 @@ def _is_header(cells: Sequence[str], at_least: int) -> bool:
 def _names_wanted(cells: Sequence[str], wanted: Wanted) -> bool:
     asked = [name for name in wanted or () if isinstance(name, str)]
     return bool(asked) and {plain_name(name) for name in asked} <= {plain_name(cell) for cell in cells}
+
+
+def _stands_over_tags(rows: Sequence[list[str]], wanted: Wanted) -> bool:
+    """Whether the first row is a header because what it has in the column of tags is no tag, unlike all below."""
+    column = None if wanted is None else wanted[1]
+    if not isinstance(column, int) or not -len(rows[0]) <= column < len(rows[0]) or is_any_tag(rows[0][column]):
+        return False
+    return look_like_tags(row[column] for row in rows[1:] if len(row) == len(rows[0]))
 
 
 def _column(names: Sequence[str], known: Sequence[str]) -> int | None:

@@ -153,7 +153,8 @@ def begins_with_labels(path: Path, recipe: CorpusRecipe) -> bool:
         first = list(islice(read_located(path, recipe.format, options), N_PEEKED))
     except CorpusError:
         return False
-    return bool(problems) or any(located.sentence.tags is not None for located in first)
+    has_odd_tags = any(problem.code in ("XL012", "XL014") for problem in problems)
+    return has_odd_tags or any(located.sentence.tags is not None for located in first)
 
 
 def encode_all(encoder: WordEncoder, corpus: Corpus, say: Callable[[str], None]) -> list[Window]:
