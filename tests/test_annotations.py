@@ -173,9 +173,9 @@ def test_spans_of_whole_words_come_back_as_they_were(words, data):
     [
         ("{", "XL020", "no JSON"),
         ("[1]", "XL020", "expected a JSON object, found"),
-        ({"txt": "a"}, "XL021", "a record has no key 'txt'; known: text, words, spans, types, tokens; did you mean"),
-        ({"spans": []}, "XL021", "expected text or words, one of them; found spans"),
-        ({"text": "a", "words": ["a"]}, "XL021", "expected text or words, one of them; found text, words"),
+        ({"txt": "a"}, "XL021", "a record has no key 'txt'; known: text, words, tokens, spans, entities, types"),
+        ({"spans": []}, "XL021", "expected text or words; found spans"),
+        ({"text": "a", "spans": [], "entities": []}, "XL021", "found spans and entities; expected one of them"),
         ({"types": ["PER"]}, "XL021", "expected text or words"),
         ({"text": 3}, "XL021", "expected a text; found 3"),
         ({"text": " \u200b"}, "XL021", "a record without a visible character"),
@@ -184,7 +184,7 @@ def test_spans_of_whole_words_come_back_as_they_were(words, data):
         ({"text": "a", "spans": {}}, "XL021", "expected a list of spans"),
         ({"text": "a", "types": "PER"}, "XL021", "expected types as a list of names; found PER"),
         (record_of([0, 4, "PER"]), "XL021", "expected a span with start, end and label"),
-        (record_of({**PLACE, "type": "X"}), "XL021", "a span has no key 'type'"),
+        (record_of({**PLACE, "scores": 1}), "XL021", "a span has no key 'scores'"),
         (record_of({**PLACE, "start": 1.5}), "XL021", "expected start and end as whole numbers; found 1.5 and 23"),
         (record_of({**PLACE, "label": ""}), "XL021", "expected a type as label; found ''"),
         (record_of({**PLACE, "end": 25}), "XL022", "the span 19 to 25 of type 'LOC' is none of a text of 24 char"),
@@ -203,6 +203,22 @@ def test_a_record_that_cannot_be_understood_is_refused_with_its_line(read, line,
     assert "notes.jsonl:3: " in str(caught.value)
     assert message in str(caught.value)
     assert str(caught.value).endswith(f"[{code}]")
+
+
+def test_what_xlner_tag_writes_is_an_annotation_file_as_it_is(read):
+    place = {"text": "Kiel", "label": "LOC", "start": 19, "end": 23, "score": 0.5}
+    of_text = {"id": 7, "text": TEXT, "entities": [place]}
+    of_words = {"words": WORDS, "tags": ["O"] * 6, "entities": [{**place, "start": 4, "end": 5}]}
+    of_both = {"id": 7, "text": TEXT, "tokens": WORDS, "tags": ["O"] * 6, "entities": [place]}
+
+    for record in (of_text, of_words, of_both):
+        assert align(read(record).of(WORDS), WORDS).spans == [ScoredSpan("LOC", 4, 5, 0.5)]
+
+
+def test_types_that_look_equal_are_one_type(read):
+    records = [record_of({**PLACE, "label": label}) for label in ("LOC", "LOC\u200b", "\ufeffLOC", " LOC\u00a0")]
+
+    assert read(*records).types == ("LOC",)
 
 
 def test_a_corpus_of_spans_is_an_annotation_file_as_it_is(tmp_path):

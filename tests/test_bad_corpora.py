@@ -116,8 +116,8 @@ def test_words_of_any_length_are_read(read):
 def test_an_unknown_scheme_or_format_is_refused(read):
     with pytest.raises(CorpusError, match=r"corpus\.scheme is 'bilou'"):
         read(TWO_COLUMNS, scheme="bilou")
-    with pytest.raises(RecipeError, match=r"unknown corpus\.format 'csv'; known: conll, text, jsonl"):
-        read(TWO_COLUMNS, format="csv")
+    with pytest.raises(RecipeError, match=r"unknown corpus\.format 'xml'; known: conll, text, csv, jsonl"):
+        read(TWO_COLUMNS, format="xml")
 
 
 def test_reading_is_a_stream(tmp_path):

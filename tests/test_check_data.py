@@ -2,6 +2,7 @@ import json
 import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ SAMPLES = {
     "XL014": ("x.conll", "a\tO\nKiel\t_\n"),
     "XL015": ("x.conll", "1-2\tim\tB-LOC\n1\tin\tO\n2\tdem\tO\n"),
     "XL016": ("x.jsonl", '{"words": ["Kiel"], "tags": []}\n'),
+    "XL017": ("x.conll", "Kiel\tI-LOC\nund\tO\nBonn\tI-LOC\nund\tO\nRom\tB-LOC\n"),
     "XL020": ("x.jsonl", "Kiel\n"),
     "XL021": ("x.jsonl", '{"title": "Kiel"}\n'),
     "XL022": ("x.jsonl", TEXT_SPAN % (0, 99)),
@@ -50,6 +52,9 @@ SAMPLES = {
     "XL043": ("x.conll", LONG),
     "XL044": ("x.conll", "Anna\tB-PER\nOtto\tB-Person\n"),
     "XL045": ("x.conll", LONG + "ohne\t_\n\n"),
+    "XL046": ("x.conll", "1\tO\n2\tO\n"),
+    "XL047": ("x.conll", "Regen\tO\n" * 30),
+    "XL048": ("x.conll", "".join(f"Kiel{number}\tB-LOC\n\n" for number in range(10))),
     "XL050": ("x.conll", "a\tO\n\u200b\tO\n"),
     "XL051": ("x.conll", "ж\tO\n"),
     "XL052": ("x.conll", "a\tO\n" * 70),
@@ -57,7 +62,7 @@ SAMPLES = {
     "XL054": ("x.conll", "Kiel\tB-LOC\n"),
 }
 # Problems that end the reading at once, and the overlap of two files, have tests of their own.
-ALONE = {"XL002", "XL003", "XL042"}
+ALONE = {"XL002", "XL003", "XL005", "XL042"}
 
 
 @pytest.fixture
@@ -181,6 +186,82 @@ def test_iob1_is_told_from_broken_sequences(tmp_path, tags, is_broken):
     path = write(tmp_path, "x.conll", "".join(f"w\t{tag}\n" for tag in tags.split()))
 
     assert ("XL013" in codes_of(path)) == is_broken
+
+
+def test_a_stray_b_makes_a_file_of_iob1_no_broken_one(xlner, tmp_path):
+    sound = "Kiel\tI-LOC\nund\tO\nBonn\tI-LOC\nAnna\tI-PER\nEva\tB-PER\n\n" * 200
+    path = write(tmp_path, "x.conll", "-DOCSTART- O\n\n" + sound + "Rom\tB-LOC\n\n" + sound)
+
+    status, out, _ = xlner("check-data", path)
+
+    assert status == 0
+    assert "tags: IOB1, but for 1 of 1,601 entities, which begin with B-" in out
+    assert "XL013" not in out
+    assert f"{path}:1203: B-LOC where no entity of its type ends; expected I-LOC" in out
+    assert "a B- in a file of IOB1: 1\n" in out
+
+
+def test_a_stray_i_leaves_a_file_of_iob2_what_it_is(xlner, tmp_path):
+    path = write(tmp_path, "x.conll", "Kiel\tB-LOC\nund\tO\nBonn\tB-LOC\n\n" * 50 + "Rom\tI-LOC\n")
+
+    _, out, _ = xlner("check-data", path)
+
+    assert "tags: broken: 1 of 101 entities begin with I-, the others with B-" in out
+    assert f"{path}:201: I-LOC continues no entity (it follows nothing); expected B-LOC" in out
+
+
+def test_numbers_in_the_place_of_words_are_told(xlner, tmp_path):
+    path = write(tmp_path, "x.conll", "1\tAnna\tB-PER\n2\tlebt\tO\n3\t.\tO\n\n" * 9)
+
+    _, out, _ = xlner("check-data", path, "--columns", "0,2")
+
+    assert "no word has a letter; 27 of 27 are numbers" in out
+    assert "then set --columns WORD,TAG [XL046]" in out
+
+
+def test_lost_blank_lines_are_told(xlner, tmp_path):
+    short = "Anna\tB-PER\nlebt\tO\nin\tO\nKiel\tB-LOC\n.\tO\n"
+    one, some = write(tmp_path, "one.conll", short * 40), write(tmp_path, "some.conll", (short + "\n") * 9 + short * 13)
+
+    assert "one.conll: all 200 words are one sentence" in xlner("check-data", one)[1]
+    assert "some.conll:55: 65 words and 12 full stops inside" in xlner("check-data", some)[1]
+
+
+def test_types_and_words_that_look_equal_are_told(tmp_path):
+    path = write(tmp_path, "x.conll", "Anna\tB-PER\nEva\tB-\u0420\u0415R\nKiel\u200e\tO\n\u3164Bonn\tO\nin\u00a0\tO\n")
+
+    found = codes_of(path)
+
+    assert (found["XL044"], found["XL033"], found["XL032"]) == (1, 2, 1)
+    assert visible_parts("Kiel\u200e") == visible_parts("\u3164Kiel") == visible_parts("Kiel\u00a0") == ["Kiel"]
+
+
+def test_a_file_whose_sentences_are_all_refused_is_not_called_empty(xlner, tmp_path):
+    path = write(tmp_path, "x.conll", "Anna\tPerson\nlebt\tO\n")
+
+    status, out, _ = xlner("check-data", path)
+
+    assert status == 1
+    assert "types without prefixes are read by --scheme plain" in out
+    assert "no sentence in it" not in out
+
+
+def test_a_small_o_is_taken_for_what_it_means(xlner, tmp_path):
+    path = write(tmp_path, "x.conll", "Anna\tb-per\nlebt\to\n\nRegen\t\u041e\n")
+
+    _, out, _ = xlner("check-data", path, "--fix", tmp_path / "fixed.conll")
+
+    assert "found tag 'o'; expected O, B-TYPE or I-TYPE; did you mean O?" in out
+    assert (tmp_path / "fixed.conll").read_text() == "Anna\tB-per\nlebt\tO\n\nRegen\tO\n\n"
+
+
+def test_a_file_with_very_many_types_is_reported_in_time(xlner, tmp_path):
+    path = write(tmp_path, "x.conll", "".join(f"Kiel\tB-T{number}\n\n" for number in range(20_000)))
+
+    start = time.process_time()
+    xlner("check-data", path, "--json")
+
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(

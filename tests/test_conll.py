@@ -238,3 +238,142 @@ def test_the_order_of_clean_and_odd_passages_does_not_matter(read, monkeypatch):
     assert read(content) == [Sentence(("Kiel", "ist"), ("B-LOC", "O"))] * 22
     with pytest.raises(CorpusError, match=rf"corpus\.conll:{(content + clean).count(chr(10)) + 2}: found tag 'x'"):
         read(content + clean + "0\tKiel\tB-LOC\n1\tist\tx\n\n" + clean)
+
+
+ANNA = Sentence(("Anna", "lebt"), ("B-PER", "O"))
+
+
+@pytest.mark.parametrize("key", ["name", "NER", "NE", "ner_tag", "Entity", "label"])
+def test_tags_under_any_usual_key_of_misc_are_read(read, key):
+    rest = "\t_" * 7
+    content = f"1\tAnna{rest}\t{key}=B-PER\n2\tlebt{rest}\tSpaceAfter=No|{key}=O\n"
+
+    assert read(content, "x.conllu") == [ANNA]
+
+
+@pytest.mark.parametrize("name", ["NER", "NE_TAG", "BIO", "Labels", "entity-tag", "XLNER:NER", "ner_tags"])
+def test_tags_under_any_usual_name_of_a_column_are_read(read, name):
+    assert read(f"# global.columns = ID FORM {name}\n1\tAnna\tB-PER\n2\tlebt\tO\n", "x.conllup") == [ANNA]
+
+
+@pytest.mark.parametrize(
+    ("content", "named", "columns"),
+    [
+        (
+            "# global.columns = ID FORM PROJ:X\n1\tAnna\tB-PER\n2\tlebt\tO\n",
+            "the column PROJ:X looks like tags",
+            "FORM,X",
+        ),
+        (
+            "1\tAnna" + "\t_" * 7 + "\tEnt=B-PER\n2\tlebt" + "\t_" * 7 + "\tEnt=O\n",
+            ":1: a tag as Ent=",
+            "FORM,MISC:Ent",
+        ),
+    ],
+)
+def test_tags_under_a_name_that_says_nothing_are_named_and_not_lost(read, content, named, columns):
+    with pytest.raises(CorpusError, match=named) as refusal:
+        read(content)
+
+    assert f"corpus.columns={columns}" in str(refusal.value).replace("PROJ:", "")
+    assert read(content, columns=columns) == [ANNA]
+    assert read(content, columns="FORM") == [Sentence(ANNA.words)]
+    assert read(content, scheme="ignore") == [Sentence(ANNA.words)]
+
+
+def test_tags_in_any_column_of_conllu_are_read(read):
+    assert read("1\tAnna\t_\t_\tB-PER" + "\t_" * 5 + "\n2\tlebt\t_\t_\tO" + "\t_" * 5 + "\n") == [ANNA]
+
+
+def test_a_sentence_without_the_key_has_no_labels_where_others_name_o(read):
+    labelled = "1\tKiel" + "\t_" * 7 + "\tNER=B-LOC\n2\tlebt" + "\t_" * 7 + "\tNER=O\n\n"
+    bare = "1\tRegen" + "\t_" * 8 + "\n\n"
+
+    assert read(labelled + bare)[1] == Sentence(("Regen",))
+    with pytest.raises(CorpusError, match=r":5: found '_' \(no label\) beside tags.*XL014"):
+        read(labelled + labelled.replace("NER=O", "_"))
+
+
+def test_o_that_is_named_late_is_told_where_it_is(read):
+    entity = "1\tKiel" + "\t_" * 7 + "\tNER=B-LOC\n2\tlebt" + "\t_" * 8 + "\n\n"
+
+    with pytest.raises(CorpusError, match=r":182: NER=O here, where words before have no NER= at all.*XL014"):
+        read(entity * 60 + "1\tRegen" + "\t_" * 8 + "\n2\tfällt" + "\t_" * 7 + "\tNER=O\n")
+
+
+@pytest.mark.parametrize("first", [("1", "3"), ("2", "3"), ("1.0", "2.0"), ("0", "7"), ("10", "20")])
+def test_words_are_counted_with_any_gaps(read, first):
+    a, b = first
+    content = f"{a}\tAnna\tB-PER\n{b}\tlebt\tO\n\n1\tAnna\tB-PER\n2\tlebt\tO\n"
+    rest = "\t_" * 8
+
+    assert read(content) == [ANNA, ANNA]
+    assert read(f"{a}\tAnna{rest}\n{b}\tlebt{rest}\n4\there{rest}\n", "x.conllu")[0].words[:2] == ANNA.words
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n", "\n\r"])
+@pytest.mark.parametrize("size", [1, 3, 1 << 18])
+def test_every_line_end_ends_a_line_once(read, monkeypatch, end, size):
+    monkeypatch.setattr(lines, "CHUNK_SIZE", size)
+
+    assert read(TWO_COLUMNS.replace("\n", end)) == [KIEL, RAIN]
+
+
+def test_line_ends_may_be_mixed(read):
+    first, second = TWO_COLUMNS.split("\n\n")
+
+    assert read(first.replace("\n", "\r\n") + "\r\n\n" + second) == [KIEL, RAIN]
+    assert read(first + "\n\r\n" + second.replace("\n", "\r")) == [KIEL, RAIN]
+
+
+@pytest.mark.parametrize("end", ["\v", "\f", "\x1c", "\x1e", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("name", ["x.conll", "x.txt"])
+def test_what_ends_no_line_is_told_and_makes_no_sentence_of_the_file(read, end, name):
+    with pytest.raises(CorpusError, match=rf"U\+{ord(end):04X}.*XL005"):
+        read(TWO_COLUMNS.replace("\n", end), name)
+    with pytest.raises(CorpusError, match=rf"U\+{ord(end):04X}.*XL005"):
+        read("Anna\tB-PER\nlebt\tO\n\n" + TWO_COLUMNS.replace("\n", end, 1))
+
+
+BLANKS = ["\u00a0", "\u200b", "\ufeff", "\u2007", "\u3000", "\u200e", "\u00ad", "\x0c", "\x85"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_invisible_blanks_around_tags_are_no_part_of_them(read, blank):
+    assert read(TWO_COLUMNS.replace("B-PER", f"B-PER{blank}").replace("B-LOC", f"{blank}B-LOC ")) == [KIEL, RAIN]
+    assert read(f"Anna\tB-P{blank}ER\n") in ([Sentence(("Anna",), (f"B-P{mid}ER",))] for mid in ("", " ", blank))
+
+
+@pytest.mark.parametrize("blank", [blank for blank in BLANKS if blank not in "\x85\x0c"])
+def test_a_line_that_looks_blank_ends_a_sentence(read, blank):
+    assert read(TWO_COLUMNS.replace("\n\n", f"\n{blank}\n")) == [KIEL, RAIN]
+
+
+@pytest.mark.parametrize("sign", ["\u00a0", "\u3000", "\u2003", ",", ";", "|"])
+def test_columns_that_another_sign_separates_are_told(read, sign):
+    with pytest.raises(CorpusError, match=r"word and tag are separated by .*expected a TAB or spaces"):
+        read(TWO_COLUMNS.replace("\t", sign))
+
+
+def test_columns_under_the_name_of_a_text_are_told(read):
+    with pytest.raises(CorpusError, match=r"found words and tags in columns: 'Angela B-PER'; set corpus\.format=conll"):
+        read(TWO_COLUMNS, "x.txt")
+    assert read(TWO_COLUMNS, "x.txt", format="conll") == [KIEL, RAIN]
+
+
+def test_labels_that_are_not_looked_at_are_never_wrong(read):
+    odd = "Anna\tB-PER\nlebt\t_\nin\tPER\nKiel\tb_LOC\n"
+
+    assert read(odd, scheme="ignore") == [Sentence(("Anna", "lebt", "in", "Kiel"))]
+    with pytest.raises(CorpusError):
+        read(odd)
+
+
+def test_numbers_are_tags_by_their_names(read):
+    content = "Angela\t3\nMerkel\t4\nin\t0\nKiel\t1\n\nRegen\t0\n\nnichts\t-100\n"
+
+    assert read(content, labels="O,B-LOC,I-LOC,B-PER,I-PER") == [KIEL, RAIN, Sentence(("nichts",))]
+    with pytest.raises(CorpusError, match=r"found tag '3'.*corpus\.labels=O,B-TYPE"):
+        read(content)
+    with pytest.raises(CorpusError, match=r"corpus\.labels is 'B-LOC'; expected the tag of each number"):
+        read(content, labels="B-LOC")

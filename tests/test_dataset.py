@@ -66,11 +66,11 @@ def test_a_data_set_that_does_not_fit_is_refused_with_the_row(tmp_path, words, t
 
 
 def test_folders_that_are_no_data_set_and_names_that_cannot_be_loaded_are_refused(tmp_path, monkeypatch):
-    Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "text")
+    Dataset.from_dict({"title": ["a"]}).save_to_disk(tmp_path / "text")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
-    with pytest.raises(CorpusError, match="no column tokens or words; columns there: text"):
+    with pytest.raises(CorpusError, match="no column tokens, words or text; columns there: title"):
         read_corpus(tmp_path / "text")
     with pytest.raises(CorpusError, match="no data set that `save_to_disk` made"):
         read_corpus(tmp_path)

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 from corpus_samples import KIEL, RAIN
@@ -16,7 +17,7 @@ def jsonl(*records):
 
 
 @pytest.mark.parametrize("words", ["words", "tokens"])
-@pytest.mark.parametrize("tags", ["tags", "ner_tags", "labels"])
+@pytest.mark.parametrize("tags", ["tags", "ner_tags", "labels", "ner", "label", "NER-Tags", "iob2"])
 def test_words_and_tags_are_read_under_their_usual_names(read, words, tags):
     content = jsonl({words: KIEL.words, tags: KIEL.tags, "id": 7}, {words: RAIN.words, tags: RAIN.tags})
 
@@ -136,3 +137,136 @@ def test_one_broken_record_costs_one_sentence(tmp_path):
 
     assert [place.sentence.words for place in found] == [RAIN.words, KIEL.words]
     assert [problem.code for problem in problems] == ["XL020"]
+
+
+SPANS = [(0, 13, "PER"), (17, 21, "LOC")]
+WHOLE = Sentence((*KIEL.words, "."), (*KIEL.tags, "O"))
+
+
+def value(start, end, label):
+    return {"start": start, "end": end, "text": TEXT[start:end], "labels": [label]}
+
+
+LABEL_STUDIO = {
+    "id": 1,
+    "data": {"text": TEXT},
+    "annotations": [
+        {"result": [{"type": "choices", "from_name": "c", "value": {"choices": ["x"]}}], "was_cancelled": True},
+        {
+            "result": [
+                *({"type": "labels", "from_name": "label", "value": value(*span)} for span in SPANS),
+                {"type": "relation", "from_id": "a", "to_id": "b"},
+                {"type": "choices", "from_name": "c", "value": {"choices": ["x"]}},
+            ]
+        },
+    ],
+}
+DOCCANO = {
+    "id": 1,
+    "text": TEXT,
+    "entities": [
+        {"id": n, "label": label, "start_offset": a, "end_offset": b} for n, (a, b, label) in enumerate(SPANS)
+    ],
+    "relations": [{"id": 0, "from_id": 0, "to_id": 1, "type": "x"}],
+}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        LABEL_STUDIO,
+        {**LABEL_STUDIO, "data": {"my_text": TEXT}},
+        {"id": 1, "text": TEXT, "label": [value(*span) for span in SPANS], "annotator": 1},
+        DOCCANO,
+        {"id": 1, "data": TEXT, "label": [list(span) for span in SPANS]},
+        [TEXT, {"entities": SPANS}],
+        {"text": TEXT, "ents": [{"start": a, "end": b, "label": label} for a, b, label in SPANS]},
+        {"text": TEXT, "words": WHOLE.words, "tags": WHOLE.tags},
+        {"text": TEXT, "tokens": WHOLE.words, "entities": SPANS},
+        {"tokens": WHOLE.words, "entities": [{"start": 0, "end": 2, "type": "PER"}, {"start": 3, "end": 4, "type": "LOC"}]},
+        {"tokenized_text": WHOLE.words, "ner": [[0, 1, "PER"], [3, 3, "LOC"]]},
+        {"tokens": [{"text": word, "ner": tag} for word, tag in zip(*WHOLE, strict=True)]},
+        {"text": " ".join(WHOLE.words), "labels": WHOLE.tags},
+    ],
+    ids=["Label Studio", "other name", "JSON-MIN", "doccano", "old doccano", "spaCy 2", "displaCy", "text and words",
+         "spans beside words", "spans of words", "GLiNER", "objects", "tags of a text"],
+)  # fmt: skip
+def test_records_of_the_usual_tools_are_read(read, record):
+    expected = [WHOLE, WHOLE]
+
+    assert read(jsonl(record, record), "x.jsonl", split_text=unicode_words) == expected
+    assert read(json.dumps([record, record]), "x.json", split_text=unicode_words) == expected
+    assert read(json.dumps([record, record], indent=1), "x.jsonl", split_text=unicode_words) == expected
+    assert read(json.dumps({"data": [record, record]}), "x.json", split_text=unicode_words) == expected
+    assert read(jsonl(record), "x.jsonl", split_text=unicode_words, scheme="ignore")[0].tags is None
+
+
+def test_what_nobody_has_annotated_has_no_labels(read):
+    task = {"id": 1, "data": {"text": "Kiel"}}
+    done = {**task, "annotations": [{"result": []}]}
+
+    assert read(json.dumps([task, {**task, "annotations": []}, done]), "x.json") == [
+        Sentence(("Kiel",)),
+        Sentence(("Kiel",)),
+        Sentence(("Kiel",), ("O",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "named", "columns"),
+    [
+        ({"words": ["Kiel"], "mine": ["B-LOC"]}, "'mine' looks like tags", "words,mine"),
+        ({"text": "Kiel", "mine": [[0, 4, "LOC"]]}, "'mine' looks like spans", "text,mine"),
+        ({"words": ["Kiel"], "mine": [{"start": 0, "end": 1, "type": "LOC"}]}, "'mine' looks like spans", "words,mine"),
+    ],
+)
+def test_labels_under_a_name_that_says_nothing_are_named_and_not_lost(read, record, named, columns):
+    with pytest.raises(CorpusError, match=rf"{named}.*corpus\.columns={columns}"):
+        read(jsonl(record), "x.jsonl")
+
+    assert read(jsonl(record), "x.jsonl", columns=columns) == [Sentence(("Kiel",), ("B-LOC",))]
+    assert read(jsonl(record), "x.jsonl", columns=columns.partition(",")[0]) == [Sentence(("Kiel",))]
+
+
+def test_tags_of_another_task_beside_known_ones_are_passed_over(read):
+    record = {"tokens": KIEL.words, "pos_tags": [1] * 4, "chunk_tags": ["B-NP"] * 4, "ner_tags": KIEL.tags}
+
+    assert read(jsonl(record), "x.jsonl") == [KIEL]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"tokens": ["Kiel"], "ner_tags": "B-LOC"}, "expected a list of tags"),
+        ({"tokens": ["Kiel"], "ner_tags": [1.5]}, "expected a list of tags"),
+        ({"text": "Kiel", "entities": {"LOC": [[0, 4]]}}, "expected spans as"),
+        (
+            {"tokens": ["Kiel"], "entities": [{"start": 0, "end": 0, "type": "LOC"}]},
+            "none of 1 words; expected the end",
+        ),
+        ({"text": "in Kiel", "tokens": ["Bonn"], "spans": [[0, 4, "LOC"]]}, "the words are not those of the text"),
+    ],
+)
+def test_labels_of_another_form_are_refused_and_not_lost(read, record, message):
+    with pytest.raises(CorpusError, match=message):
+        read(jsonl(record), "x.jsonl")
+
+
+def test_numbers_of_tags_are_read_by_their_names(read):
+    names = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    record = {"tokens": KIEL.words, "ner_tags": [names.index(tag) for tag in KIEL.tags]}
+
+    with pytest.raises(CorpusError, match=r"corpus\.labels=O,B-TYPE,I-TYPE"):
+        read(jsonl(record), "x.jsonl")
+    assert read(jsonl(record), "x.jsonl", labels=",".join(names)) == [KIEL]
+
+
+def test_a_text_with_many_spans_is_read_in_time(read):
+    n = 20_000
+    record = {"text": "ab " * n, "spans": [[3 * k, 3 * k + 2, "X"] for k in range(n)] + [[0, 5, "X"]]}
+
+    start = time.process_time()
+    with pytest.raises(CorpusError, match="overlaps"):
+        read(jsonl(record), "x.jsonl")
+
+    assert time.process_time() - start < 5

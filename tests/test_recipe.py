@@ -173,7 +173,7 @@ def test_a_choice_outside_its_table_is_refused_with_the_table():
         ("optimization.decay=exponential", "must be one of linear, cosine, constant"),
         ("optimization.freeze=embeddings+all", "must be none, embeddings or embeddings.N"),
         ("hardware.precision=int8", "must be one of auto, fp32, bf16, fp16"),
-        ("corpus.scheme=lax", "must be one of auto, strict"),
+        ("corpus.scheme=lax", "must be one of auto, strict, plain"),
         ("checkpoint.resume=yes", "must be auto, never, or the path of a checkpoint"),
     ],
 )

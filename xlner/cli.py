@@ -4,14 +4,15 @@ A mistake that the user can mend ends with its message and status 2, Ctrl-C with
 is imported by the command that needs it, so that `--help` is quick.
 """
 
-import re
 import sys
+from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from xlner import __version__
+from xlner.commands.advice import as_options, options_of
 from xlner.commands.check_data import check_data
 from xlner.commands.compare import compare
 from xlner.commands.convert import convert
@@ -20,8 +21,6 @@ from xlner.commands.tag import tag
 from xlner.errors import CorpusError, StoppedError, XlnerError
 from xlner.escaping import for_terminal
 from xlner.strict_json import to_json
-
-_RECIPE_KEY = re.compile(r"\bcorpus\.(columns|scheme|encoding)(=?)")
 
 app = typer.Typer(
     help="Named-entity taggers for languages without labels.",
@@ -47,10 +46,15 @@ def main() -> None:
     try:
         app()
     except XlnerError as problem:
-        # Messages name recipe keys; here they are options.
-        told = _RECIPE_KEY.sub(lambda key: f"--{key[1]}{' ' if key[2] else ''}", problem.told())
+        told = as_options(problem.told(), _options(sys.argv[1:]))
         typer.echo("\n".join(map(for_terminal, told.split("\n"))), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
+
+
+def _options(arguments: Sequence[str]) -> set[str]:
+    """The options of the command that these arguments call."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    return options_of(next((commands[name] for name in arguments if name in commands), None))
 
 
 def _print_version(asked: bool) -> None:
@@ -73,11 +77,13 @@ def evaluate(
     model: Model,
     corpora: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Labelled corpora.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON, not tables; a list for several corpora.")] = False,
-    format: Annotated[str, typer.Option(help="conll, dataset, or auto: by the corpus' name.")] = "auto",
+    format: Annotated[str, typer.Option(help="conll, csv, jsonl, dataset, ... or auto: by the corpus' name.")] = "auto",
     columns: Annotated[
-        str, typer.Option(help="Columns of word and tag, from 0 or from the end: 1,2 or 0,-1.")
+        str, typer.Option(help="Columns of word and tag, from 0, from the end, or by name: 1,2 or 0,-1 or FORM,NER.")
     ] = "auto",
     scheme: Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")] = "auto",
+    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
+    word_splitter: Annotated[str, typer.Option(help="How raw text with spans becomes words.")] = "unicode",
     labels_map: Annotated[
         str, typer.Option(help="Types renamed, merged or dropped: MISC=,PERSON=PER,GPE=LOC; *= drops all others.")
     ] = "",
@@ -90,11 +96,25 @@ def evaluate(
     from xlner.data.summaries import summarize
     from xlner.evaluation import check_types_in_common, evaluate_tags
     from xlner.labels import LabelMap, spans_of
+    from xlner.recipe import choose
+    from xlner.splitting import WORD_SPLITTERS
     from xlner.tagger import load_tagger
 
     label_map = LabelMap.parse(labels_map)
     # Opened first, so that a wrong path is told before a model is loaded.
-    streams = [read_corpus(path, format=format, columns=columns, scheme=scheme, encoding=encoding) for path in corpora]
+    split = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
+    streams = [
+        read_corpus(
+            path,
+            format=format,
+            columns=columns,
+            scheme=scheme,
+            encoding=encoding,
+            split_text=split,
+            labels=labels,
+        )
+        for path in corpora
+    ]
     tagger = load_tagger(model, device=device)
     found = []
     for path, stream in zip(corpora, streams, strict=True):

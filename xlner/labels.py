@@ -111,7 +111,7 @@ class LabelMap:
         names: dict[str, str] = {}
         for part in text.split(",") if text.strip() else []:
             old, equals, new = (name.strip() for name in part.partition("="))
-            if not equals or not old or "=" in new or new == "*" or len(old.split()) > 1 or len(new.split()) > 1:
+            if not equals or not old or "=" in new or new == "*":
                 raise LabelError(
                     f"found {part.strip()!r} in the label map {text!r}; expected OLD=NEW, or OLD= to drop a type, "
                     "with commas between, as in MISC=,PERSON=PER,GPE=LOC; *= drops all types that are not named"

@@ -12,15 +12,16 @@ from xlner.recipe_keys import check_bounds, key
 class CorpusRecipe:
     """How corpora are read and cut."""
 
-    format: str = key("auto", "conll, text, dataset, or auto: by the file's name")
+    format: str = key("auto", "conll, text, csv, jsonl, json, dataset, ... or auto: by the file's name")
     columns: str = key(
         "auto", "columns of word and tag, counted from 0 or from the end, as in 1,2 or 0,-1; auto: found out"
     )
     scheme: str = key(
         "auto",
-        "auto: IOB1, IOB2 and broken sequences are all read; strict: broken ones are refused",
-        choices="auto strict",
+        "auto: IOB1, IOB2 and broken sequences are all read; strict: broken ones are refused; plain: types without prefixes",
+        choices="auto strict plain",
     )
+    labels: str = key("", "what tags that are numbers mean, in the order of the numbers from 0 on: O,B-PER,I-PER,...")
     encoding: str = key("utf-8", "character encoding of the files")
     word_splitter: str = key(
         "unicode", "how raw text is split into words: unicode, script_runs or whitespace; stored with the model"

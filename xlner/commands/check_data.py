@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xlner.commands.advice import as_options, options_of
 from xlner.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 
 
 def check_data(
+    context: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Corpora: files, folders, hub:NAME.")],
     encoder: Annotated[str, typer.Option(help="Encoder whose pieces are counted: a folder or hub name.")] = "",
     model: Annotated[str, typer.Option(help="Tagger whose types are compared, and whose pieces are counted.")] = "",
-    columns: Annotated[str, typer.Option(help="Columns of word and tag: 1,2 or 0,-1 or FORM,MISC:NER.")] = "auto",
+    columns: Annotated[str, typer.Option(help="Columns of word and tag: 1,2 or 0,-1 or FORM,NER.")] = "auto",
     format: Annotated[str, typer.Option(help="conll, text, jsonl, ... or auto: by the name.")] = "auto",
     encoding: Annotated[str, typer.Option(help="Character encoding of text files.")] = "utf-8",
     scheme: Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")] = "auto",
+    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
+    word_splitter: Annotated[str, typer.Option(help="How raw text becomes words.")] = "unicode",
     limit: Annotated[int, typer.Option(min=0, help="Problems of each code that are listed.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, not text.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors for the status.")] = False,
@@ -41,12 +45,15 @@ def check_data(
     from xlner.data.checks import CheckedCorpus, check_corpus
     from xlner.data.corpus import ReadingOptions
     from xlner.data.problems import WARNING
-    from xlner.splitting import split_words
+    from xlner.recipe import choose
+    from xlner.splitting import WORD_SPLITTERS
 
     if fix_duplicates and not fix:
         raise CorpusError("--fix-duplicates needs --fix, which says where the repaired copy goes")
     copies = _copies(files, fix) if fix else []
-    options = ReadingOptions(columns, scheme, encoding, split_words)
+    splitter = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
+    options = ReadingOptions(columns, scheme, encoding, splitter, labels=labels)
+    known_options = options_of(context.command)
     tokenizer, model_types = _encoder(encoder, model)
     checked: list[CheckedCorpus] = []
     for number, source in enumerate(files):
@@ -56,7 +63,7 @@ def check_data(
         )
         checked.append(found)
         if not as_json:
-            typer.echo("\n".join(report_lines(found)))
+            typer.echo(as_options("\n".join(report_lines(found)), known_options))
         if copies:
             lines = _repair(found, copies[number], format, options, fix_duplicates)
             typer.echo("\n".join([*lines, ""]), err=as_json)
@@ -64,7 +71,7 @@ def check_data(
     n_warnings = sum(corpus.findings.total(WARNING) for corpus in checked)
     if as_json:
         content = {"files": list(map(report_json, checked)), "errors": n_errors, "warnings": n_warnings}
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        typer.echo(as_options(json.dumps(content, indent=2, ensure_ascii=False), known_options))
     else:
         typer.echo("\n".join([*_overlaps(checked), f"{_plural(n_errors, 'error')}, {_plural(n_warnings, 'warning')}"]))
     if n_errors or (strict and n_warnings):

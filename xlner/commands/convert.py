@@ -10,7 +10,10 @@ def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="File, folder, or hub:NAME:SPLIT.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of `datasets` (no suffix).")],
     from_format: Annotated[
-        str, typer.Option("--from", help="conll, text, jsonl, brat, docbin, parquet, dataset; auto: by the name.")
+        str,
+        typer.Option(
+            "--from", help="conll, text, csv, jsonl, json, brat, docbin, parquet, dataset; auto: by the name."
+        ),
     ] = "auto",
     to_format: Annotated[
         str,
@@ -24,6 +27,7 @@ def convert(
     scheme: Annotated[str, typer.Option(help="Tags read: auto, strict, or plain (types without prefixes).")] = "auto",
     to_scheme: Annotated[str, typer.Option(help="Tags written: iob2, iob1, bioes, bilou, plain.")] = "iob2",
     encoding: Annotated[str, typer.Option(help="Character encoding of the source; UTF-8 is written.")] = "utf-8",
+    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
     word_splitter: Annotated[str, typer.Option(help="How raw text becomes words.")] = "unicode",
 ) -> None:
     """Convert a corpus; sentences stream through, and come out as they went in or not at all."""
@@ -37,7 +41,13 @@ def convert(
 
     split = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
     sentences = read_corpus(
-        source, format=from_format, columns=columns, scheme=scheme, encoding=encoding, split_text=split
+        source,
+        format=from_format,
+        columns=columns,
+        scheme=scheme,
+        encoding=encoding,
+        split_text=split,
+        labels=labels,
     )
     tally = CorpusTally()
     with tqdm(sentences, unit=" sentences", disable=None, dynamic_ncols=True) as bar:

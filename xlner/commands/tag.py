@@ -34,7 +34,10 @@ def tag(
         str, typer.Option(help="File for the output; a folder, or NAME/, gets a file for each input. Default: stdout.")
     ] = "",
     from_format: Annotated[
-        str, typer.Option("--from", help="text (a text a line), jsonl, conll, parquet; auto: by the name, else text.")
+        str,
+        typer.Option(
+            "--from", help="text (a text a line), jsonl, json, conll, csv, parquet; auto: by the name, else text."
+        ),
     ] = "auto",
     to_format: Annotated[
         str,
@@ -47,7 +50,7 @@ def tag(
         bool, typer.Option("--fresh/--resume", help="Begin anew, or go on where an earlier start with --out stopped.")
     ] = False,
     columns: Annotated[
-        str, typer.Option(help="conll: the column of words, as in 1 or FORM; auto: found out.")
+        str, typer.Option(help="conll, csv: the column of words (or texts), as in 1 or FORM; auto: found out.")
     ] = "auto",
     encoding: Annotated[str, typer.Option(help="Character encoding of the input; the output is UTF-8.")] = "utf-8",
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")] = "cpu",
@@ -137,7 +140,8 @@ def _targets(
     if asked != "auto":
         choose(OUTPUT_SUFFIXES, asked, "--to")
     if is_folder or out.is_dir():
-        formats = [asked if asked != "auto" else "jsonl" if one.format == "text" else one.format for one in inputs]
+        kept = OUTPUT_SUFFIXES.keys() - {"text"}
+        formats = [asked if asked != "auto" else one.format if one.format in kept else "jsonl" for one in inputs]
         stems = ["stdin" if one.name == "-" else Path(one.name).stem for one in inputs]
         targets: list[tuple[Path, str, Sequence[InputFile]]] = [
             (out / f"{stem}{OUTPUT_SUFFIXES[format]}", format, [one])

@@ -1,5 +1,6 @@
 """Text with typed character spans, turned into words with tags: what JSONL records and brat files have in common."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -33,19 +34,35 @@ def tagged_words(text: str, words: WordOffsets, spans: Iterable[TextSpan], repor
         spans: In any order.
         report: Gets each span that does not fit.
     """
-    found = [_aligned(text, words, span, report) for span in spans]
-    kept = _without_overlaps(text, [pair for pair in found if pair is not None], report)
+    bounds = [start for start, _ in words], [end for _, end in words]
+    found = [_aligned(text, words, bounds, span, report) for span in spans]
+    kept = _without_overlaps(text, len(words), [pair for pair in found if pair is not None], report)
     return Sentence(tuple([text[start:end] for start, end in words]), tags_of(kept, len(words)))
 
 
-def _aligned(text: str, words: WordOffsets, span: TextSpan, report: Report) -> tuple[TextSpan, Span] | None:
+def locate_words(text: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Where words stand in a text, one after the other; None if one of them does not."""
+    found, end = [], 0
+    for word in words:
+        start = text.find(word, end)
+        if start < 0:
+            return None
+        end = start + len(word)
+        found.append((start, end))
+    return found
+
+
+def _aligned(
+    text: str, words: WordOffsets, bounds: tuple[list[int], list[int]], span: TextSpan, report: Report
+) -> tuple[TextSpan, Span] | None:
     """The span in words; None if there are none in it."""
     label, start, end, place = span
     if not 0 <= start < end <= len(text) or not label:
         message = f"the span {start} to {end} of type {label!r} is none of a text of {len(text)} characters"
         report(CorpusProblem("XL022", place, message, "the span is left out"))
         return None
-    inside = [number for number, (first, last) in enumerate(words) if first < end and last > start]
+    starts, ends = bounds
+    inside = range(bisect_right(ends, start), bisect_left(starts, end))
     if not inside:
         message = f"the span {text[start:end][:_N_SHOWN]!r} ({start} to {end}) holds no word"
         report(CorpusProblem("XL022", place, message, "the span is left out"))
@@ -69,15 +86,17 @@ def _misalignment(text: str, words: WordOffsets, inside: Sequence[int], span: Te
     )
 
 
-def _without_overlaps(text: str, found: Sequence[tuple[TextSpan, Span]], report: Report) -> list[Span]:
+def _without_overlaps(text: str, n_words: int, found: Sequence[tuple[TextSpan, Span]], report: Report) -> list[Span]:
     ordered = sorted(found, key=lambda pair: (pair[1].start, -pair[1].end))
     if all(before[1].end <= after[1].start for before, after in pairwise(ordered)):
         return [span for _, span in ordered]
     kept: list[Span] = []
+    owners: list[Span | None] = [None] * n_words
     for written, span in sorted(ordered, key=lambda pair: pair[1].start - pair[1].end):
-        rival = next((other for other in kept if other.start < span.end and other.end > span.start), None)
+        rival = next((owner for owner in owners[span.start : span.end] if owner is not None), None)
         if rival is None:
             kept.append(span)
+            owners[span.start : span.end] = [span] * (span.end - span.start)
         elif rival != span:
             message = (
                 f"the span {text[written.start : written.end][:_N_SHOWN]!r} ({written.label}) overlaps another one "

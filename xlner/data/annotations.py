@@ -4,7 +4,8 @@
     {"text": "Anna lebt in Kiel.", "spans": [{"start": 13, "end": 17, "label": "LOC", "score": 0.9}]}
     {"words": ["Anna", "lebt"], "spans": [{"start": 0, "end": 1, "label": "PER"}], "types": ["PER"]}
 
-Offsets count characters of the text, or words, the end excluded. Records find their sentence by its visible
+`entities` is another name for `spans`, so that what `xlner tag` writes is an annotation file. Offsets count characters
+of the text or, where there is none, words, the end excluded. Records find their sentence by its visible
 characters, so neither white space nor where the words are cut matters. An annotator knows the types of the record, else
 of the first record, else all that occur in the file.
 """
@@ -20,11 +21,13 @@ from typing import Any, NamedTuple, NoReturn
 from xlner.data.annotated_text import checked_text, checked_words
 from xlner.data.lines import read_lines
 from xlner.data.problems import CorpusProblem, refuse
+from xlner.data.schemes import visible_label
 from xlner.errors import CorpusError
 
-# What corpora of spans say of their words is read over: an annotation needs none.
-_RECORD_KEYS = ("text", "words", "spans", "types", "tokens")
-_SPAN_KEYS = ("start", "end", "label", "score", "token_start", "token_end")
+_RECORD_KEYS = ("text", "words", "tokens", "spans", "entities", "types")
+_SPAN_KEYS = ("start", "end", "label", "score")
+# A key as near as this to a known one is a slip; others are carried along by whoever wrote the file.
+_SLIP = 0.75
 _N_SHOWN = 60
 
 
@@ -172,8 +175,11 @@ def _record(line: str, place: str) -> dict[str, Any]:
 
 def _annotation(record: dict[str, Any], place: str, known: tuple[str, ...] | None) -> tuple[str, Annotation]:
     """The key of a record, and what it says with spans in visible characters."""
-    if ("text" in record) is ("words" in record):
-        _refuse("XL021", place, f"expected text or words, one of them; found {', '.join(record) or 'nothing'}")
+    words = record.get("words", record.get("tokens"))
+    if "text" not in record and words is None:
+        _refuse("XL021", place, f"expected text or words; found {', '.join(record) or 'nothing'}")
+    if "spans" in record and "entities" in record:
+        _refuse("XL021", place, "found spans and entities; expected one of them: which are the annotations?")
     if "text" in record:
         if not isinstance(record["text"], str):
             _refuse("XL021", place, f"expected a text; found {str(record['text'])[:_N_SHOWN]}")
@@ -181,13 +187,13 @@ def _annotation(record: dict[str, Any], place: str, known: tuple[str, ...] | Non
         widths = [int(not _is_invisible(char)) for char in text]
         key = visible(text)
     else:
-        words, unit = checked_words(record["words"], place, refuse), "words"
+        words, unit = checked_words(words, place, refuse), "words"
         widths = [len(visible(word)) for word in words]
         key = visible("".join(words))
     if not key:
         _refuse("XL021", place, "a record without a visible character")
     types = _types(record, place) if "types" in record else None
-    spans = record.get("spans", [])
+    spans = record.get("spans", record.get("entities", []))
     if not isinstance(spans, list):
         _refuse("XL021", place, f"expected a list of spans; found {str(spans)[:_N_SHOWN]}")
     offsets = [0, *accumulate(widths)]
@@ -203,8 +209,9 @@ def _span(span: Any, place: str, offsets: Sequence[int], unit: str, types: tuple
     start, end, label, score = span["start"], span["end"], span["label"], span.get("score", 1.0)
     if not all(isinstance(offset, int) and not isinstance(offset, bool) for offset in (start, end)):
         _refuse("XL021", place, f"expected start and end as whole numbers; found {start!r} and {end!r}")
-    if not isinstance(label, str) or not label.strip():
+    if not isinstance(label, str) or not visible_label(label):
         _refuse("XL021", place, f"expected a type as label; found {label!r}")
+    label = visible_label(label)
     if not 0 <= start < end < len(offsets):
         message = f"the span {start} to {end} of type {label!r} is none of a text of {len(offsets) - 1} {unit}"
         _refuse("XL022", place, message)
@@ -221,7 +228,7 @@ def _types(record: dict[str, Any], place: str) -> tuple[str, ...]:
     types = record["types"]
     if not isinstance(types, list) or not all(isinstance(name, str) and name.strip() for name in types):
         _refuse("XL021", place, f"expected types as a list of names; found {str(types)[:_N_SHOWN]}")
-    return tuple(sorted(set(types)))
+    return tuple(sorted(set(map(visible_label, types))))
 
 
 def _merged(first: Annotation, second: Annotation) -> Annotation:
@@ -231,10 +238,8 @@ def _merged(first: Annotation, second: Annotation) -> Annotation:
 
 def _check_keys(found: dict[str, Any], known: Sequence[str], what: str, place: str) -> None:
     for name in found:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            _refuse("XL021", place, f"{what} has no key {name!r}; known: {', '.join(known)}{hint}")
+        if name not in known and (near := get_close_matches(name, known, n=1, cutoff=_SLIP)):
+            _refuse("XL021", place, f"{what} has no key {name!r}; known: {', '.join(known)}; did you mean {near[0]!r}?")
 
 
 def _is_invisible(char: str) -> bool:

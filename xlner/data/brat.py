@@ -11,12 +11,14 @@ from xlner.data.corpus_files import existing_file
 from xlner.data.lines import read_chunks, read_lines
 from xlner.data.located import Located, everywhere
 from xlner.data.problems import CorpusProblem, Report
+from xlner.data.schemes import visible_label
 from xlner.errors import CorpusError
 from xlner.splitting import WordOffsets
+from xlner.text import Sentence
 
 
 def read_brat(
-    source: str, *, encoding: str, split_text: Callable[[str], WordOffsets], report: Report
+    source: str, *, encoding: str, split_text: Callable[[str], WordOffsets], report: Report, ignores_tags: bool
 ) -> Iterator[Located]:
     """The sentences of a folder of such files (in the order of their names), or of one `.ann` or `.txt`.
 
@@ -30,23 +32,35 @@ def read_brat(
     missing = [file for note in notes for file in (note, note.with_suffix(".txt")) if not file.is_file()]
     if missing:
         raise CorpusError(f"no file {missing[0]}; brat keeps NAME.txt and NAME.ann side by side")
-    return (sentence for note in notes for sentence in _document(note, encoding, split_text, report))
+    return (sentence for note in notes for sentence in _document(note, encoding, split_text, report, ignores_tags))
 
 
 def _document(
-    notes: Path, encoding: str, split_text: Callable[[str], WordOffsets], report: Report
+    notes: Path, encoding: str, split_text: Callable[[str], WordOffsets], report: Report, ignores_tags: bool
 ) -> Iterator[Located]:
     path = notes.with_suffix(".txt")
     text = "".join(read_chunks(path, encoding, report))
-    spans = list(_spans(notes, text, encoding, report))
-    start = 0
+    spans = [] if ignores_tags else sorted(_spans(notes, text, encoding, report), key=lambda span: span.start)
+    start, n_seen = 0, 0
     for number, line in enumerate(text.split("\n"), 1):
         end = start + len(line)
-        here = [TextSpan(label, a - start, b - start, place) for label, a, b, place in spans if start <= a and b <= end]
+        here = []
+        while n_seen < len(spans) and spans[n_seen].start <= end:
+            label, first, last, place = spans[n_seen]
+            here.append(TextSpan(label, first - start, last - start, place))
+            n_seen += 1
         if words := split_text(line):
             place = f"{path}:{number}"
             clean = checked_text(line, place, report)
-            yield Located(tagged_words(clean, words, here, report), everywhere(place))
+            if ignores_tags:
+                sentence = Sentence(tuple([clean[first:last] for first, last in words]))
+            else:
+                sentence = tagged_words(clean, words, here, report)
+            yield Located(sentence, everywhere(place))
+        else:
+            for label, first, last, place in here:
+                message = f"the span {first + start} to {last + start} of type {label!r} holds no word"
+                report(CorpusProblem("XL022", place, message, "the span is left out"))
         start = end + 1
 
 
@@ -67,7 +81,7 @@ def _spans(path: Path, text: str, encoding: str, report: Report) -> Iterator[Tex
             message = f"{reason}: {line[:80]!r}; expected 'T1<TAB>TYPE START END<TAB>TEXT'"
             report(CorpusProblem("XL025", place, message, "the annotation is left out"))
         else:
-            yield TextSpan(label, bounds[0], bounds[1], place)
+            yield TextSpan(visible_label(label), bounds[0], bounds[1], place)
 
 
 def _unusable(text: str, bounds: Sequence[int], covered: str) -> str:
@@ -77,6 +91,8 @@ def _unusable(text: str, bounds: Sequence[int], covered: str) -> str:
     if len(bounds) > 2:
         return "a span of several parts, which tags cannot tell"
     start, end = bounds
+    if not 0 <= start < end <= len(text):
+        return f"a span outside the text of {len(text)} characters"
     if "\n" in text[start:end]:
         return "a span over the end of a line, and so of a sentence"
     if covered and text[start:end] != covered:

@@ -38,6 +38,7 @@ def report_lines(checked: CheckedCorpus) -> Iterator[str]:
 def report_json(checked: CheckedCorpus) -> dict[str, Any]:
     """The same for machines."""
     profile, findings, pieces = checked.profile, checked.findings, checked.pieces
+    n_forms = profile.n_forms
     content: dict[str, Any] = {
         "source": checked.source,
         "sentences": profile.n_sentences,
@@ -47,8 +48,7 @@ def report_json(checked: CheckedCorpus) -> dict[str, Any]:
         "tags": checked.scheme,
         "scripts": profile.scripts,
         "types": {
-            name: {"entities": number, "forms": profile.n_forms[name]}
-            for name, number in profile.entities.most_common()
+            name: {"entities": number, "forms": n_forms[name]} for name, number in profile.entities.most_common()
         },
     }
     if pieces is not None:
@@ -73,10 +73,11 @@ def report_json(checked: CheckedCorpus) -> dict[str, Any]:
 
 def _types(checked: CheckedCorpus) -> Iterator[str]:
     entities, n_forms = checked.profile.entities, checked.profile.n_forms
+    n_entities = entities.total()
     width = max(4, *map(len, entities))
     yield f"  {'type':{width}}  {'entities':>9}  {'share':>7}  {'different':>9}"
     for name, number in entities.most_common():
-        yield f"  {name:{width}}  {number:>9,}  {_percent(number / entities.total()):>7}  {n_forms[name]:>9,}"
+        yield f"  {name:{width}}  {number:>9,}  {_percent(number / n_entities):>7}  {n_forms[name]:>9,}"
 
 
 def _pieces(checked: CheckedCorpus) -> Iterator[str]:

@@ -27,6 +27,11 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 # Letters of Cyrillic and of Greek that look like Latin ones, in pairs.
 _CYRILLIC = dict(zip("АВЕЅІЈКМНОРСТУХЪаеѕіјорсухԁһԛԝ", "ABESIJKMHOPCTYXbaesijopcyxdhqw", strict=True))
 _GREEK = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEZHIKMNOPTYXo", strict=True))
+_LATIN = str.maketrans(_GREEK | _CYRILLIC)
+# Marks of direction, fillers and joiners without a letter to join mean nothing at the ends of a word, where they make
+# two words of what looks like one. Variation selectors belong to the sign before them.
+_EDGE = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+_AT_EDGE = re.compile(rf"^[{_EDGE}\u200c\u200d]+|[{_EDGE}]+$")
 
 
 class WordProblem(NamedTuple):
@@ -50,7 +55,7 @@ def word_problems(word: str) -> tuple[WordProblem, ...]:
         found.append(
             WordProblem("XL032", f"the word {word!r} holds white space; expected a word of its own for each part")
         )
-    if stray := _STRAY.search(word.lstrip(BYTE_ORDER_MARK)):
+    if stray := _STRAY.search(word.lstrip(BYTE_ORDER_MARK)) or _AT_EDGE.search(word):
         found.append(WordProblem("XL033", f"the word {word!r} holds {_names(stray.group())}"))
     if "\ufffd" in word:
         found.append(WordProblem("XL034", f"the word {word!r} lost a character to a conversion (U+FFFD)"))
@@ -63,6 +68,11 @@ def word_problems(word: str) -> tuple[WordProblem, ...]:
     return tuple(found)
 
 
+def as_latin(text: str) -> str:
+    """A text with Latin letters in the place of those of Cyrillic and Greek that look like them."""
+    return text.translate(_LATIN)
+
+
 def is_invisible(word: str) -> bool:
     """Whether nothing of a word can be seen."""
     return all(char in _BLANK or unicodedata.category(char) in _INVISIBLE_CATEGORIES for char in word)
@@ -70,7 +80,7 @@ def is_invisible(word: str) -> bool:
 
 def visible_parts(word: str) -> list[str]:
     """A word without stray characters, cut at white space; none if it cannot be seen."""
-    parts = _CUT.split(_STRAY.sub("", word))
+    parts = [_AT_EDGE.sub("", part) for part in _CUT.split(_STRAY.sub("", word))]
     return [part for part in parts if part and not is_invisible(part)]
 
 

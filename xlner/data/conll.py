@@ -4,6 +4,8 @@ Columns end at a TAB, or at ASCII spaces in lines without a TAB, never at other 
 a no-break space are one word. Every row of a file has as many columns as the others. No rows are blank lines
 and lines that begin with `-DOCSTART-` (both end a sentence), and comments.
 
+A file with a header, or with sentences that are told by numbers in place of blank lines, is a table (`word_tables`).
+
 A line that begins with `#` is a comment, unless it looks like any other row: it has as many columns as the
 rows of the file, and its tag (if the file has tags) is one. So `#<TAB>O` holds the word `#`, while
 `# newdoc` is a comment.
@@ -22,17 +24,22 @@ from xlner.data.conll_columns import (
     Wanted,
     column_names,
     find_columns,
-    misc_key,
+    misc_value,
     parse_columns,
     place_columns,
+    report_lost_tag,
+    unknown_misc_key,
 )
 from xlner.data.conll_grid import Grid, GridReader
-from xlner.data.lines import read_chunks
+from xlner.data.field_names import MISC_NAMES, look_like_tags, plain_name
+from xlner.data.lines import OTHER_LINE_ENDS, read_chunks, refuse_other_line_ends
 from xlner.data.located import Located
 from xlner.data.problems import CorpusProblem, LeftOut, Report
-from xlner.data.schemes import UNLABELLED, TagReader, is_tag
+from xlner.data.schemes import UNLABELLED, TagReader, is_any_tag, is_tag, visible_label
+from xlner.data.word_tables import find_table, numbered_rows, read_table
 from xlner.errors import CorpusError
 from xlner.labels import OUTSIDE
+from xlner.splitting import WordOffsets
 from xlner.text import Sentence
 
 DOCUMENT_START = "-DOCSTART-"
@@ -40,59 +47,93 @@ LONGEST_SENTENCE = 100_000  # lines without a blank one, before the file is refu
 N_SAMPLED = 50  # sentences that the columns are found from
 # What separates sentences: blank lines, and the line of a document's start.
 _GAP = re.compile(rf"(?:\A|\n)(?:(?:[ \t]*|{DOCUMENT_START}[^\n]*)\n)+")
+# A line of which nothing can be seen, which is blank for a person.
+_LOOKS_BLANK = re.compile(r"^[\s\u200b-\u200f\u2060\ufeff\u00ad]+$")
+_HAS_OTHER_LINE_END = re.compile(f"[{OTHER_LINE_ENDS}]")
+# What may separate columns in other files: signs, and blanks that are no ASCII spaces.
+_OTHER_SEPARATOR = re.compile(r"[,;|]|[^\S \t\n]|[\u200b\u2060\ufeff]")
 
 Block = tuple[int, str]  # the number of the first line, and lines without a blank one
 
 
 def read_conll(
-    path: Path, *, columns: str | tuple[int, int], scheme: str, encoding: str, report: Report
+    path: Path,
+    *,
+    columns: str | tuple[int, int],
+    tag_reader: TagReader,
+    encoding: str,
+    split_text: Callable[[str], WordOffsets],
+    report: Report,
 ) -> Iterator[Located]:
     """The sentences of a file of columns; for the arguments see `read_corpus`.
 
     Raises:
         CorpusError: At the first line that does not fit; the message names it.
     """
-    return _Reader(path, parse_columns(columns), TagReader(scheme, report), encoding, report).sentences()
+    return _Reader(path, parse_columns(columns), tag_reader, encoding, split_text, report).sentences()
 
 
 class _Reader:
     """Reads one file: what is found out about it at its beginning holds for all of it."""
 
-    def __init__(self, path: Path, wanted: Wanted, tag_reader: TagReader, encoding: str, report: Report) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wanted: Wanted,
+        tag_reader: TagReader,
+        encoding: str,
+        split_text: Callable[[str], WordOffsets],
+        report: Report,
+    ) -> None:
         self._path = path
         self._wanted = wanted
         self._tag_reader = tag_reader
         self._encoding = encoding
+        self._split_text = split_text
         self._report = report
 
     def sentences(self) -> Iterator[Located]:
+        chunks = read_chunks(self._path, self._encoding, self._report)
+        first = next(chunks, "")
+        refuse_other_line_ends(self._path, first)
+        chunks = chain([first], chunks)
+        if table := find_table(self._path, first, self._wanted, self._tag_reader.ignores):
+            rows = numbered_rows(chunks)
+            yield from read_table(self._path, rows, table, self._tag_reader, self._split_text, self._report)
+            return
         columns, grid_of = None, None
-        for line, text in _passages(self._path, self._encoding, self._report):
+        for line, text in _passages(self._path, chunks):
             if columns is None or grid_of is None:
                 columns = self._find_columns(text)
                 if columns is None:
                     continue
                 grid_of = GridReader(columns)
-            if columns.tag is None and columns.width == len(CONLLU_NAMES):
-                _refuse_to_lose_tags(self._path, line, text)
+            if columns.tag is None and self._wanted is None and not self._tag_reader.ignores:
+                _refuse_to_lose_tags(self._path, columns, line, text)
+            if _HAS_OTHER_LINE_END.search(text):
+                _refuse_rows_in_rows(self._path, columns, line, text)
             grid = grid_of.read(text)
             yield from self._irregular(columns, line, text) if grid is None else self._regular(columns, line, grid)
 
     def _find_columns(self, text: str) -> Columns | None:
         """The columns of the file, None if this beginning of it holds no row."""
-        lines = [line for _, block in islice(_blocks(1, text), N_SAMPLED) for line in block.split("\n")]
-        rows = _sampled_rows(lines)
+        blocks = [block.split("\n") for _, block in islice(_blocks(1, text), N_SAMPLED)]
+        rows, starts = _sampled_rows(blocks)
         if not rows:
             return None
-        names = column_names(lines)
+        names = column_names([line for block in blocks for line in block])
         columns = (
-            find_columns(rows, names) if self._wanted is None else place_columns(self._path, rows, *self._wanted, names)
+            find_columns(rows, names, starts)
+            if self._wanted is None
+            else place_columns(self._path, rows, *self._wanted, names, starts)
         )
         if max(columns.word, -1 if columns.tag is None else columns.tag) >= columns.width:
             raise CorpusError(
                 f"{self._path}: its header names {len(names)} columns ({' '.join(names)}), its rows have "
-                f"{columns.width}; mend the header, or set corpus.columns"
+                f"{columns.width}; mend the header, or set corpus.columns=WORD,TAG"
             )
+        if self._wanted is None and not self._tag_reader.ignores:
+            _refuse_other_columns(self._path, columns, rows, names)
         return columns
 
     def _regular(self, columns: Columns, line: int, grid: Grid) -> Iterator[Located]:
@@ -106,6 +147,8 @@ class _Reader:
 
     def _irregular(self, columns: Columns, line: int, text: str) -> Iterator[Located]:
         """The sentences of a passage that must be looked at line by line."""
+        if columns.width > 1 and not text.isascii():
+            text = "\n".join(["" if _LOOKS_BLANK.match(row) and "\t" not in row else row for row in text.split("\n")])
         for first, block in _blocks(line, text):
             try:
                 numbers, rows = self._pick_rows(columns, first, block)
@@ -126,8 +169,19 @@ class _Reader:
         if columns.tag is None:
             return Located(Sentence(words), place)
         if columns.key:
-            tags = tuple([_value(cell, columns.key) for cell in tags])
+            tags = self._tags_of_misc(columns, tags, place)
         return Located(Sentence(words, self._tag_reader.read(tags, place)), place)
+
+    def _tags_of_misc(self, columns: Columns, cells: Sequence[str], place: Callable[[int], str]) -> tuple[str, ...]:
+        found = [misc_value(cell, columns.key) for cell in cells]
+        if columns.missing == OUTSIDE and (OUTSIDE in found or UNLABELLED in found):
+            position = next(number for number, value in enumerate(found) if value in (OUTSIDE, UNLABELLED))
+            message = (
+                f"{columns.key}={found[position]} here, where words before have no {columns.key}= at all; are those "
+                f"in no entity, or without a label? expected {columns.key}=... at each word, or at entities only"
+            )
+            raise CorpusProblem("XL014", place(position), message)
+        return tuple([columns.missing if value is None else value for value in found])
 
     def _pick_rows(self, columns: Columns, first: int, text: str) -> tuple[list[int], list[list[str]]]:
         """The rows of a block that hold words, and their line numbers."""
@@ -145,12 +199,8 @@ class _Reader:
                 self._report(CorpusProblem("XL010", place, message))
                 is_broken = True
             elif columns.has_ids and OTHER_ID.fullmatch(row[0]):
-                if columns.tag is not None and not columns.key and is_tag(row[columns.tag]) and row[columns.tag] != "O":
-                    message = (
-                        f"the tag {row[columns.tag]} stands at {row[0]}, no word of its own; "
-                        "expected tags at the words with whole numbers"
-                    )
-                    self._report(CorpusProblem("XL015", place, message, "the tag is left out"))
+                if columns.tag is not None and not columns.key and not self._tag_reader.ignores:
+                    report_lost_tag(row[0], row[columns.tag], place, self._report)
             else:
                 numbers.append(number)
                 rows.append(row)
@@ -175,10 +225,10 @@ def _placing(path: Path, numbers: Sequence[int]) -> Callable[[int], str]:
     return lambda position: f"{path}:{numbers[position]}"
 
 
-def _passages(path: Path, encoding: str, report: Report) -> Iterator[Block]:
+def _passages(path: Path, chunks: Iterator[str]) -> Iterator[Block]:
     """Parts of the file that end behind a gap, so that each holds whole sentences."""
     line, rest = 1, ""
-    for chunk in chain(read_chunks(path, encoding, report), [""]):
+    for chunk in chain(chunks, [""]):
         # Blank lines behind the last sentence end it as they end the others.
         text = rest + chunk if chunk else rest.rstrip("\n") + "\n\n"
         end = text.rfind("\n\n") + 2
@@ -203,16 +253,76 @@ def _blocks(line: int, text: str) -> Iterator[Block]:
         start = gap.end()
 
 
-def _refuse_to_lose_tags(path: Path, line: int, text: str) -> None:
+def _refuse_to_lose_tags(path: Path, columns: Columns, line: int, text: str) -> None:
     """Tags in MISC may come so late that the beginning of the file, where columns are found, has none."""
-    rows = enumerate(text.split("\n"), line)
-    late = ((number, misc_key([row.split("\t")])) for number, row in rows if "=" in row and not row.startswith("#"))
-    number, key = next((found for found in late if found[1]), (0, ""))
-    if key:
+    if columns.width != len(CONLLU_NAMES) or "=" not in text:
+        return
+    rows = ((number, row.split("\t")) for number, row in enumerate(text.split("\n"), line) if row[:1] != "#")
+    cells = [(number, row[-1]) for number, row in rows if len(row) == columns.width and "=" in row[-1]]
+    found = _late_key(cells) or _unknown_key(cells)
+    if found:
+        number, key = found
         raise CorpusError(
             f"{path}:{number}: a tag as {key}=... in the last column, but none before; "
-            f"set corpus.columns=FORM,MISC:{key}"
+            f"set corpus.columns=FORM,MISC:{key}, or corpus.columns=FORM to read words alone"
         )
+
+
+def _late_key(cells: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
+    for number, cell in cells:
+        for part in cell.split("|"):
+            name, _, value = part.partition("=")
+            if plain_name(name) in MISC_NAMES and is_any_tag(value):
+                return number, name
+    return None
+
+
+def _unknown_key(cells: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
+    key = unknown_misc_key([cell for _, cell in cells])
+    return next(((number, key) for number, cell in cells if misc_value(cell, key) is not None), None) if key else None
+
+
+def _refuse_other_columns(path: Path, columns: Columns, rows: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """Refuse a file whose tags would be lost, for nothing tells their column, or another sign separates columns.
+
+    Raises:
+        CorpusError: With the column, or the sign.
+    """
+    if columns.tag is not None:
+        return
+    for number in range(columns.width):
+        if number != columns.word and look_like_tags(row[number] for row in rows):
+            name = names[number] if len(names) == columns.width else str(number)
+            word = names[columns.word] if len(names) == columns.width else str(columns.word)
+            raise CorpusError(
+                f"{path}: the column {name} looks like tags, but its name says nothing; set "
+                f"corpus.columns={word},{name}, or corpus.columns={word} to read words alone"
+            )
+    if columns.width > 1:
+        return
+    separators = Counter(sign for row in rows for sign in set(_OTHER_SEPARATOR.findall(row[0])))
+    for sign, number in separators.most_common(3):
+        if number == len(rows) and look_like_tags(visible_label(row[0].rpartition(sign)[2]) for row in rows):
+            shown = repr(sign) if sign.isascii() and sign.isprintable() else f"U+{ord(sign):04X}"
+            raise CorpusError(
+                f"{path}: word and tag are separated by {shown}, as in {rows[0][0][:40]!r}; expected a TAB or spaces"
+                + ("; read it as a table: corpus.format=csv" if sign in ",;|" else "")
+            )
+
+
+def _refuse_rows_in_rows(path: Path, columns: Columns, line: int, text: str) -> None:
+    """Refuse a line that holds several rows, separated by what ends no line here.
+
+    Raises:
+        CorpusProblem: With the line and the sign.
+    """
+    for number, row in enumerate(text.split("\n"), line):
+        found = _HAS_OTHER_LINE_END.search(row)
+        parts = [_split(part) for part in _HAS_OTHER_LINE_END.split(row) if part] if found else []
+        if found and len(parts) > 1 and len(parts[0]) > 1 and len({len(part) for part in parts}) == 1:
+            name = f"U+{ord(found.group()):04X}"
+            message = f"{len(parts)} rows in one line, separated by {name}; lines end at LF, CRLF or CR"
+            raise CorpusProblem("XL005", f"{path}:{number}", message)
 
 
 def _is_hash_word(row: list[str], columns: Columns) -> bool:
@@ -226,18 +336,18 @@ def _split(line: str) -> list[str]:
     return line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
 
 
-def _value(cell: str, key: str) -> str:
-    """The tag in a cell such as `SpaceAfter=No|NER=B-PER`; without one, the word is in no entity."""
-    parts = (part.partition("=") for part in cell.split("|"))
-    return next((value for name, _, value in parts if name == key), OUTSIDE)
-
-
-def _sampled_rows(lines: Sequence[str]) -> list[list[str]]:
-    """The first rows of a file: those of the most frequent width, without what may be comments."""
+def _sampled_rows(blocks: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[int]]:
+    """The first rows of a file, of the most frequent width and no comments; and which of them begin a sentence."""
+    lines = [line for block in blocks for line in block]
     # Where each line begins with `#`, words are told from comments by their TAB or their lack of spaces.
-    certain = [line for line in lines if not line.startswith("#")] or [
-        line for line in lines if "\t" in line or " " not in line
+    are_hashes = all(line.startswith("#") for line in lines)
+    certain = [
+        [_split(line) for line in block if ("\t" in line or " " not in line if are_hashes else line[:1] != "#")]
+        for block in blocks
     ]
-    rows = [_split(line) for line in certain]
-    widths = Counter(len(row) for row in rows).most_common(1)
-    return [row for row in rows if len(row) == widths[0][0]]
+    widths = Counter(len(row) for rows in certain for row in rows).most_common(1)
+    rows, starts = list[list[str]](), list[int]()
+    for block in certain:
+        starts.append(len(rows))
+        rows += [row for row in block if len(row) == widths[0][0]]
+    return rows, starts

@@ -2,21 +2,33 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from xlner.data.schemes import UNLABELLED, is_any_tag
+from xlner.data.field_names import (
+    MISC_NAMES,
+    SURE_MISC_NAMES,
+    TAG_NAMES,
+    WORD_NAMES,
+    find_name,
+    look_like_tags,
+    plain_name,
+)
+from xlner.data.problems import CorpusProblem, Report
+from xlner.data.schemes import UNLABELLED, is_any_tag, is_tag
 from xlner.errors import CorpusError
+from xlner.labels import OUTSIDE
 
 CONLLU_NAMES = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 GLOBAL_COLUMNS = "# global.columns ="
-# What a column of tags or a key of the column MISC is called; the part before a colon names a project.
-_TAG_NAMES = ("NER", "NE", "NER_TAG", "NER_TAGS", "ENTITY", "TAG", "TAGS")
-_WORD_NAMES = ("FORM", "WORD", "TOKEN", "WORDS", "TOKENS")
-# CoNLL-U counts words from 1; `3-4` is a contraction of words that follow, `5.1` a word left out.
-_WORD_ID = re.compile(r"\d+", re.ASCII)
-OTHER_ID = re.compile(r"\d+[-.]\d+", re.ASCII)
+# Words are counted by whole numbers, by some programs as `3.0`; `3-4` is a contraction of words that follow, `5.1` a
+# word left out.
+_WORD_ID = re.compile(r"\d+(\.0)?", re.ASCII)
+OTHER_ID = re.compile(r"\d+-\d+|\d+\.\d*[1-9]", re.ASCII)
+# A number, or what ends in one: `Sentence: 12`, `doc3-s7`.
+_SENTENCE_ID = re.compile(r"(.*[\W_A-Za-z])?\d+(\.0)?", re.ASCII)
+_NUMBERS = re.compile(r"[\d\W_]*", re.ASCII)
 
 Column = int | str  # counted from 0 or (below 0) from the end, or a name
 Wanted = tuple[Column, Column | None] | None  # word and tag; None: to be found out
@@ -25,7 +37,8 @@ Wanted = tuple[Column, Column | None] | None  # word and tag; None: to be found 
 class Columns(NamedTuple):
     """Where rows hold what; `tag` is None without tags, `has_ids` is True where column 0 counts words.
 
-    With a `key`, the column of tags is CoNLL-U's MISC, and the tag stands in it as `key=TAG`.
+    With a `key`, the column of tags is CoNLL-U's MISC, and the tag stands in it as `key=TAG`; `missing` is the tag of
+    words without the key: `O` where a file names entities only, `_` where it names `O` as well.
     """
 
     width: int
@@ -33,6 +46,7 @@ class Columns(NamedTuple):
     tag: int | None
     has_ids: bool
     key: str = ""
+    missing: str = OUTSIDE
 
     def __str__(self) -> str:
         """As messages show it: `3 columns (index, word, tag)`."""
@@ -71,35 +85,51 @@ def column_names(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(line.partition("=")[2].split())
 
 
-def find_columns(rows: Sequence[Sequence[str]], names: Sequence[str] = ()) -> Columns:
+def find_columns(rows: Sequence[Sequence[str]], names: Sequence[str] = (), starts: Sequence[int] = (0,)) -> Columns:
     """The columns of the known formats, told apart by names, by their number and by whether the first counts words.
 
     These are `word`; `word tag`; `word ... tag` (CoNLL-2002, CoNLL-2003); `index word`; `index word tag ...`
     (WikiNEuRal, Universal NER, GermEval); `index word ... tag`; CoNLL-U with tags in MISC or without; CoNLL-U
     Plus.
+
+    Args:
+        rows: Of one width.
+        names: Of the columns, where the file names them.
+        starts: Rows that begin a sentence.
     """
     width = len(rows[0])
-    has_ids = width > 1 and _count_words([row[0] for row in rows])
+    has_ids = width > 1 and count_words([row[0] for row in rows], starts)
     if len(names) == width:
-        word, tag = _named(names, _WORD_NAMES), _named(names, _TAG_NAMES)
+        word, tag = _named(names, WORD_NAMES), _named(names, TAG_NAMES)
         if word is not None:
-            return Columns(width, word, tag, has_ids and 0 not in (word, tag))
+            has_ids = has_ids and 0 not in (word, tag)
+            misc = _named(names, ("misc",)) if tag is None else None
+            key = "" if misc is None else misc_key(rows, misc)
+            return Columns(width, word, misc if key else tag, has_ids, key, missing_tag(rows, misc, key))
     if width == 1:
         return Columns(width, 0, None, has_ids)
+    if width == len(CONLLU_NAMES) and (has_ids or _has_heads(rows)):
+        key = misc_key(rows, width - 1)
+        tagged = next(_tag_columns(rows, 2), None)
+        return Columns(width, 1, width - 1 if key else tagged, has_ids, key, missing_tag(rows, width - 1, key))
     # Numbers may be words themselves, as in the row `2026<TAB>O`.
     if not has_ids or (width == 2 and (_are_tags(rows, 1) or {row[1] for row in rows} == {UNLABELLED})):
-        return Columns(width, 0, width - 1, False)
-    tagged = [column for column in (2, width - 1) if 1 < column < width and _are_tags(rows, column)]
-    if not tagged and width == len(CONLLU_NAMES):
-        key = misc_key(rows)
-        return Columns(width, 1, width - 1 if key else None, has_ids, key)
-    if not tagged and width == 2:
+        others = [] if _are_tags(rows, width - 1) else list(_tag_columns(rows, 1))
+        return Columns(width, 0, others[0] if len(others) == 1 else width - 1, False)
+    if width == 2:
         return Columns(width, 1, None, has_ids)
-    return Columns(width, 1, tagged[0] if tagged else 2, has_ids)
+    known = [column for column in (2, width - 1) if _are_tags(rows, column)]
+    others = known or list(_tag_columns(rows, 2))
+    return Columns(width, 1, others[0] if others else 2, has_ids)
 
 
 def place_columns(
-    path: object, rows: Sequence[Sequence[str]], word: Column, tag: Column | None, names: Sequence[str]
+    path: object,
+    rows: Sequence[Sequence[str]],
+    word: Column,
+    tag: Column | None,
+    names: Sequence[str],
+    starts: Sequence[int] = (0,),
 ) -> Columns:
     """The columns that the user asked for.
 
@@ -116,14 +146,14 @@ def place_columns(
     tag_column = None if tag is None else _placed(path, rows, tag, names)
     if word_column == tag_column:
         raise CorpusError(f"{path}: corpus.columns names column {word_column} of {width} for both word and tag")
-    has_ids = 0 not in (word_column, tag_column) and _count_words([row[0] for row in rows])
-    return Columns(width, word_column, tag_column, has_ids, key)
+    has_ids = 0 not in (word_column, tag_column) and count_words([row[0] for row in rows], starts)
+    return Columns(width, word_column, tag_column, has_ids, key, missing_tag(rows, tag_column, key))
 
 
 def _placed(path: object, rows: Sequence[Sequence[str]], column: Column, names: Sequence[str]) -> int:
     width = len(rows[0])
     if isinstance(column, str):
-        found = _named(names, (column.upper(),))
+        found = _asked_for(names, column)
         if found is None:
             known = f"the file's columns are {', '.join(names)}" if names else "the file names no columns"
             raise CorpusError(
@@ -139,34 +169,111 @@ def _placed(path: object, rows: Sequence[Sequence[str]], column: Column, names: 
     return column % width
 
 
-def _named(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """The first column of one of these names, with or without the project before a colon."""
-    for number, name in enumerate(names):
-        if name.upper() in wanted or name.upper().rpartition(":")[2] in wanted:
-            return number
-    return None
+def _named(names: Sequence[str], known: Sequence[str]) -> int | None:
+    """The column of the first known name."""
+    name = find_name(names, known)
+    return None if name is None else names.index(name)
 
 
-def misc_key(rows: Sequence[Sequence[str]]) -> str:
+def _asked_for(names: Sequence[str], name: str) -> int | None:
+    """The column of this very name, or else with another project before the colon, or otherwise written."""
+    matches = (
+        lambda other: other.upper() == name.upper(),
+        lambda other: other.upper().rpartition(":")[2] == name.upper(),
+        lambda other: plain_name(other) == plain_name(name),
+    )
+    found = (number for fits in matches for number, other in enumerate(names) if fits(other))
+    return next(found, None)
+
+
+def misc_key(rows: Sequence[Sequence[str]], column: int) -> str:
     """The key in MISC under which words carry tags, or nothing."""
     for row in rows:
-        for part in row[-1].split("|"):
+        for part in row[column].split("|"):
             name, _, value = part.partition("=")
-            if name.upper() in _TAG_NAMES and (is_any_tag(value) or value == UNLABELLED):
+            known = plain_name(name)
+            if known in MISC_NAMES and (is_any_tag(value) or value == UNLABELLED):
+                return name
+            if known in SURE_MISC_NAMES and value:
                 return name
     return ""
 
 
-def _count_words(ids: Sequence[str]) -> bool:
-    """Whether these are the numbers of words, from 0 or 1 on and anew in each sentence."""
-    counts = [int(text) for text in ids if _WORD_ID.fullmatch(text)]
+def unknown_misc_key(cells: Sequence[str]) -> str:
+    """A key of no known name in MISC whose values are tags, or nothing."""
+    values: dict[str, set[str]] = {}
+    for cell in cells:
+        for part in cell.split("|"):
+            name, equals, value = part.partition("=")
+            if equals:
+                values.setdefault(name, set()).add(value)
+    return next((name for name, found in values.items() if look_like_tags(found)), "")
+
+
+def misc_value(cell: str, key: str) -> str | None:
+    """The tag in a cell such as `SpaceAfter=No|NER=B-PER`; None without one."""
+    parts = (part.partition("=") for part in cell.split("|"))
+    return next((value for name, _, value in parts if name == key), None)
+
+
+def missing_tag(rows: Sequence[Sequence[str]], column: int | None, key: str) -> str:
+    """What a word without the key is: without a label where other words have `O`, or where all have the key."""
+    if not key or column is None:
+        return OUTSIDE
+    values = [misc_value(row[column], key) for row in rows if not OTHER_ID.fullmatch(row[0])]
+    return UNLABELLED if None not in values or OUTSIDE in values or UNLABELLED in values else OUTSIDE
+
+
+def report_lost_tag(number: str, tag: str, place: str, report: Report) -> None:
+    """Report a tag at what is no word of its own, such as the contraction `3-4`."""
+    if is_tag(tag) and tag != OUTSIDE:
+        message = f"the tag {tag} stands at {number}, no word of its own; expected tags at the words with whole numbers"
+        report(CorpusProblem("XL015", place, message, "the tag is left out"))
+
+
+def count_words(ids: Sequence[str], starts: Sequence[int]) -> bool:
+    """Whether these are the numbers of words: rising in each sentence, wherever they begin, gaps or not."""
+    counts = [int(text.partition(".")[0]) for text in ids if _WORD_ID.fullmatch(text)]
     n_others = sum(OTHER_ID.fullmatch(text) is not None for text in ids)
-    if not counts or len(counts) + n_others < len(ids):
+    if not counts or 10 * (len(counts) + n_others) < 9 * len(ids):
         return False
-    return all(after in (0, 1, before + 1) for before, after in pairwise([0, *counts]))
+    if len(ids) == 1 and counts[0] > 1:
+        return False
+    if len(counts) < len(ids):  # contractions do not count, so sentences are told by what begins anew
+        return all(before < after or after <= 1 for before, after in pairwise(counts))
+    begins = set(starts)
+    return all(
+        before < after or place in begins or after <= 1 for place, (before, after) in enumerate(pairwise(counts), 1)
+    )
+
+
+def number_sentences(ids: Sequence[str]) -> bool:
+    """Whether these are the numbers of sentences: the same in all rows of one, or only in its first row."""
+    given = [text for text in ids if text]
+    if not given or not ids[0] or not all(map(_SENTENCE_ID.fullmatch, given)):
+        return False
+    changes = [text for before, text in pairwise(["", *given]) if text != before]
+    # Given once for each sentence, or the same for most neighbours.
+    return 5 * len(changes) <= 4 * len(ids) and (len(given) == len(ids) or len(given) == len(changes))
+
+
+def hold_no_letters(cells: Sequence[str]) -> bool:
+    """Whether a column is numbers and signs alone, which words never are for long."""
+    return all(map(_NUMBERS.fullmatch, cells))
+
+
+def _has_heads(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows of ten columns are those of CoNLL-U, whose seventh is the number of another word."""
+    heads = {row[6] for row in rows} - {UNLABELLED}
+    return bool(heads) and all(map(_WORD_ID.fullmatch, heads))
 
 
 def _are_tags(rows: Sequence[Sequence[str]], column: int) -> bool:
     """Whether most of a column are tags; a few may be misspelt, and are reported with their line later."""
     labelled = Counter(is_any_tag(row[column]) for row in rows if row[column] != UNLABELLED)
     return labelled[True] > labelled[False]
+
+
+def _tag_columns(rows: Sequence[Sequence[str]], first: int) -> Iterator[int]:
+    """The columns from the first on that are tags beyond doubt."""
+    return (column for column in range(first, len(rows[0])) if look_like_tags(row[column] for row in rows))

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from xlner.data.conll_columns import Columns
 
 
-class Grid(NamedTuple):
+@dataclass
+class Grid:
     """The words and tags of a passage, an empty word between sentences; `text` is the passage as it stood."""
 
     words: list[str]
@@ -26,9 +28,12 @@ class Grid(NamedTuple):
 
     def line_of(self, number: int) -> int:
         """The line, from 0, of a word of the grid."""
+        return self._lines[number]
+
+    @cached_property
+    def _lines(self) -> list[int]:
         lines = enumerate(self.text.split("\n"))
-        rows = (line for line, row in lines if not (self.has_comments and _COMMENT.match(row)))
-        return next(line for row, line in enumerate(rows) if row == number)
+        return [line for line, row in lines if not (self.has_comments and _COMMENT.match(row))]
 
 
 class GridReader:

@@ -10,13 +10,17 @@ from typing import NamedTuple
 
 from xlner.data.brat import read_brat
 from xlner.data.conll import read_conll
+from xlner.data.conll_columns import parse_columns
 from xlner.data.corpus_files import SUFFIXES, existing_file
 from xlner.data.dataset import HUB_PREFIX, read_dataset, read_parquet, split_source
 from xlner.data.docbin import read_docbin
+from xlner.data.field_names import look_like_tags
 from xlner.data.jsonl import read_jsonl
-from xlner.data.lines import read_lines
+from xlner.data.lines import read_chunks, refuse_other_line_ends
 from xlner.data.located import Located, everywhere
 from xlner.data.problems import CorpusProblem, Report, refuse
+from xlner.data.schemes import IGNORE, TagReader
+from xlner.data.word_tables import read_csv
 from xlner.errors import CorpusError
 from xlner.escaping import is_visible
 from xlner.labels import OUTSIDE, to_iob2
@@ -26,6 +30,7 @@ from xlner.text import Sentence
 
 SplitText = Callable[[str], WordOffsets]
 _WORD = re.compile(r"[^ \t]+")
+N_SAMPLED = 200  # lines of a text that are looked at, lest they are columns
 
 
 def split_at_blanks(text: str) -> WordOffsets:
@@ -41,6 +46,11 @@ class ReadingOptions(NamedTuple):
     encoding: str = "utf-8"
     split_text: SplitText = split_at_blanks
     report: Report = refuse
+    labels: str = ""
+
+    def tag_reader(self) -> TagReader:
+        """What reads the tags of one corpus."""
+        return TagReader(self.scheme, self.report, self.labels)
 
 
 def read_corpus(
@@ -51,6 +61,7 @@ def read_corpus(
     scheme: str = "auto",
     encoding: str = "utf-8",
     split_text: SplitText = split_at_blanks,
+    labels: str = "",
 ) -> Iterator[Sentence]:
     """The sentences of a corpus, one after the other, without reading it whole.
 
@@ -61,20 +72,22 @@ def read_corpus(
             `FOLDER:SPLIT`; or a data set of the hub, as `hub:NAME`, `hub:NAME:SPLIT` or, with a
             configuration, `hub:OWNER/NAME/CONFIGURATION:SPLIT`.
         format: A key of `FORMATS`, or `auto`: by the suffix.
-        columns: Format conll: `auto`, or the columns of word and tag, from 0 or (below 0) from the end or by
-            name, as in `0,-1`, `FORM,NER` or (a key of CoNLL-U's last column) `FORM,MISC:NER`; one alone
-            reads words without tags.
+        columns: `auto`, or the columns of word and tag, from 0 or (below 0) from the end or by name, as in `0,-1`,
+            `FORM,NER` or (a key of CoNLL-U's last column) `FORM,MISC:NER`; one alone reads words without tags.
+            Records and data sets have fields in their place, by name.
         scheme: `auto` reads IOB1, IOB2, BIOES, BILOU and broken sequences as conlleval does; `strict` refuses
-            an `I-X` that does not continue an X; `plain` reads types without prefixes.
+            an `I-X` that does not continue an X; `plain` reads types without prefixes; `ignore` reads no labels,
+            and finds no fault with them.
         encoding: Of text files. A byte order mark at the start of UTF-8 is dropped.
         split_text: Formats text, jsonl and brat: where the words of a text are, as `split_words` tells; lines
             without words are skipped.
+        labels: The tags that numbers stand for, in the order of the numbers from 0 on: `O,B-PER,I-PER`.
 
     Raises:
         CorpusError: If there is none, it holds no sentence, or at the first place that does not fit.
         RecipeError: If there is no such format.
     """
-    options = ReadingOptions(columns, scheme, encoding, split_text)
+    options = ReadingOptions(columns, scheme, encoding, split_text, labels=labels)
     return (sentence for sentence, _ in read_located(path, format, options))
 
 
@@ -131,8 +144,20 @@ def _read_conll(source: str, options: ReadingOptions) -> Iterator[Located]:
     return read_conll(
         existing_file(source),
         columns=options.columns,
-        scheme=options.scheme,
+        tag_reader=options.tag_reader(),
         encoding=options.encoding,
+        split_text=options.split_text,
+        report=options.report,
+    )
+
+
+def _read_csv(source: str, options: ReadingOptions) -> Iterator[Located]:
+    return read_csv(
+        existing_file(source),
+        wanted=parse_columns(options.columns),
+        tag_reader=options.tag_reader(),
+        encoding=options.encoding,
+        split_text=options.split_text,
         report=options.report,
     )
 
@@ -142,15 +167,36 @@ def _read_text(source: str, options: ReadingOptions) -> Iterator[Located]:
 
 
 def _text_sentences(path: Path, options: ReadingOptions) -> Iterator[Located]:
-    for number, line in read_lines(path, options.encoding, options.report):
-        if words := options.split_text(line):
-            yield Located(Sentence(tuple([line[start:end] for start, end in words])), everywhere(f"{path}:{number}"))
+    n_before, is_first = 0, True
+    for chunk in read_chunks(path, options.encoding, options.report):
+        if is_first:
+            refuse_other_line_ends(path, chunk)
+            _refuse_columns(path, chunk)
+            is_first = False
+        lines = chunk.removesuffix("\n").split("\n")
+        for number, line in enumerate(lines, n_before + 1):
+            if words := options.split_text(line):
+                sentence = Sentence(tuple([line[start:end] for start, end in words]))
+                yield Located(sentence, everywhere(f"{path}:{number}"))
+        n_before += len(lines)
+
+
+def _refuse_columns(path: Path, beginning: str) -> None:
+    """Refuse columns of words and tags, of which each row would be a sentence."""
+    rows = [line.split() for line in beginning.split("\n", N_SAMPLED)[:N_SAMPLED] if line.strip()]
+    is_of_columns = len(rows) > 1 and len({len(row) for row in rows[:-1]} - {1}) == 1 and len(rows[0]) > 1
+    if is_of_columns and look_like_tags(row[-1] for row in rows[:-1]):
+        raise CorpusError(
+            f"{path}: expected a sentence a line, found words and tags in columns: {' '.join(rows[0])[:60]!r}; set "
+            "corpus.format=conll"
+        )
 
 
 def _read_jsonl(source: str, options: ReadingOptions) -> Iterator[Located]:
     return read_jsonl(
         existing_file(source),
-        scheme=options.scheme,
+        wanted=parse_columns(options.columns),
+        tag_reader=options.tag_reader(),
         encoding=options.encoding,
         split_text=options.split_text,
         report=options.report,
@@ -158,26 +204,47 @@ def _read_jsonl(source: str, options: ReadingOptions) -> Iterator[Located]:
 
 
 def _read_brat(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_brat(source, encoding=options.encoding, split_text=options.split_text, report=options.report)
+    return read_brat(
+        source,
+        encoding=options.encoding,
+        split_text=options.split_text,
+        report=options.report,
+        ignores_tags=options.scheme == IGNORE,
+    )
 
 
 def _read_docbin(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_docbin(existing_file(source), report=options.report)
+    scheme = IGNORE if options.scheme == IGNORE else "auto"
+    return read_docbin(existing_file(source), tag_reader=TagReader(scheme, options.report))
 
 
 def _read_parquet(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_parquet(existing_file(source), scheme=options.scheme, report=options.report)
+    return read_parquet(
+        existing_file(source),
+        wanted=parse_columns(options.columns),
+        tag_reader=options.tag_reader(),
+        split_text=options.split_text,
+        report=options.report,
+    )
 
 
 def _read_dataset(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_dataset(source, scheme=options.scheme, report=options.report)
+    return read_dataset(
+        source,
+        wanted=parse_columns(options.columns),
+        tag_reader=options.tag_reader(),
+        split_text=options.split_text,
+        report=options.report,
+    )
 
 
 # A new format is one function above and one line here; recipes name it by its key.
 FORMATS: dict[str, Callable[[str, ReadingOptions], Iterator[Located]]] = {
     "conll": _read_conll,
     "text": _read_text,
+    "csv": _read_csv,
     "jsonl": _read_jsonl,
+    "json": _read_jsonl,
     "brat": _read_brat,
     "docbin": _read_docbin,
     "parquet": _read_parquet,

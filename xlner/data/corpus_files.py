@@ -19,6 +19,8 @@ SUFFIXES = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".spacy": "docbin",
+    ".csv": "csv",
+    ".json": "json",
     ".ann": "brat",
 }
 N_LISTED = 12  # names that a message lists at most

@@ -27,27 +27,35 @@ class CorpusProfile:
         self.entities = Counter[str]()
         self.n_broken_starts = 0  # entities that begin with an I-
         self.n_free_starts = 0  # entities that begin with a B- although no entity of their type ends before them
+        self.n_numbers = 0  # words of digits alone
         self._forms: dict[str, set[int]] = {}
         self._lengths = Counter[int]()
         self._chars = Counter[str]()
 
-    def add(self, sentence: Sentence, n_broken_starts: int) -> None:
-        """Count a sentence, in which so many entities began with an `I-`."""
+    def add(self, sentence: Sentence, n_broken_starts: int) -> list[int]:
+        """Count a sentence, in which so many entities began with an `I-`.
+
+        Returns:
+            Where entities begin although none of their type ends before them, with an `I-` or a `B-`.
+        """
         words, tags = sentence
         self._lengths[len(words)] += 1
         for word in words:
             self._chars.update(word)
+        self.n_numbers += sum(map(str.isdigit, words))
         if tags is None:
             self.n_unlabelled += 1
-            return
+            return []
         if tags.count(OUTSIDE) == len(tags):
-            return
+            return []
         for span in spans_of(tags):
             self.entities[span.label] += 1
             self._forms.setdefault(span.label, set()).add(hash_of(words[span.start : span.end]))
-        starts = [before[1:] != tag[1:] for before, tag in pairwise((OUTSIDE, *tags)) if tag[0] == "B"]
+        pairs = enumerate(pairwise((OUTSIDE, *tags)))
+        starts = [place for place, (before, tag) in pairs if tag[0] == "B" and before[1:] != tag[1:]]
         self.n_broken_starts += n_broken_starts
-        self.n_free_starts += sum(starts) - n_broken_starts
+        self.n_free_starts += len(starts) - n_broken_starts
+        return starts
 
     @property
     def n_sentences(self) -> int:
@@ -66,8 +74,8 @@ class CorpusProfile:
 
     @property
     def is_iob1(self) -> bool:
-        """Whether a B- stands only where an entity of the same type ends, as it should in IOB1."""
-        return self.n_broken_starts > 0 and self.n_free_starts == 0
+        """Whether most entities begin with a B- only where one of the same type ends, as all should in IOB1."""
+        return self.n_broken_starts > self.n_free_starts
 
     @property
     def lengths(self) -> Lengths:

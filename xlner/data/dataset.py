@@ -1,17 +1,22 @@
 """Data sets of Hugging Face `datasets` as corpora: folders of `save_to_disk`, names on the hub, Parquet files.
 
-Only stored tables are read; code of a data set is never run. Tags are taken by name, never by number.
+Only stored tables are read; code of a data set is never run. Tags are taken by name, never by number. Rows
+without words are read as the records of `jsonl`: text and spans.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from xlner.data.annotated_text import checked_lengths, checked_words
+from xlner.data.conll_columns import Wanted
+from xlner.data.field_names import SPAN_NAMES, TAG_NAMES, TEXT_NAMES, WORD_NAMES, find_name, look_like_tags, plain_name
+from xlner.data.jsonl import RecordReader
 from xlner.data.located import Located
 from xlner.data.problems import LeftOut, Report
 from xlner.data.schemes import UNLABELLED, TagReader
 from xlner.errors import CorpusError
+from xlner.splitting import WordOffsets
 from xlner.text import Sentence
 
 if TYPE_CHECKING:
@@ -20,36 +25,66 @@ if TYPE_CHECKING:
 Part = TypeVar("Part")
 
 HUB_PREFIX = "hub:"
-WORD_COLUMNS = ("tokens", "words")
-TAG_COLUMNS = ("ner_tags", "tags")
 BATCH_SIZE = 1000  # sentences that are in memory at a time
 # What pyarrow and `datasets` raise at damaged files, beside pyarrow's own exceptions.
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError)
 
 
-def read_dataset(source: str, *, scheme: str, report: Report) -> Iterator[Located]:
+class Fields(NamedTuple):
+    """The columns that a data set is read from: of words or of texts, of tags or of spans, and what numbers mean.
+
+    `others` are looked at once, lest they hold the tags.
+    """
+
+    words: str
+    tags: str | None
+    is_text: bool
+    names: Mapping[object, str] | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def read(self) -> list[str]:
+        """All columns that are read."""
+        return [name for name in (self.words, self.tags, *self.others) if name is not None]
+
+
+def read_dataset(
+    source: str,
+    *,
+    wanted: Wanted,
+    tag_reader: TagReader,
+    split_text: Callable[[str], WordOffsets],
+    report: Report,
+) -> Iterator[Located]:
     """The sentences of a data set.
 
     Args:
         source: `FOLDER`, `FOLDER:SPLIT`, `hub:NAME`, `hub:NAME:SPLIT` or `hub:OWNER/NAME/CONFIGURATION:SPLIT`;
             the split may be left out where there is only one.
-        scheme: As in `read_corpus`.
+        wanted: The columns that the user asked for, by name.
+        tag_reader: Reads the tags.
+        split_text: Where the words of a text are.
         report: Gets the rows that do not fit.
 
     Raises:
         CorpusError: If it cannot be loaded, or has no column of words.
     """
-    tag_reader = TagReader(scheme, report)
     rows = _load_hub(source) if source.startswith(HUB_PREFIX) else _load_folder(source)
-    fields = _fields(source, rows.column_names)
-    names = None if fields[1] is None else _tag_names(source, rows.features, fields[1])
-    rows = rows.select_columns([field for field in fields if field is not None])
+    fields = _fields(source, rows.features, wanted, tag_reader)
+    rows = rows.select_columns(fields.read)
     _check_offsets(source, rows)
     batches = undamaged(source, rows.with_format(None).iter(BATCH_SIZE))
-    return _sentences(source, batches, fields, names, tag_reader, report)
+    return _sentences(source, batches, fields, tag_reader, split_text, report)
 
 
-def read_parquet(path: Path, *, scheme: str, report: Report) -> Iterator[Located]:
+def read_parquet(
+    path: Path,
+    *,
+    wanted: Wanted,
+    tag_reader: TagReader,
+    split_text: Callable[[str], WordOffsets],
+    report: Report,
+) -> Iterator[Located]:
     """The sentences of a Parquet file with the columns of a data set; a few row groups are in memory at a time.
 
     Raises:
@@ -59,18 +94,14 @@ def read_parquet(path: Path, *, scheme: str, report: Report) -> Iterator[Located
     from datasets import Features
     from pyarrow import parquet
 
-    tag_reader = TagReader(scheme, report)
     try:
         file = parquet.ParquetFile(path)
-        columns_there = file.schema_arrow.names
         features = Features.from_arrow_schema(file.schema_arrow)
     except (*_DAMAGE, pyarrow.ArrowException) as problem:
         raise CorpusError(f"{path}: cannot be read as Parquet: {problem}") from problem
-    fields = _fields(str(path), columns_there)
-    names = None if fields[1] is None else _tag_names(str(path), features, fields[1])
-    columns = [field for field in fields if field is not None]
-    batches = (batch.to_pydict() for batch in file.iter_batches(BATCH_SIZE, columns=columns))
-    return _sentences(str(path), undamaged(str(path), batches), fields, names, tag_reader, report)
+    fields = _fields(str(path), features, wanted, tag_reader)
+    batches = (batch.to_pydict() for batch in file.iter_batches(BATCH_SIZE, columns=fields.read))
+    return _sentences(str(path), undamaged(str(path), batches), fields, tag_reader, split_text, report)
 
 
 def undamaged(source: str, parts: Iterable[Part]) -> Iterator[Part]:
@@ -107,12 +138,70 @@ def _check_offsets(source: str, rows: "Dataset") -> None:
         raise CorpusError(f"{source}: is damaged: {' '.join(str(problem).split())}; make it again") from problem
 
 
-def _fields(source: str, columns: Sequence[str]) -> tuple[str, str | None]:
-    """The names of the columns of words and, where there is one, of tags."""
-    words = next((name for name in WORD_COLUMNS if name in columns), None)
+def _fields(source: str, features: Mapping[str, Any], wanted: Wanted, tag_reader: TagReader) -> Fields:
+    """The columns of words and, where there is one, of tags.
+
+    Raises:
+        CorpusError: If there is none of words or texts, or tags are numbers without names.
+    """
+    columns = list(features)
+    asked = None if wanted is None else [name if name is None else _asked_for(source, columns, name) for name in wanted]
+    words = asked[0] if asked else find_name(columns, WORD_NAMES)
+    is_text = words is None or (asked is not None and plain_name(words) in TEXT_NAMES)
+    words = words if words is not None else find_name(columns, TEXT_NAMES)
     if words is None:
-        raise CorpusError(f"{source}: no column {' or '.join(WORD_COLUMNS)}; columns there: {', '.join(columns)}")
-    return words, next((name for name in TAG_COLUMNS if name in columns), None)
+        known = "tokens, words or text"
+        raise CorpusError(
+            f"{source}: no column {known}; columns there: {', '.join(columns)}; "
+            "set corpus.columns=WORDS,TAGS if they have other names"
+        )
+    rest = [name for name in columns if name != words]
+    if tag_reader.ignores:
+        return Fields(words, None, is_text)
+    if is_text:
+        spans = asked[1] if asked else find_name(rest, (*SPAN_NAMES, *TAG_NAMES))
+        tokens = find_name(rest, WORD_NAMES)
+        return Fields(words, spans, True, others=(tokens,) if tokens else ())
+    tags = asked[1] if asked else find_name([name for name in rest if _is_list(features[name])], TAG_NAMES)
+    if tags is not None:
+        return Fields(words, tags, False, _tag_names(source, features, tags, tag_reader))
+    return Fields(words, None, False, others=() if asked else tuple(_possible_tags(source, words, features, rest)))
+
+
+def _asked_for(source: str, columns: Sequence[str], name: object) -> str:
+    found = find_name(columns, (plain_name(str(name)),))
+    if found is None:
+        raise CorpusError(f"{source}: corpus.columns asks for the column {name!r}; columns there: {', '.join(columns)}")
+    return found
+
+
+def _is_list(feature: Any) -> bool:
+    from datasets import Sequence
+
+    return isinstance(feature, Sequence)
+
+
+def _possible_tags(source: str, words: str, features: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:
+    """Lists of texts, which may be tags.
+
+    Raises:
+        CorpusError: At a list of numbers whose names are tags.
+    """
+    from datasets import ClassLabel, Value
+
+    for name in columns:
+        values = features[name].feature if _is_list(features[name]) else None
+        if isinstance(values, ClassLabel) and look_like_tags(values.names):
+            raise _unknown_tags(source, words, name)
+        if isinstance(values, Value) and "string" in values.dtype:
+            yield name
+
+
+def _unknown_tags(source: str, words: str, name: str) -> CorpusError:
+    return CorpusError(
+        f"{source}: the column {name!r} looks like tags, but its name says nothing; set corpus.columns={words},{name}, "
+        f"or corpus.columns={words} to read without labels"
+    )
 
 
 def split_source(source: str) -> tuple[str, str]:
@@ -180,16 +269,21 @@ def _pick_split(source: str, loaded: "Dataset | dict[str, Dataset]", split: str)
 def _sentences(
     source: str,
     batches: Iterator[Mapping[str, list[Any]]],
-    fields: tuple[str, str | None],
-    names: Mapping[object, str] | None,
-    reader: TagReader,
+    fields: Fields,
+    tag_reader: TagReader,
+    split_text: Callable[[str], WordOffsets],
     report: Report,
 ) -> Iterator[Located]:
-    word_field, tag_field = fields
+    if fields.is_text:
+        yield from _records(source, batches, fields, tag_reader, split_text, report)
+        return
     number = 0
     for batch in batches:
-        tag_rows = batch[tag_field] if tag_field else [None] * len(batch[word_field])
-        for words, tags in zip(batch[word_field], tag_rows, strict=True):
+        for name in fields.others:
+            if look_like_tags(tag for tags in batch[name] if tags for tag in tags):
+                raise _unknown_tags(source, fields.words, name)
+        tag_rows = batch[fields.tags] if fields.tags else [None] * len(batch[fields.words])
+        for words, tags in zip(batch[fields.words], tag_rows, strict=True):
             row = f"{source}, row {number}"
             number += 1
             if words == []:
@@ -197,9 +291,30 @@ def _sentences(
             try:
                 checked = checked_words(words, row, report)
                 place = _placing(row, checked)
-                yield Located(_sentence(row, checked, tags, names, reader, place, report), place)
+                yield Located(_sentence(row, checked, tags, fields.names, tag_reader, place, report), place)
             except LeftOut:
                 continue
+
+
+def _records(
+    source: str,
+    batches: Iterator[Mapping[str, list[Any]]],
+    fields: Fields,
+    tag_reader: TagReader,
+    split_text: Callable[[str], WordOffsets],
+    report: Report,
+) -> Iterator[Located]:
+    reader = RecordReader((fields.words, fields.tags) if fields.tags else None, tag_reader, split_text, report)
+    number = 0
+    for batch in batches:
+        for values in zip(*(batch[name] for name in fields.read), strict=True):
+            try:
+                located = reader.read(dict(zip(fields.read, values, strict=True)), f"{source}, row {number}")
+            except LeftOut:
+                located = None
+            number += 1
+            if located is not None:
+                yield located
 
 
 def _placing(row: str, words: Sequence[str]) -> Callable[[int], str]:
@@ -219,22 +334,25 @@ def _sentence(
         return Sentence(words)
     checked_lengths(words, tags, row, report)
     # A number without a name stays what it is, and is refused as a tag with its place.
-    named = tuple([str(tag if names is None else names.get(tag, tag)) for tag in tags])
+    named = tuple([UNLABELLED if tag is None else str(tag if names is None else names.get(tag, tag)) for tag in tags])
     return Sentence(words, reader.read(named, place))
 
 
-def _tag_names(source: str, features: Mapping[str, Any], column: str) -> dict[object, str] | None:
-    """The name of each number in a column of tags; None where the column holds the names themselves."""
+def _tag_names(
+    source: str, features: Mapping[str, Any], column: str, tag_reader: TagReader
+) -> dict[object, str] | None:
+    """The name of each number in a column of tags; None where the column holds the names, or the reader knows them."""
     from datasets import ClassLabel, Sequence, Value
 
     feature = features[column]
     values = feature.feature if isinstance(feature, Sequence) else None
     if isinstance(values, ClassLabel):
-        # Data sets mark words without a label by -1 or nothing.
-        return {None: UNLABELLED, -1: UNLABELLED} | dict(enumerate(values.names))
-    if isinstance(values, Value) and "string" in values.dtype:
+        # Data sets mark words without a label by a number below 0 or nothing.
+        return {-1: UNLABELLED, -100: UNLABELLED} | dict(enumerate(values.names))
+    if isinstance(values, Value) and ("string" in values.dtype or ("int" in values.dtype and tag_reader.has_names)):
         return None
     raise CorpusError(
-        f"{source}: the column {column} holds {values or feature}; expected lists of names or of ClassLabel "
-        f"numbers; numbers get their names by dataset.cast_column({column!r}, List(ClassLabel(names=[...])))"
+        f"{source}: the column {column} holds {values or feature}; expected lists of names or of ClassLabel numbers; "
+        "numbers get their names by corpus.labels=O,B-TYPE,I-TYPE,..., in the order of the numbers, or in Python by "
+        f"dataset.cast_column({column!r}, List(ClassLabel(names=[...])))"
     )

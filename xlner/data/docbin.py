@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlner.data.located import Located, by_word
-from xlner.data.problems import Report
-from xlner.data.schemes import TagReader
+from xlner.data.schemes import UNLABELLED, TagReader
 from xlner.errors import CorpusError
-from xlner.labels import Span
+from xlner.labels import OUTSIDE, Span
 from xlner.text import Sentence
 
 if TYPE_CHECKING:
-    from spacy.tokens import Doc, DocBin
+    from spacy.tokens import Doc, DocBin, Token
     from spacy.tokens import Span as SpacySpan
     from spacy.vocab import Vocab
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, OverflowError, zlib.error)
 
 
-def read_docbin(path: Path, *, report: Report) -> Iterator[Located]:
+def read_docbin(path: Path, *, tag_reader: TagReader) -> Iterator[Located]:
     """The sentences of a DocBin, or its documents where they have no sentences; tokens of white space are left out.
 
     Raises:
@@ -35,7 +34,7 @@ def read_docbin(path: Path, *, report: Report) -> Iterator[Located]:
         docs = doc_bin().from_disk(path).get_docs(vocab())
     except _DAMAGE as problem:
         raise CorpusError(f"{path}: spaCy cannot read it as a DocBin ({problem})") from problem
-    return _sentences(path, docs, TagReader("auto", report))
+    return _sentences(path, docs, tag_reader)
 
 
 def docbin_bytes(sentences: Iterable[Sentence]) -> bytes:
@@ -122,4 +121,11 @@ def _row(span: "SpacySpan") -> Sentence:
     words = tuple([token.text for token in tokens])
     if not span.doc.has_annotation("ENT_IOB"):
         return Sentence(words)
-    return Sentence(words, tuple([f"{t.ent_iob_}-{t.ent_type_}" if t.ent_type_ else "O" for t in tokens]))
+    return Sentence(words, tuple([_tag(token) for token in tokens]))
+
+
+def _tag(token: "Token") -> str:
+    if token.ent_type_:
+        return f"{token.ent_iob_}-{token.ent_type_}"
+    # Nobody has said anything of a token without one of the letters.
+    return OUTSIDE if token.ent_iob_ else UNLABELLED

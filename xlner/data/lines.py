@@ -1,7 +1,7 @@
 """Text files a chunk at a time: encodings, byte order marks, line ends and limits.
 
-A line ends at LF, CRLF or CR and at nothing else: a word may hold U+2028 or U+0085, where `str.splitlines`
-would cut.
+A line ends at LF, CRLF, CR (and what broken programs make of CRLF: CR CR LF, LF CR), and at nothing else: a word may
+hold U+2028 or U+0085, where `str.splitlines` would cut. A file whose lines all end at such a one is refused.
 """
 
 import codecs
@@ -14,6 +14,23 @@ from xlner.errors import CorpusError
 
 CHUNK_SIZE = 1 << 18  # characters, or bytes in the search for a broken one
 LONGEST_LINE = 1_000_000  # characters; a file without line ends would fill the memory
+# Programs that translate CRLF once too often write CR CR LF; LF CR is the line end of some old systems.
+_LINE_END = re.compile(r"\r\r?\n|\n\r(?!\n)|\r")
+# What ends a line elsewhere, and is part of one here.
+OTHER_LINE_ENDS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+FEWEST_LINE_ENDS = 3  # in a line that ends at LF, before they are taken for line ends
+_OTHER_LINE_END = re.compile(f"[{OTHER_LINE_ENDS}]")
+# The first bytes of files that are no text, and what to do with them.
+_NO_TEXT = {
+    b"\x1f\x8b": "compressed by gzip; unpack it, as in `gunzip -k FILE`",
+    b"BZh91AY&": "compressed by bzip2; unpack it, as in `bunzip2 -k FILE`",
+    b"\xfd7zXZ": "compressed by xz; unpack it, as in `unxz -k FILE`",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard; unpack it, as in `unzstd FILE`",
+    b"PK\x03\x04": "a ZIP archive or an Office document; unpack it, or save the table as CSV",
+    b"PAR1\x15": "Parquet; give it the suffix .parquet",
+    b"%PDF-": "a PDF; extract its text first",
+    b"\xd0\xcf\x11\xe0": "an Office document; save the table as CSV",
+}
 # What `surrogateescape` makes of bytes that do not decode.
 _BROKEN = re.compile("[\udc80-\udcff]")
 
@@ -27,12 +44,19 @@ def read_chunks(path: Path, encoding: str, report: Report = refuse) -> Iterator[
         CorpusError: If the file cannot be opened or decoded, or has a line longer than `LONGEST_LINE`.
     """
     rest, line = "", 1
-    is_utf8 = _is_utf8(encoding)
+    is_utf8 = is_utf_8(encoding)
     # Bytes are repaired in a second reading only: checking each chunk for them would slow down all others.
     errors = "surrogateescape" if is_utf8 and report is not refuse else "strict"
     try:
-        with path.open(encoding="utf-8-sig" if is_utf8 else encoding, errors=errors) as file:
+        with path.open(encoding="utf-8-sig" if is_utf8 else encoding, errors=errors, newline="") as file:
             while chunk := file.read(CHUNK_SIZE):
+                # A line end of several characters stays in one chunk.
+                while chunk[-1] in "\r\n" and (following := file.read(1)):
+                    chunk += following
+                if line == 1 and not rest:
+                    _refuse_other_content(path, chunk, encoding)
+                if "\r" in chunk:
+                    chunk = _LINE_END.sub("\n", chunk)
                 if errors != "strict" and not chunk.isascii():
                     chunk = _mend(chunk, path, line + rest.count("\n"), report)
                 end = chunk.rfind("\n") + 1
@@ -67,13 +91,80 @@ def _too_long(path: Path, line: int) -> CorpusProblem:
     return CorpusProblem("XL002", f"{path}:{line}", message)
 
 
+def refuse_other_line_ends(path: Path, beginning: str) -> None:
+    """Refuse a file whose lines end at nothing that ends one here: all of it would be a single sentence.
+
+    Raises:
+        CorpusProblem: With what ends them.
+    """
+    text = beginning.strip(OTHER_LINE_ENDS + "\n ")
+    found = None if "\n" in text else _OTHER_LINE_END.search(text)
+    if found:
+        number, name = text.count(found.group()), f"U+{ord(found.group()):04X}"
+        if "\n" in beginning and number < FEWEST_LINE_ENDS:
+            return
+        message = (
+            f"all of the file is one line, with {number:,} times {name} in it; lines end at LF, CRLF or CR: "
+            f"replace {name} by LF"
+        )
+        raise CorpusProblem("XL005", str(path), message)
+
+
+def other_content(beginning: bytes) -> str:
+    """What a file is that is no text, with the way out; empty for text, and for what is not known."""
+    return next((what for magic, what in _NO_TEXT.items() if beginning.startswith(magic)), "")
+
+
+def likely_encoding(beginning: bytes, broken: int) -> str:
+    """The encoding that a file probably has whose byte `broken` does not decode; `beginning` are its first two."""
+    if beginning in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    # Bytes 0x80 to 0x9f are control characters in latin-1, but letters and quotes in cp1252.
+    return "latin-1" if broken >= 0xA0 else "cp1252"
+
+
+def is_utf_8(encoding: str) -> bool:
+    """Whether this is a name of UTF-8.
+
+    Raises:
+        CorpusError: If it is the name of no encoding.
+    """
+    try:
+        return codecs.lookup(encoding).name == "utf-8"
+    except LookupError:
+        raise CorpusError(f"corpus.encoding is {encoding!r}; expected one such as utf-8, latin-1 or cp1252") from None
+
+
+def half_of_utf_16(text: str) -> str:
+    """`utf-16-le` or `utf-16-be` for text that was read as if each of its bytes were a character; else empty."""
+    start = text[:1000]
+    if start.count("\0") * 3 < len(start) or len(start) < 2:
+        return ""
+    return "utf-16-le" if start[1] == "\0" else "utf-16-be"
+
+
+def _refuse_other_content(path: Path, beginning: str, encoding: str) -> None:
+    if "\0" in beginning[:1000] and (likely := half_of_utf_16(beginning)):
+        message = f"every other byte is zero; is the file {likely}? then set corpus.encoding={likely}"
+        raise CorpusProblem("XL001", f"{path}:1", message)
+    if what := other_content(beginning[:8].encode(encoding, "surrogateescape")):
+        raise CorpusError(f"{path}: is no text but {what}")
+
+
 def _mend(chunk: str, path: Path, line: int, report: Report) -> str:
     """The chunk with its broken bytes read as cp1252, each line that has some reported."""
     first_of_line = dict[int, int]()
     for match in _BROKEN.finditer(chunk):
         first_of_line.setdefault(chunk.count("\n", 0, match.start()), ord(match.group()) - 0xDC00)
+    likely = likely_encoding(b"", min(first_of_line.values(), default=0))
+    is_mixed = any(char > "\x7f" for char in _BROKEN.sub("", chunk)) if first_of_line else False
+    way_out = (
+        "other lines are, so this one is of another encoding than the file"
+        if is_mixed
+        else f"is the file {likely}? then set corpus.encoding={likely}"
+    )
     for number, byte in first_of_line.items():
-        message = f"byte 0x{byte:02x} is not utf-8; the line is of another encoding than the file"
+        message = f"byte 0x{byte:02x} is not utf-8; {way_out}"
         report(CorpusProblem("XL001", f"{path}:{line + number}", message, "such bytes are read as cp1252"))
     return _BROKEN.sub(_as_cp1252, chunk) if first_of_line else chunk
 
@@ -86,19 +177,12 @@ def _as_cp1252(match: re.Match[str]) -> str:
         return byte.decode("latin-1")
 
 
-def _is_utf8(encoding: str) -> bool:
-    try:
-        return codecs.lookup(encoding).name == "utf-8"
-    except LookupError:
-        raise CorpusError(f"corpus.encoding is {encoding!r}; expected one such as utf-8, latin-1 or cp1252") from None
-
-
 def _undecodable(path: Path, encoding: str) -> tuple[str, str]:
     """Where the bytes stop being text of this encoding, and which other encoding they may be of."""
     decoder = codecs.getincrementaldecoder(encoding)()
     n_bytes, line, chunk = 0, 1, b"?"
     with path.open("rb") as file:
-        is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        beginning = file.read(8)
         file.seek(0)
         while chunk:
             chunk = file.read(CHUNK_SIZE)
@@ -107,12 +191,12 @@ def _undecodable(path: Path, encoding: str) -> tuple[str, str]:
                 line += decoder.decode(chunk, final=not chunk).count("\n")
             except UnicodeDecodeError as problem:
                 before, byte = problem.object[: problem.start], problem.object[problem.start]
-                # Bytes 0x80 to 0x9f are control characters in latin-1, but letters and quotes in cp1252.
-                likely = "utf-16" if is_utf16 else "latin-1" if byte >= 0xA0 else "cp1252"
-                return f"{path}:{line + before.count(10)}", (
-                    f"byte 0x{byte:02x} at offset {n_bytes - n_pending + problem.start} is not {encoding}; is the "
-                    f"file {likely}? then set corpus.encoding={likely}, or convert it: iconv -f {likely} -t utf-8"
-                )
+                found = f"byte 0x{byte:02x} at offset {n_bytes - n_pending + problem.start} is not {encoding}"
+                likely = likely_encoding(beginning[:2], byte)
+                what = other_content(beginning)
+                convert = f"set corpus.encoding={likely}, or convert it: iconv -f {likely} -t utf-8"
+                way_out = f"the file is {what}" if what else f"is the file {likely}? then {convert}"
+                return f"{path}:{line + before.count(10)}", f"{found}; {way_out}"
             except UnicodeError:
                 break
             n_bytes += len(chunk)

@@ -1,6 +1,7 @@
 """Tags as corpora write them, turned into clean IOB2, and IOB2 turned into what others expect."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -13,7 +14,16 @@ UNLABELLED = "_"
 # IOBES and BILOU (also written IOBES, BIOES, BMEOS, BMEWO): the prefixes that IOB lacks.
 _SINGLE, _LAST, _MIDDLE = ("S", "U", "W"), ("E", "L"), ("M",)
 _EXTENDED_TAG = re.compile(r"[SUWELM]-.+", re.DOTALL)
-_MISWRITTEN = re.compile(r"([BIESULMW])[-_.:/|](.+)", re.IGNORECASE | re.DOTALL)
+_MISWRITTEN = re.compile(r"([BIESULMW])[-_.:/|\u2010-\u2015\u2212\ufe63\uff0d](.+)", re.IGNORECASE | re.DOTALL)
+# A small o, and letters that look like O.
+_MISWRITTEN_OUTSIDE = ("o", "\u041e", "\u043e", "\u039f", "\u03bf", "\uff2f")
+# What a type without a prefix looks like.
+_TYPE = re.compile(r"[^\W\d_][\w.&/ -]*")
+
+# Letters without a glyph.
+_FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+# The scheme for text whose labels are not to be looked at.
+IGNORE = "ignore"
 
 N_REMEMBERED = 20_000  # tag sequences known to be clean
 
@@ -23,28 +33,48 @@ Place = Callable[[int], str]  # file and line of the n-th word of a sentence
 class TagReader:
     """Reads the tags of one sentence after the other, and remembers which neighbours are clean IOB2."""
 
-    def __init__(self, scheme: str = "auto", report: Report = refuse) -> None:
+    def __init__(self, scheme: str = "auto", report: Report = refuse, labels: str = "") -> None:
         """Choose how tags are understood.
 
         Args:
             scheme: `auto` reads IOB1, IOB2, BIOES and BILOU alike; an `I-X` that continues no X begins an
                 entity, as for conlleval. `strict` does so too, but reports such a tag. `plain` takes tags
-                as types without prefixes: equal neighbours are one entity.
+                as types without prefixes: equal neighbours are one entity. `ignore` looks at no tag.
             report: Gets what is wrong.
+            labels: What tags that are numbers mean, in the order of the numbers from 0: `O,B-PER,I-PER`.
 
         Raises:
-            CorpusError: If it is another scheme.
+            CorpusError: If it is another scheme, or the names are none.
         """
         if scheme not in READING_SCHEMES:
             raise CorpusError(f"corpus.scheme is {scheme!r}; expected {', '.join(READING_SCHEMES)}")
         self._scheme = scheme
+        names = [visible_label(name) for name in labels.split(",")] if labels.strip() else []
+        if names and (len(set(names)) < len(names) or "" in names or OUTSIDE not in names):
+            raise CorpusError(
+                f"corpus.labels is {labels!r}; expected the tag of each number from 0 on, with O among them and none "
+                "twice, as in O,B-PER,I-PER"
+            )
+        self._names = {str(number): name for number, name in enumerate(names)}
+        if names:
+            self._names |= dict.fromkeys(("-1", "-100"), UNLABELLED)
         self._report = report
         # A sequence is clean IOB2 exactly if each tag may follow the one before it; there are few such pairs.
         self._clean_pairs: set[tuple[str, str]] = set()
         self._clean_sequences: set[tuple[str, ...]] = set()
 
+    @property
+    def has_names(self) -> bool:
+        """Whether numbers are tags, for their names are known."""
+        return bool(self._names)
+
+    @property
+    def ignores(self) -> bool:
+        """Whether tags are not looked at, so that nothing about them is wrong."""
+        return self._scheme == IGNORE
+
     def read(self, tags: tuple[str, ...], place: Place) -> tuple[str, ...] | None:
-        """The tags of a sentence in IOB2, or None if all of them are `_`.
+        """The tags of a sentence in IOB2, or None if all of them are `_` or nobody looks.
 
         Args:
             tags: One for each word.
@@ -55,6 +85,8 @@ class TagReader:
                 what `strict` refuses.
             LeftOut: If the report went on, but there is no repair.
         """
+        if self.ignores:
+            return None
         # Most sequences have been seen before: looking them up whole is the quickest.
         if tags in self._clean_sequences:
             return tags
@@ -62,8 +94,7 @@ class TagReader:
             if len(self._clean_sequences) < N_REMEMBERED:
                 self._clean_sequences.add(tags)
             return tags
-        # Blanks at the end of a line are no part of the tag.
-        bare = tuple([tag.strip(" ") for tag in tags])
+        bare = tuple([self._names.get(tag, tag) for tag in map(visible_label, tags)])
         if set(bare) == {UNLABELLED}:
             return None
         if self._scheme == "plain":
@@ -82,7 +113,7 @@ class TagReader:
         """The tags with misspelt ones repaired; a sentence that cannot be repaired is left out."""
         guesses = {position: self._guess(tag) for position, tag in enumerate(tags) if not is_known(tag)}
         for position, guess in guesses.items():
-            message, repair = _explain(tags[position], guess), f"read as {guess}" if guess else ""
+            message, repair = _explain(tags, position, guess), f"read as {guess}" if guess else ""
             code = "XL014" if tags[position] == UNLABELLED else "XL012"
             self._report(CorpusProblem(code, place(position), message, *([repair] if repair else [])))
         if "" in guesses.values():
@@ -91,6 +122,8 @@ class TagReader:
 
     def _guess(self, tag: str) -> str:
         """The tag that a misspelt one certainly means, or nothing."""
+        if tag in _MISWRITTEN_OUTSIDE:
+            return OUTSIDE
         match = _MISWRITTEN.fullmatch(tag)
         if self._scheme == "plain" or not match:
             return ""
@@ -102,7 +135,7 @@ class TagReader:
             tag, before = tags[position], tags[position - 1] if position else "nothing"
             message = (
                 f"{tag} continues no entity (it follows {before}); expected B{tag[1:]}, "
-                "or set corpus.scheme=auto to begin an entity there"
+                "as which corpus.scheme=auto reads it"
             )
             self._report(CorpusProblem("XL013", place(position), message, f"read as B{tag[1:]}"))
 
@@ -139,7 +172,7 @@ def is_any_tag(tag: str) -> bool:
 
 
 def _is_plain(tag: str) -> bool:
-    return bool(tag) and tag != UNLABELLED
+    return bool(tag) and tag != UNLABELLED and tag not in _MISWRITTEN_OUTSIDE
 
 
 def _from_extended(tags: Sequence[str]) -> tuple[str, ...]:
@@ -162,19 +195,38 @@ def _runs(types: Sequence[str]) -> list[Span]:
     return spans_of([tag if tag == OUTSIDE else f"I-{tag}" for tag in types])
 
 
-def _explain(tag: str, guess: str) -> str:
+def _explain(tags: Sequence[str], position: int, guess: str) -> str:
     """Why this is no tag, and what was probably meant."""
+    tag = tags[position]
     if tag == UNLABELLED:
         return "found '_' (no label) beside tags; expected tags for all words of a sentence or for none"
     if not tag:
         hint = "is the column of tags empty here?"
     elif guess:
         hint = f"did you mean {guess}?"
-    elif tag.isupper() and tag.isalpha():
-        hint = "types without prefixes are read by corpus.scheme=plain"
+    elif tag.removeprefix("-").isdecimal():
+        hint = "numbers get their names by corpus.labels=O,B-TYPE,I-TYPE,..., in the order of the numbers"
+    elif all(other == OUTSIDE or _TYPE.fullmatch(other) for other in tags):
+        hint = (
+            "types without prefixes are read by corpus.scheme=plain; "
+            "is this another column? then set corpus.columns=WORD,TAG"
+        )
     else:
         hint = "is this the column of tags? if not, set corpus.columns=WORD,TAG"
     return f"found tag {tag!r}; expected O, B-TYPE or I-TYPE; {hint}"
+
+
+def visible_label(text: str) -> str:
+    """A tag or type without what nobody can see, so that no two of them look equal.
+
+    White space at its ends and characters without a glyph go, other white space than TAB and line ends becomes a space,
+    and letters get their composed form (NFC).
+    """
+    if text.isascii():
+        return text.strip(" \v\f\x1c\x1d\x1e\x1f")
+    kept = [char for char in unicodedata.normalize("NFC", text) if unicodedata.category(char) not in ("Cf", "Cn", "Co")]
+    spaced = [" " if char.isspace() and char not in "\t\n\r" else char for char in kept if char not in _FILLERS]
+    return "".join(spaced).strip(" \x85")
 
 
 def _to_iob2(tags: tuple[str, ...]) -> tuple[str, ...]:
@@ -209,7 +261,7 @@ def _to_plain(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple([split_tag(tag)[1] or OUTSIDE for tag in tags])
 
 
-READING_SCHEMES = ("auto", "strict", "plain")
+READING_SCHEMES = ("auto", "strict", "plain", IGNORE)
 
 # A new scheme to write is one function above and one line here.
 WRITING_SCHEMES: dict[str, Callable[[tuple[str, ...]], tuple[str, ...]]] = {

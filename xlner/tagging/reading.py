@@ -1,7 +1,7 @@
-"""Input files as streams of records: text, JSON Lines, columns (CoNLL), Parquet.
+"""Input files as streams of records: text, JSON Lines, JSON, columns (CoNLL), CSV, Parquet.
 
-A record is a text (field `text`) or words (field `words` or `tokens`, as a list); its other fields are carried along.
-Tags of columns are not looked at. `-` is the standard input.
+A record is a text (field `text`) or words (field `words` or `tokens`, as a list), or both: then the words are those of
+the text. Its other fields are carried along. Labels are not looked at. `-` is the standard input.
 """
 
 import json
@@ -10,12 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from xlner.data.annotated_text import checked_text, checked_words, in_order
-from xlner.data.corpus import ReadingOptions, read_located
+from xlner.data.annotated_text import checked_text, checked_words, in_order, locate_words
+from xlner.data.conll_columns import parse_columns
+from xlner.data.corpus import ReadingOptions, read_located, split_at_blanks
 from xlner.data.corpus_files import SUFFIXES
 from xlner.data.dataset import undamaged
-from xlner.data.jsonl import WORD_FIELDS
+from xlner.data.field_names import TEXT_NAMES, WORD_NAMES, find_name
+from xlner.data.jsonl import read_json_records, record_fields
+from xlner.data.located import Located
 from xlner.data.problems import CorpusProblem, LeftOut, Report
+from xlner.data.schemes import IGNORE, TagReader
+from xlner.data.word_tables import body, open_csv, read_table
 from xlner.errors import CorpusError
 from xlner.recipe import choose
 from xlner.splitting import WordOffsets
@@ -133,19 +138,27 @@ def record_of_fields(number: int, place: str, fields: Mapping[str, Any], report:
     Raises:
         LeftOut: If it has neither, and the report returns.
     """
-    text = fields.get("text")
-    field = next((name for name in WORD_FIELDS if isinstance(fields.get(name), list)), None)
+    text_field = find_name([name for name, value in fields.items() if isinstance(value, str)], TEXT_NAMES)
+    field = find_name([name for name, value in fields.items() if isinstance(value, list)], WORD_NAMES)
     if field is not None and not _are_offsets(fields[field]):
         words = checked_words(fields[field], place, report)
-        return Record(number, place, None, words, None, {**fields, field: list(words)})
-    if not isinstance(text, str):
+        if text_field is None:
+            return Record(number, place, None, words, None, {**fields, field: list(words)})
+        text = checked_text(fields[text_field], place, report)
+        found_words = locate_words(text, words)
+        if found_words is None:
+            message = f"the {field} are not those of the {text_field} {text[:_N_SHOWN]!r}; leave one of the two out"
+            report(CorpusProblem("XL021", place, message, "the record is left out"))
+            raise LeftOut
+        return Record(number, place, text, words, found_words, {**fields, field: list(words), text_field: text})
+    if text_field is None:
         found = ", ".join(f"{name}: {str(value)[:20]!r}" for name, value in fields.items())[:_N_SHOWN]
         message = f"expected a field text, or words (or tokens) as a list of texts; found {found or 'no field'}"
         report(CorpusProblem("XL021", place, message, "the record is left out"))
         raise LeftOut
-    text = checked_text(text, place, report)
+    text = checked_text(fields[text_field], place, report)
     offsets = None if field is None else _offsets(fields[field], len(text), place, report)
-    return Record(number, place, text, None, offsets, {**fields, "text": text})
+    return Record(number, place, text, None, offsets, {**fields, text_field: text})
 
 
 def parquet_rows(name: str) -> int:
@@ -162,7 +175,7 @@ def parquet_rows(name: str) -> int:
         columns, n_rows = file.schema_arrow.names, int(file.metadata.num_rows)
     except (OSError, ValueError, LookupError, NotImplementedError, pyarrow.ArrowException) as problem:
         raise CorpusError(f"{name}: cannot be read as Parquet: {problem}") from problem
-    if not {"text", *WORD_FIELDS} & set(columns):
+    if find_name(columns, (*WORD_NAMES, *TEXT_NAMES)) is None:
         raise CorpusError(f"{name}: no column text, words or tokens; columns there: {', '.join(columns)}")
     return n_rows
 
@@ -184,7 +197,8 @@ def _json_object(line: str, place: str, report: Report) -> Mapping[str, Any]:
         fields = json.loads(line)
         if isinstance(fields, dict):
             return fields
-        message = f"expected a JSON object, found {line[:_N_SHOWN]!r}"
+        hint = "; is the file one JSON array? then give --from json" if line.startswith("[") else ""
+        message = f"expected a JSON object, found {line[:_N_SHOWN]!r}{hint}"
     except (ValueError, RecursionError) as problem:
         message = f"no JSON ({problem}): {line[:_N_SHOWN]!r}"
     report(CorpusProblem("XL020", place, message, "the line is left out"))
@@ -216,21 +230,74 @@ def _read_jsonl(name: str, options: InputOptions) -> Iterator[Record]:
     return json_records(*_source(name), options)
 
 
+def _read_json(name: str, options: InputOptions) -> Iterator[Record]:
+    for number, (place, value) in enumerate(read_json_records(_path(name), options.encoding, options.report), 1):
+        if number <= options.n_done:
+            continue
+        fields = record_fields(value)
+        try:
+            if fields is None:
+                shown = json.dumps(value, ensure_ascii=False)[:_N_SHOWN]
+                message = f"expected a JSON object, found {shown!r}"
+                options.report(CorpusProblem("XL020", place, message, "the record is left out"))
+                continue
+            yield record_of_fields(number, place, fields, options.report)
+        except LeftOut:
+            continue
+
+
 def _read_conll(name: str, options: InputOptions) -> Iterator[Record]:
-    n_read = 0
+    counted = _Counted(options)
+    # None of the tags matters.
+    reading = ReadingOptions(options.columns, IGNORE, options.encoding, report=counted.report)
+    return counted.records(read_located(_path(name), "conll", reading))
 
-    def report(problem: CorpusProblem) -> None:
-        if n_read >= options.n_done:  # earlier ones were told when they were read first
-            options.report(problem)
 
-    path = "/dev/stdin" if name == STANDARD_INPUT else name
-    # `plain` takes any tag there is, since none of them matters.
-    for sentence, place in read_located(
-        path, "conll", ReadingOptions(options.columns, "plain", options.encoding, report=report)
-    ):
-        n_read += 1
-        if n_read > options.n_done:
-            yield Record(n_read, place(0), None, sentence.words, None, {"words": list(sentence.words)})
+def _read_csv(name: str, options: InputOptions) -> Iterator[Record]:
+    counted, path = _Counted(options), _path(name)
+    table, rows = open_csv(path, parse_columns(options.columns), options.encoding, counted.report, ignores_tags=True)
+    if table is None:
+        return
+    if table.text is None:
+        reader = TagReader(IGNORE, counted.report)
+        yield from counted.records(read_table(path, rows, table, reader, split_at_blanks, counted.report))
+        return
+    names = table.names or tuple(map(str, range(table.width)))
+    text_field = names[table.text]
+    filled = ((line, cells) for line, cells in body(rows, table) if any(cells))
+    for number, (line, cells) in enumerate(filled, 1):
+        if number <= options.n_done:
+            continue
+        place = f"{path}:{line}"
+        if len(cells) != table.width:
+            message = f"expected {table}, found {len(cells)}: {' | '.join(cells)[:_N_SHOWN]!r}"
+            options.report(CorpusProblem("XL010", place, message, "the row is left out"))
+            continue
+        fields = dict(zip(names, cells, strict=True))
+        text = checked_text(fields[text_field], place, options.report)
+        yield Record(number, place, text, None, None, {**fields, text_field: text})
+
+
+class _Counted:
+    """Sentences of corpora as records; those that were tagged before are passed over, with what is wrong in them."""
+
+    def __init__(self, options: InputOptions) -> None:
+        self._options = options
+        self._n_read = 0
+
+    def report(self, problem: CorpusProblem) -> None:
+        if self._n_read >= self._options.n_done:  # earlier ones were told when they were read first
+            self._options.report(problem)
+
+    def records(self, sentences: Iterator[Located]) -> Iterator[Record]:
+        for sentence, place in sentences:
+            self._n_read += 1
+            if self._n_read > self._options.n_done:
+                yield Record(self._n_read, place(0), None, sentence.words, None, {"words": list(sentence.words)})
+
+
+def _path(name: str) -> Path:
+    return Path("/dev/stdin" if name == STANDARD_INPUT else name)
 
 
 def _read_parquet(name: str, options: InputOptions) -> Iterator[Record]:
@@ -241,6 +308,8 @@ def _read_parquet(name: str, options: InputOptions) -> Iterator[Record]:
 INPUT_FORMATS: dict[str, Callable[[str, InputOptions], Iterator[Record]]] = {
     "text": _read_text,
     "jsonl": _read_jsonl,
+    "json": _read_json,
     "conll": _read_conll,
+    "csv": _read_csv,
     "parquet": _read_parquet,
 }

@@ -15,7 +15,7 @@ from xlner.text import Sentence
 def output_fields(tagged: TaggedRecord) -> dict[str, Any]:
     """The fields of the input record, then `tags` (where it has words) and `entities`, which replace older ones."""
     fields = {name: value for name, value in tagged.record.fields.items() if name not in ("tags", "entities")}
-    if tagged.record.text is None:
+    if tagged.record.words is not None:
         fields["tags"] = list(tagged.tags)
     return fields | {"entities": tagged.entities()}
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xlner.data.alignment import Window, WordEncoder
-from xlner.data.corpus import read_corpus
+from xlner.data.corpus import ReadingOptions, read_corpus, read_located
 from xlner.data.known_splits import name_split
+from xlner.data.problems import CorpusProblem
+from xlner.data.schemes import IGNORE
 from xlner.data.summaries import CorpusTally, summarize
 from xlner.errors import CorpusError, LabelError
 from xlner.labels import LabelMap, LabelSet, spans_of
@@ -17,6 +20,8 @@ from xlner.recipe import choose
 from xlner.sections import CorpusRecipe
 from xlner.splitting import WORD_SPLITTERS
 from xlner.text import Sentence
+
+N_PEEKED = 1000  # sentences of a target text that are looked at for labels, to say that these are not used
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,32 @@ def sentence_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
         scheme=recipe.scheme,
         encoding=recipe.encoding,
         split_text=choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter"),
+        labels=recipe.labels,
     )
+
+
+def text_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
+    """The sentences of a text whose labels, if it has some, are not looked at."""
+    return read_corpus(
+        path,
+        format=recipe.format,
+        columns=recipe.columns,
+        scheme=IGNORE,
+        encoding=recipe.encoding,
+        split_text=choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter"),
+    )
+
+
+def begins_with_labels(path: Path, recipe: CorpusRecipe) -> bool:
+    """Whether some of the first sentences of a text have labels, sound ones or not."""
+    problems = list[CorpusProblem]()
+    options = ReadingOptions(recipe.columns, recipe.scheme, recipe.encoding, report=problems.append)
+    try:
+        first = list(islice(read_located(path, recipe.format, options), N_PEEKED))
+    except CorpusError:
+        return False
+    has_odd_tags = any(problem.code in ("XL012", "XL014") for problem in problems)
+    return has_odd_tags or any(located.sentence.tags is not None for located in first)
 
 
 def encode_all(encoder: WordEncoder, corpus: Corpus, say: Callable[[str], None]) -> list[Window]:

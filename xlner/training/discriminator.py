@@ -17,7 +17,7 @@ from xlner.denoising.discriminator import cross_fitted_logits, least_certain, st
 from xlner.denoising.recipes import DiscriminatorRecipe
 from xlner.errors import CorpusError, RecipeError
 from xlner.schema import DistillRecipe
-from xlner.training.corpora import sentence_stream
+from xlner.training.corpora import text_stream
 from xlner.training.hidden_states import HiddenStates, VectorReader
 from xlner.training.labelling import derived_soft_labels, text_fingerprint
 from xlner.training.source_text import source_language
@@ -80,7 +80,7 @@ def _source_vectors(
     source: Path, n_sentences: int, recipe: DistillRecipe, workplace: Workplace
 ) -> list[NDArray[np.float64]]:
     """The mean vectors, (D,), of the first sentences of the source text."""
-    sentences = [sentence.words for sentence in islice(sentence_stream(source, recipe.corpus), n_sentences)]
+    sentences = [sentence.words for sentence in islice(text_stream(source, recipe.corpus), n_sentences)]
     reader = VectorReader(
         workplace.teacher,
         recipe.discriminator.layers,

@@ -40,7 +40,7 @@ from xlner.network_outputs import word_encoder, word_outputs
 from xlner.sections import CorpusRecipe
 from xlner.students.settings import is_compact
 from xlner.text import Sentence
-from xlner.training.corpora import sentence_stream
+from xlner.training.corpora import begins_with_labels, text_stream
 
 # The files of a model folder on which its outputs depend.
 _TEACHER_FILES = (
@@ -99,11 +99,11 @@ class TextMark(NamedTuple):
 
 def text_fingerprint(path: Path, recipe: CorpusRecipe) -> TextMark:
     """The fingerprint of a target text without its labels; reads the text once."""
-    fingerprint, labelled, n_sentences = CorpusFingerprint(), False, 0
+    fingerprint, n_sentences = CorpusFingerprint(), 0
     for sentence in target_stream(path, recipe):
-        labelled, n_sentences = labelled or sentence.tags is not None, n_sentences + 1
-        fingerprint.add(Sentence(sentence.words))
-    return TextMark(fingerprint.hexdigest(), labelled, n_sentences)
+        n_sentences += 1
+        fingerprint.add(sentence)
+    return TextMark(fingerprint.hexdigest(), begins_with_labels(path, recipe), n_sentences)
 
 
 def soft_labels_of(
@@ -302,4 +302,4 @@ def _label(
 
 def target_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
     """The sentences of a target text that a run looks at."""
-    return islice(sentence_stream(path, recipe), recipe.max_sentences or None)
+    return islice(text_stream(path, recipe), recipe.max_sentences or None)

@@ -86,7 +86,7 @@ def read_lesson(recipe: DistillRecipe, label_map: LabelMap, accelerator: Acceler
     soft_labels = denoised_soft_labels(taught.soft_labels, recipe, workplace)
     changes = changes_of(taught.soft_labels, soft_labels)
     accelerator.print(changes.line())
-    tell_doubts(changes.doubts(), accelerator)
+    tell_doubts(accelerator, changes.doubts())
     doubts = [*doubts, *changes.doubts()]
     n_target, words = len(soft_labels), taught.soft_labels
     if recipe.source.share:

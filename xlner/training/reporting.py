@@ -27,7 +27,6 @@ from xlner.models.folder import load_joint_model, read_settings, write_card
 from xlner.models.joint import JointModel
 from xlner.network_outputs import sentence_probs, word_encoder, word_outputs
 from xlner.prediction import Encoder, decide_tags
-from xlner.strict_json import to_json
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
 from xlner.training.interruption import summed

@@ -17,7 +17,7 @@ from xlner.recipe import choose
 from xlner.schema import AdaptRecipe
 from xlner.splitting import WORD_SPLITTERS
 from xlner.text import Sentence
-from xlner.training.corpora import sentence_stream
+from xlner.training.corpora import text_stream
 
 Words = Sequence[tuple[str, ...]]
 Pairs = Sequence[tuple[Sentence, Sentence]]
@@ -46,7 +46,7 @@ def read_texts(recipe: AdaptRecipe, say: Callable[[str], None]) -> Texts:
     path = corpus_path(recipe.data, recipe.target, "train")
     limit = recipe.corpus.max_sentences or None
     tally = CorpusTally()
-    read = islice(sentence_stream(path, recipe.corpus), limit)
+    read = islice(text_stream(path, recipe.corpus), limit)
     target = [sentence.words for sentence in tally.over(read)]
     held_out, trained = split_text(len(target), recipe.holdout_ratio)
     if recipe.selection == "best" and not len(held_out):
@@ -61,7 +61,7 @@ def read_texts(recipe: AdaptRecipe, say: Callable[[str], None]) -> Texts:
         pairs = list(islice(found, recipe.max_pairs or None))
     other: Words = []
     if recipe.other_text:
-        every = [sentence.words for sentence in sentence_stream(existing_file(recipe.other_text), recipe.corpus)]
+        every = [sentence.words for sentence in text_stream(existing_file(recipe.other_text), recipe.corpus)]
         wanted = round((len(trained) + len(pairs)) * recipe.other_share / (1 - recipe.other_share))
         chosen = np.random.default_rng(recipe.seed).permutation(len(every))[:wanted]
         other = [every[number] for number in np.sort(chosen)]
