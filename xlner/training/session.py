@@ -98,8 +98,8 @@ def check_world(n_processes: int) -> None:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started > n_processes:
         raise RunError(
-            f"the launcher started {started} processes, and each of them is alone, as without a GPU; on processors give "
-            f"accelerate launch --cpu --num_processes {started} SCRIPT ... hardware.cpu=true, or --num_processes 1"
+            f"the launcher started {started} processes, but {n_processes} know of each other: there is no GPU; give "
+            f"accelerate launch --multi_gpu --num_processes {started} SCRIPT ... hardware.cpu=true to use processors"
         )
 
 
