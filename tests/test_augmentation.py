@@ -100,3 +100,34 @@ def test_a_student_learns_from_new_sentences_that_its_teacher_labelled(teacher, 
     assert len(new) == 2 * 48
     assert {word for sentence in new for word in sentence.words} <= known | {"[MASK]"}
     assert report_of(tmp_path / "runs" / "a")["training"]["steps"] == 2 * (48 * 3 // 8)
+
+
+def test_a_changed_bit_in_any_cache_is_noticed_and_the_student_is_the_same(teacher, small_data, tmp_path):
+    arguments = (
+        "target=de",
+        f"teacher={teacher / 'model'},{teacher / 'model'}/",  # twice, so that there is a mixture
+        f"data={small_data}",
+        *TINY,
+        *SMALL,
+        "denoising=pooling,neighbours",
+        "neighbours.count=3",
+        "compact.augment=1",
+        "student=linear",
+        "holdout_ratio=0.2",
+    )
+    run_well(DISTILL, *arguments, "run=a", cwd=tmp_path)
+    caches = [path for path in (tmp_path / "runs" / "soft-labels").rglob("*") if path.suffix in {".arrow", ".json"}]
+    kinds = {path.name.partition("-")[0].partition(".")[0] for path in caches}
+    for path in caches:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+
+    again = run_well(DISTILL, *arguments, "run=b", cwd=tmp_path)
+
+    assert kinds >= {"soft_labels", "part", "hidden", "windows", "mixture", "scores", "augmented"}
+    assert "; made again" in again.stdout
+    assert "; scored again" in again.stdout
+    models = [sorted((tmp_path / "runs" / name / "model").iterdir()) for name in ("a", "b")]
+    first, second = ([path.read_bytes() for path in model if path.suffix != ".md"] for model in models)
+    assert first == second

@@ -271,7 +271,8 @@ def test_a_half_written_run_is_refused_with_the_file(tmp_path, name, content):
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, option):
     folder = write_run(tmp_path / "a", guesses=["O"], recipe={"variant": "tsl"})
 
-    result = CliRunner().invoke(app, ["compare", str(folder), option, str(tmp_path / "nowhere" / "x.png")])
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(app, ["compare", str(folder), option, str(tmp_path / "file" / "x.png")])
 
     assert isinstance(result.exception, RunError)
     assert "cannot be written" in str(result.exception)

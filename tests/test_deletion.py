@@ -61,16 +61,28 @@ def precious(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", ["model", ".model.unfinished", ".model.replaced"])
+@pytest.mark.parametrize("name", [".model.unfinished", ".model.replaced"])
 def test_saving_a_model_deletes_nothing_behind_a_link(precious, tmp_path, name):
-    (tmp_path / name).symlink_to(precious)
     tokenizer = word_piece_tokenizer()
+    save_model(tmp_path / "model", tiny_model(tokenizer), tokenizer, ModelSettings())
+    (tmp_path / name).symlink_to(precious)
 
     save_model(tmp_path / "model", tiny_model(tokenizer), tokenizer, ModelSettings())
 
     assert (precious / "letter.txt").read_text() == "dear"
     assert (tmp_path / "model" / "config.json").is_file()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
+
+
+@pytest.mark.parametrize("name", ["precious", "link"])
+def test_a_folder_of_something_else_is_not_replaced_by_a_model(precious, tmp_path, name):
+    (tmp_path / "link").symlink_to(precious)
+    tokenizer = word_piece_tokenizer()
+
+    with pytest.raises(RunError, match=r"holds other things than a model \(letter.txt\)"):
+        save_model(tmp_path / name, tiny_model(tokenizer), tokenizer, ModelSettings())
+
+    assert (precious / "letter.txt").read_text() == "dear"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "precious"]
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from typer.testing import CliRunner
 
 from xlner.cli import app
-from xlner.errors import ModelError
+from xlner.errors import ModelError, RunError
 from xlner.export import folder as export_folder
 from xlner.export import rounding
 from xlner.export.folder import export_model
@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_nothing_half_and_an_earlier_export_as_it_was(bert_fo
 
     monkeypatch.setattr(export_folder, step, full)
 
-    with pytest.raises(ModelError, match=r"onnx: cannot be written: No space left on device"):
+    with pytest.raises(RunError, match=r"onnx: cannot be written: No space left on device"):
         export_model(bert_folder, target, WORDS, precision="int8", force=True)
 
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before

@@ -14,8 +14,8 @@ import pytest
 import torch
 from fault_runs import Fault, in_a_process, outcome, train
 
-from xlner.durable import folder_damage, published_folder, remove_folder
 from xlner.errors import RunError
+from xlner.files import folder_damage, published_folder, remove_folder
 from xlner.training.checkpoint import KEPT, check_space, checkpoints
 
 HERE = Path(__file__).parent

@@ -13,7 +13,6 @@ from conftest import REPOSITORY
 # `recipe` fills `schema`; `data` asks it to choose from its table of formats, so data and models lie above it.
 # `check_command` stands just below `cli`, which registers it: it looks at corpora, and asks a model for its labels.
 FLOORS = {
-    "durable": 0,
     "errors": 0,
     "files": 1,
     "launcher": 0,

@@ -183,7 +183,10 @@ DOCCANO = {
         {"text": TEXT, "ents": [{"start": a, "end": b, "label": label} for a, b, label in SPANS]},
         {"text": TEXT, "words": WHOLE.words, "tags": WHOLE.tags},
         {"text": TEXT, "tokens": WHOLE.words, "entities": SPANS},
-        {"tokens": WHOLE.words, "entities": [{"start": 0, "end": 2, "type": "PER"}, {"start": 3, "end": 4, "type": "LOC"}]},
+        {
+            "tokens": WHOLE.words,
+            "entities": [{"start": 0, "end": 2, "type": "PER"}, {"start": 3, "end": 4, "type": "LOC"}],
+        },
         {"tokenized_text": WHOLE.words, "ner": [[0, 1, "PER"], [3, 3, "LOC"]]},
         {"tokens": [{"text": word, "ner": tag} for word, tag in zip(*WHOLE, strict=True)]},
         {"text": " ".join(WHOLE.words), "labels": WHOLE.tags},

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from runs import (
     DISTILL,
     ENVIRONMENT,
@@ -32,6 +34,9 @@ from safetensors.torch import load_file
 
 from xlner.data.pairs import plan_epoch
 from xlner.data.soft_labels import part_path
+from xlner.schema import TeacherRecipe
+from xlner.training import session
+from xlner.training.interruption import is_lost_process
 from xlner.training.micro_batches import step_windows
 from xlner.training.task import Task
 
@@ -326,3 +331,42 @@ def stopping(model, *arguments, **named):
 reporting.predict_sentences = stopping
 runpy.run_path({script!r}, run_name="__main__")
 """
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU two processes find each other")
+def test_processes_that_do_not_know_of_each_other_are_refused_before_they_write(teaching, tmp_path):
+    arguments = [argument for argument in teaching if not argument.startswith("hardware.cpu")]
+
+    finished = run_on_two(TEACHER, *arguments, "run=first", cwd=tmp_path)
+
+    told = "the launcher started 2 processes, but 1 know of each other: there is no GPU; give accelerate launch "
+    told += "--multi_gpu --num_processes 2 SCRIPT ... hardware.cpu=true to use processors"
+    assert [(one.status, one.messages) for one in finished] == [(2, [told])] * 2
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("message", "is_lost"),
+    [
+        ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4", True),
+        ("[../gloo/transport/tcp/pair.cc:547] Read error: Connection reset by peer", True),
+        ("[../gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation", False),
+        ("Watchdog caught collective operation timeout: WorkNCCL(SeqNum=3) ran for 600000 milliseconds", False),
+        ("gloo: expected a tensor", False),
+    ],
+)
+def test_a_long_wait_is_not_told_as_the_end_of_another_process(monkeypatch, message, is_lost):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+
+    assert is_lost_process(RuntimeError(message)) is is_lost
+
+
+def test_processes_wait_for_days_where_one_of_them_works_alone(monkeypatch):
+    seen = []
+    monkeypatch.setattr(session, "Accelerator", lambda **named: seen.append(named) or Accelerator(cpu=True))
+
+    session.make_accelerator(TeacherRecipe(), Path("run"))
+
+    (handler,) = seen[0]["kwargs_handlers"]
+    assert handler.timeout >= timedelta(days=1)

@@ -91,13 +91,16 @@ def test_a_restart_makes_only_the_shards_that_are_missing(bert_folder, corpus, t
     gone.unlink()
     cut.write_bytes(cut.read_bytes()[:10])
     (tmp_path / "tagged" / ".shards" / f"{unproved.relative_to(tmp_path / 'tagged')}.json").unlink()
-    (tmp_path / "tagged" / ".half.jsonl.7.unfinished").write_text("of a process that was killed")
+    (gone.parent / f".{gone.name}.another-host@7-0.unfinished").write_text("of a process that was killed")
+    (tmp_path / "tagged" / ".mine.unfinished").mkdir()
+    (tmp_path / "tagged" / ".mine.unfinished" / "thesis.tex").write_text("years of work")
     times = {path: path.stat().st_mtime_ns for path in shards if path not in (gone, cut, unproved)}
 
     finished = tag(bert_folder, corpus, tmp_path / "tagged")
 
     assert f"3 of {len(shards)} shards to tag" in finished.messages[0]
-    assert content(tmp_path / "tagged") == before
+    mine = {".mine.unfinished/thesis.tex": b"years of work"}
+    assert content(tmp_path / "tagged") == before | mine
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 

@@ -1,6 +1,5 @@
 """Whole runs through the launch scripts, with a tiny encoder and 60 sentences."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from runs import (
     DISTILL,
     REPOSITORY,
@@ -409,8 +409,7 @@ def test_a_folder_in_which_another_run_is_writing_is_left_alone(teaching, tmp_pa
     lock_path = tmp_path / "runs" / "first" / ".lock"
     lock_path.parent.mkdir(parents=True)
 
-    with lock_path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(lock_path):
         finished = run_script(TEACHER, *teaching, "run=first", cwd=tmp_path)
 
     assert finished.status == 2

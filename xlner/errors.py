@@ -53,9 +53,16 @@ class StoppedError(XlnerError):
         self.exit_status = exit_status
 
 
+GOES_ON = "; the same command goes on from what has been saved"
+
+
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, way_out: str = GOES_ON) -> Iterator[None]:
     """Tell an error of the disk, as when it is full, by the file that was to be written.
+
+    Args:
+        path: The file.
+        way_out: Behind the reason.
 
     Raises:
         RunError: In place of an OSError.
@@ -64,6 +71,4 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         reason = problem.strerror or str(problem)
-        raise RunError(
-            f"{path}: cannot be written: {reason}; the same command goes on from what has been saved"
-        ) from problem
+        raise RunError(f"{path}: cannot be written: {reason}{way_out}") from problem

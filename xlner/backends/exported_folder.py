@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from xlner.durable import MANIFEST_FILE, damage, describe
 from xlner.errors import ModelError
+from xlner.files import MANIFEST_FILE, damage, describe
 
 GRAPH_FILE = "model.onnx"
 PARITY_FILE = "parity.json"

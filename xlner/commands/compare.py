@@ -19,6 +19,7 @@ def compare(
     from xlner.comparison.runs import read_run, settings_of
     from xlner.comparison.table import by_type, draw, markdown, write_csv
     from xlner.errors import RunError
+    from xlner.files import replaced
 
     found = [read_run(path) for path in runs]
     table = settings_of(found)
@@ -31,8 +32,11 @@ def compare(
         typer.echo("\n".join(by_type(table, languages)))
     try:
         if csv_file is not None:
-            write_csv(csv_file, table)
+            with replaced(csv_file) as unfinished:
+                write_csv(unfinished, table)
         if plot is not None:
-            draw(table, languages).savefig(plot, bbox_inches="tight", dpi=150)
-    except (OSError, ValueError) as problem:  # matplotlib: no such kind of picture
-        raise RunError(f"{csv_file or plot}: cannot be written: {problem}") from problem
+            kind = plot.suffix.lower().removeprefix(".") or "png"
+            with replaced(plot) as unfinished:
+                draw(table, languages).savefig(unfinished, format=kind, bbox_inches="tight", dpi=150)
+    except ValueError as problem:  # matplotlib: no such kind of picture
+        raise RunError(f"{plot}: cannot be written: {problem}") from problem

@@ -133,6 +133,7 @@ def _targets(
     """
     from xlner.data.corpus_files import SUFFIXES
     from xlner.data.docbin import tagged_docbin
+    from xlner.files import is_special
     from xlner.recipe import choose
     from xlner.tagging.unfinished import OUTPUT_SUFFIXES
 
@@ -155,6 +156,13 @@ def _targets(
                 f"or name it by --to: {', '.join(OUTPUT_SUFFIXES)}; or end it with a slash, for a folder"
             )
         targets = [(out, format, inputs)]
+    if special := [str(path) for path, _, _ in targets if is_special(path)]:
+        raise CorpusError(
+            f"--out {out}: {special[0]} is a device or a pipe; leave --out away, "
+            "and the output goes to the standard output, > redirects it"
+        )
+    # A link stays a link: what it points to is written.
+    targets = [(Path(os.path.realpath(path)), format, group) for path, format, group in targets]
     twice = [str(path) for path, number in Counter(path for path, _, _ in targets).items() if number > 1]
     if twice:
         raise CorpusError(f"--out {out}: several files would be named {twice[0]}; tag them one by one")

@@ -84,7 +84,10 @@ def read_run(path: Path) -> ScoredRun:
         RunError: If it is none, was never scored, or keeps no predictions.
     """
     try:
-        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        text = (path / "report.json").read_text(encoding="utf-8")
+        if not text.strip():  # of a machine that stopped at this very moment
+            raise RunError(f"{path}: no finished run there (report.json is empty)")
+        report = json.loads(text)
         recipe = _flat(yaml.load((path / "recipe.yaml").read_text(encoding="utf-8"), yaml.BaseLoader))
     except OSError as problem:
         raise RunError(f"{path}: no finished run there ({Path(str(problem.filename)).name} is missing)") from problem

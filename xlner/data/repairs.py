@@ -16,6 +16,7 @@ from xlner.data.corpus import read_corpus
 from xlner.data.fingerprints import CorpusFingerprint, fingerprint
 from xlner.data.writing import write_corpus
 from xlner.errors import CorpusError
+from xlner.files import replaced
 from xlner.labels import Span, spans_of, tags_of
 from xlner.text import Sentence
 
@@ -60,20 +61,15 @@ def write_repaired(
             n_written += 1
             yield sentence
 
-    unchecked = path.with_name(f".{path.name}.unchecked.conll")
-    try:
+    with replaced(path) as unchecked:
         write_corpus(checked(), unchecked, format="conll")
         if not n_written:
             raise CorpusError(f"{path}: not written, for no sentence is left")
         try:
-            if fingerprint(read_corpus(unchecked, scheme="strict")) != mark.hexdigest():
+            if fingerprint(read_corpus(unchecked, format="conll", scheme="strict")) != mark.hexdigest():
                 raise CorpusError("words or tags changed")
         except CorpusError as problem:
             raise CorpusError(f"{path}: not written, for it would not read back as it is: {problem}") from problem
-        unchecked.replace(path)
-    finally:
-        if unchecked.parent.is_dir():
-            unchecked.unlink(missing_ok=True)
     return n_written, repairs
 
 

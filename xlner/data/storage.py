@@ -7,11 +7,10 @@ offset would make a reader die or read other rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +18,8 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
-from xlner.errors import disk_errors
-from xlner.files import file_digest, flush
+from xlner.errors import GOES_ON
+from xlner.files import file_digest, replaced
 
 Item = TypeVar("Item")
 
@@ -33,19 +32,15 @@ class RowWriter:
     """Writes rows of number arrays and lists of words; nothing stands at `path` before `__exit__` without an error."""
 
     def __init__(self, path: Path, columns: Mapping[str, str]) -> None:
-        """Open the file for writing.
+        """Prepare the file; it is opened by `with`.
 
         Args:
             path: Where the finished file shall stand.
             columns: Element type of each column, as in `float16` or `string`.
         """
-        self.path = path
         self.columns = dict(columns)
-        # A name of its own, since two runs may make the same file at the same time; the one that ends last stays.
-        self._unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}.unfinished")
-        features = Features({name: List(Value(kind)) for name, kind in columns.items()})
-        with disk_errors(path):
-            self._writer = ArrowWriter(path=str(self._unfinished), features=features)
+        self._path = path
+        self._opened = self._open()
 
     def write(self, rows: Sequence[Mapping[str, Sequence[str] | NDArray[np.generic]]]) -> None:
         """Append rows; those of one call become one record batch, so give a few thousand at a time."""
@@ -59,32 +54,34 @@ class RowWriter:
             else:
                 values = pa.array(np.concatenate([np.asarray(row[name], dtype=kind) for row in rows]))
             arrays.append(pa.ListArray.from_arrays(pa.array(offsets), values))
-        with disk_errors(self.path):
-            self._writer.write_table(pa.Table.from_arrays(arrays, names=list(self.columns)))
+        self._writer.write_table(pa.Table.from_arrays(arrays, names=list(self.columns)))
 
     def __enter__(self) -> "RowWriter":
+        self._opened.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Publish the file, or remove what was begun."""
-        published = False
-        try:
-            if kind is None:
-                with disk_errors(self.path):
-                    self._writer.finalize()
-                    digest = file_digest(self._unfinished)
-                    with self._unfinished.open("ab") as file:
-                        file.write(_SEAL + digest.encode())
-                    flush(self._unfinished)
-                    self._unfinished.replace(self.path)
-                published = True
-        finally:
-            if not published:
+        self._opened.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        # Two runs may make the same file at the same time; the one that ends last stays.
+        with replaced(self._path, way_out=GOES_ON) as unfinished:
+            features = Features({name: List(Value(kind)) for name, kind in self.columns.items()})
+            self._writer = ArrowWriter(path=str(unfinished), features=features)
+            try:
+                yield
+                self._writer.finalize()
+            except BaseException:
                 with suppress(OSError):  # a disk that is full refuses this, too; what matters is the first error
                     self._writer.close()
-                self._unfinished.unlink(missing_ok=True)
+                raise
+            digest = file_digest(unfinished)
+            with unfinished.open("ab") as file:
+                file.write(_SEAL + digest.encode())
 
 
 def rows_digest(path: Path) -> str:

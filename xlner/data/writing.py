@@ -5,10 +5,8 @@ not at all.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from xlner.data.conll_writer import conll_blocks, conllu_blocks
@@ -17,6 +15,7 @@ from xlner.data.docbin import docbin_bytes
 from xlner.data.schemes import write_tags
 from xlner.data.storage import in_blocks
 from xlner.errors import CorpusError
+from xlner.files import replaced
 from xlner.labels import spans_of
 from xlner.recipe import choose
 from xlner.text import Sentence
@@ -34,7 +33,8 @@ def write_corpus(sentences: Iterable[Sentence], path: Path, *, format: str = "au
         scheme: Of the tags; formats with spans (`spans`, `docbin`) have no use for it.
 
     Raises:
-        CorpusError: If a sentence cannot be written so that it is read back as it is, or the disk refuses.
+        CorpusError: If a sentence cannot be written so that it is read back as it is.
+        RunError: If the disk refuses.
         RecipeError: If there is no such format.
     """
     write = choose(WRITERS, format_of(path, format), "format to write")
@@ -74,50 +74,10 @@ def _checked(sentences: Iterable[Sentence], path: Path, scheme: str) -> Iterator
         yield Sentence(words, tags if tags is None or scheme == "iob2" else write_tags(tags, scheme))
 
 
-@contextmanager
-def appearing_whole(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path` to write a file or folder to; it takes the place of `path` in the end.
-
-    Raises:
-        CorpusError: If the disk refuses; then what was there is as it was.
-    """
-    # A link stays a link: the file behind it is replaced.
-    target = Path(os.path.realpath(path))
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        if target.is_dir() and not unfinished.is_dir():
-            raise CorpusError(f"{path} is a folder; expected a file there, or nothing")
-        if target.is_dir():
-            _replace_folder(unfinished, target)
-        else:
-            unfinished.replace(target)
-    except OSError as problem:
-        raise CorpusError(f"{path}: cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        # Inside a folder that could not be made there is nothing to remove either.
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        elif target.parent.is_dir():
-            unfinished.unlink(missing_ok=True)
-
-
-def _replace_folder(unfinished: Path, target: Path) -> None:
-    if any(target.iterdir()) and not (target / "dataset_info.json").is_file():
-        raise CorpusError(f"{target} holds other things than a data set; give another folder, or an empty one")
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    target.rename(old)
-    unfinished.rename(target)
-    shutil.rmtree(old)
-
-
 def write_lines(blocks: Iterable[str], path: Path) -> None:
     """Write text, piece by piece; the file appears whole or not at all."""
-    with appearing_whole(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+    with replaced(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(blocks)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _write_conll(sentences: Iterable[Sentence], path: Path) -> None:
@@ -194,7 +154,7 @@ def _ends(words: Iterable[str]) -> list[int]:
 
 def _write_docbin(sentences: Iterable[Sentence], path: Path) -> None:
     content = docbin_bytes(sentences)
-    with appearing_whole(path) as unfinished:
+    with replaced(path) as unfinished:
         unfinished.write_bytes(content)
 
 
@@ -205,7 +165,7 @@ def _write_parquet(sentences: Iterable[Sentence], path: Path) -> None:
     schema = pyarrow.schema(
         [("tokens", pyarrow.list_(pyarrow.string())), ("ner_tags", pyarrow.list_(pyarrow.string()))]
     )
-    with appearing_whole(path) as unfinished, parquet.ParquetWriter(unfinished, schema) as file:
+    with replaced(path) as unfinished, parquet.ParquetWriter(unfinished, schema) as file:
         for rows in in_blocks(sentences, ROWS_PER_GROUP):
             columns = [[sentence.words for sentence in rows], [sentence.tags for sentence in rows]]
             file.write_table(pyarrow.table(columns, schema=schema))
@@ -214,8 +174,12 @@ def _write_parquet(sentences: Iterable[Sentence], path: Path) -> None:
 def _write_dataset(sentences: Iterable[Sentence], path: Path) -> None:
     from datasets import Dataset, Features, List, Value
 
+    def check(folder: Path) -> None:
+        if any(folder.iterdir()) and not (folder / "dataset_info.json").is_file():
+            raise CorpusError(f"{folder} holds other things than a data set; give another folder, or an empty one")
+
     # As Parquet first: the table then lies on the disk and not in memory.
-    with appearing_whole(path) as unfinished:
+    with replaced(path, check) as unfinished:
         parquet_file = unfinished.with_name(unfinished.name + ".parquet")
         cache = unfinished.with_name(unfinished.name + ".cache")
         try:

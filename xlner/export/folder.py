@@ -1,10 +1,8 @@
 """The exported folder: written beside its place, compared with the original, and published whole or not at all."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -18,6 +16,7 @@ from xlner.export.graph import write_graph
 from xlner.export.half_folder import export_halves
 from xlner.export.parity import Attempt, Reference
 from xlner.export.quantization import SCHEMES, quantize
+from xlner.files import replaced
 from xlner.models.folder import read_settings
 from xlner.models.joint import JointModel
 from xlner.models.settings import SETTINGS_FILE, ModelSettings
@@ -56,8 +55,9 @@ def export_model(
         The attempt that was published.
 
     Raises:
-        ModelError: If the original cannot be opened or exported, no attempt is acceptable, or the folder cannot be
-            written; then whatever was at `target` is as it was.
+        ModelError: If the original cannot be opened or exported, or no attempt is acceptable; then whatever was at
+            `target` is as it was.
+        RunError: The same if the disk refuses.
     """
     if is_compact(Path(model)):
         return export_student(Path(model), target, sentences, gold, precision=precision, force=force, report=report)
@@ -75,7 +75,8 @@ def export_model(
         [sentences[number] for number in compared],
         None if gold is None else [gold[number] for number in compared],
     )
-    with _appearing_whole(target) as unfinished:
+    with replaced(target, _check_folder) as unfinished:
+        unfinished.mkdir()
         whole = unfinished / "whole"
         whole.mkdir()
         write_graph(cast(JointModel, tagger.model).recognizer, whole / GRAPH_FILE, max_length=encoder.max_length)
@@ -140,30 +141,9 @@ def _write_attempt(
     )
 
 
-@contextmanager
-def _appearing_whole(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target` to write into; it takes the place of `target` in the end."""
-    target = Path(os.path.realpath(target))  # a link stays a link: the folder behind it is replaced
-    if target.exists() and not target.is_dir():
-        raise ModelError(f"{target}: is a file; expected a folder to write, or nothing")
-    if target.is_dir() and (others := unlisted_names(target)):
+def _check_folder(target: Path) -> None:
+    if others := unlisted_names(target):
         found = ", ".join(others[:5])
         raise ModelError(
             f"{target}: holds other things than an exported model ({found}); give another folder, or an empty one"
         )
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
-    replaced = target.with_name(f".{target.name}.{os.getpid()}.replaced")
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if target.is_dir():
-            target.rename(replaced)
-        unfinished.rename(target)
-    except OSError as problem:
-        if replaced.is_dir() and not target.exists():
-            replaced.rename(target)
-        raise ModelError(f"{target}: cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        for place in (unfinished, replaced):
-            if place.is_dir():
-                shutil.rmtree(place)

@@ -6,7 +6,6 @@ network that the head reads where that is not the recognizer.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
-from xlner.errors import ModelError, RunError, disk_errors
+from xlner.errors import GOES_ON, ModelError, RunError
+from xlner.files import replaced
 from xlner.models.card import CARD_FILE, Origin, model_card, stated_licence
 from xlner.models.encoder import load_classifier, read_labels, second_network
 from xlner.models.files import NEWEST
@@ -29,6 +29,8 @@ from xlner.models.settings import ModelSettings as ModelSettings
 
 SIMILARITY_FILE = "similarity.safetensors"
 EVALUATOR_FILE = "evaluator.safetensors"
+# A folder without any of these is nobody's model, or tokenizer.
+_MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", SETTINGS_FILE}
 
 
 def read_settings(name: str) -> ModelSettings:
@@ -100,26 +102,21 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     """A folder to write plain files into; it takes the place of `folder` once it is left without an error.
 
     Raises:
-        RunError: If the disk refuses.
+        RunError: If the disk refuses, or `folder` holds other things than a model.
     """
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    replaced = folder.with_name(f".{folder.name}.replaced")
-    with disk_errors(folder):
-        _remove_flat(unfinished)
-        unfinished.mkdir(parents=True)
+    with replaced(folder, _check_is_model, way_out=GOES_ON) as unfinished:
+        unfinished.mkdir()
         try:
             yield unfinished
         except SafetensorError as problem:  # what it says of a disk is no OSError
             raise RunError(f"{folder}: cannot be written: {problem}") from problem
-        umask = os.umask(0)
-        os.umask(umask)
-        for path in unfinished.iterdir():
-            path.chmod(0o666 & ~umask)  # safetensors writes 0600 whatever the umask; other users could not read it
-        _remove_flat(replaced)
-        if folder.exists():
-            folder.rename(replaced)
-        unfinished.rename(folder)
-        _remove_flat(replaced)
+
+
+def _check_is_model(folder: Path) -> None:
+    found = {path.name: path.is_dir() for path in folder.iterdir()}
+    if found and (any(found.values()) or not _MODEL_FILES & found.keys()):
+        names = ", ".join(sorted(found)[:5])
+        raise RunError(f"{folder}: holds other things than a model ({names}); remove it, or move it away")
 
 
 def write_card(folder: Path, title: str, origin: Origin | None = None) -> None:
@@ -134,16 +131,3 @@ def write_card(folder: Path, title: str, origin: Origin | None = None) -> None:
         origin=origin or Origin(),
     )
     card.save(folder / CARD_FILE)
-
-
-def _remove_flat(folder: Path) -> None:
-    """Remove a folder of plain files that was made here; deeper ones are left, with an error.
-
-    Of a link to a folder the link alone goes: what lies behind it was not made here.
-    """
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()

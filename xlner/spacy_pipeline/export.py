@@ -9,8 +9,8 @@ from typing import NamedTuple
 from spacy.tokens import DocBin
 
 from xlner import __version__
-from xlner.data.writing import appearing_whole
 from xlner.errors import CorpusError, ModelError
+from xlner.files import replaced
 from xlner.spacy_pipeline.silver import Ensemble, SilverCounts, silver_docs
 from xlner.spacy_pipeline.training import MAX_STEPS, add_rules, blank, finish_pipeline, train_pipeline, training_config
 from xlner.tagger import Tagger
@@ -68,7 +68,8 @@ def export_pipeline(
 
     Raises:
         ModelError: If the place is taken, spaCy does not know the language, or the taggers do not fit each other.
-        CorpusError: If there are fewer than two records with words, no entity is found in them, or the disk refuses.
+        CorpusError: If there are fewer than two records with words, or no entity is found in them.
+        RunError: If the disk refuses.
         RecipeError: If the rules cannot be read.
     """
     check_target(target)
@@ -89,7 +90,7 @@ def export_pipeline(
                 f"no entity in the {found.documents:,} records to {purpose}; is the text in the language of the model, "
                 f"is there enough of it, is the least score ({min_score:g}) too high?"
             )
-    with appearing_whole(target) as unfinished, tempfile.TemporaryDirectory() as place:
+    with replaced(target, check_target) as unfinished, tempfile.TemporaryDirectory() as place:
         paths = [Path(place, f"{name}.spacy") for name in ("train", "dev")]
         for corpus, path in zip(corpora, paths, strict=True):
             corpus.to_disk(path)

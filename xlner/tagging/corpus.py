@@ -4,14 +4,14 @@ The first process looks at input and output and tells the others which shards ar
 itself. A shard is done when `.shards/NAME.json` stands in the output folder, which is written behind the shard.
 """
 
-import fcntl
 import json
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -19,14 +19,16 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from xlner import __version__
-from xlner.data.writing import appearing_whole
 from xlner.errors import RunError, XlnerError
+from xlner.files import locked, remove_unfinished, write_text
 from xlner.tagger import Tagger, load_tagger
 from xlner.tagging.bad_records import BadRecords
 from xlner.tagging.fingerprints import check_same, file_marks, model_fingerprint
 from xlner.tagging.shards import Shard, input_files, plan_shards, tag_shard
 from xlner.tagging_schema import TagRecipe
 
+# Longer than the first process may take to look at the input while the others wait.
+WAIT = timedelta(days=7)
 STATE_FOLDER = ".shards"  # in the output folder: the plan, the lock, and a manifest for each shard
 
 
@@ -37,25 +39,27 @@ def tag_corpus(recipe: TagRecipe) -> Path:
         recipe: From `load_recipe("tag", [...])`, or made in Python.
 
     Raises:
-        RunError: If the folder is in use, or holds something else than the beginning of this.
-        CorpusError: If the input cannot be read, or the disk refuses.
+        RunError: If the folder is in use, holds something else than the beginning of this, or the disk refuses.
+        CorpusError: If the input cannot be read.
         ModelError: If the model cannot be loaded.
     """
     folder = Path(recipe.output)
     uses_cpu = recipe.cpu or not torch.cuda.is_available()
-    processes = PartialState(cpu=uses_cpu)
+    processes = PartialState(cpu=uses_cpu, timeout=WAIT)
     if uses_cpu:
         torch.set_num_threads(recipe.threads or _share_of_cores())
     with ExitStack() as locks:
         announced = [_announcement(recipe, folder, locks) if processes.is_main_process else None]
         if processes.num_processes > 1:
             broadcast_object_list(announced)
-            processes.destroy_process_group()  # nobody has to wait for anybody from here on
         message, shards, left = announced[0] or ("", [], [])
         if message:
             raise RunError(message)
-        if not processes.is_main_process:
-            fcntl.flock(locks.enter_context(_lock_file(folder)), fcntl.LOCK_SH)
+        if processes.num_processes > 1:
+            if not processes.is_main_process:
+                _hold(folder, f"lock-{processes.process_index}", locks)
+            processes.wait_for_everyone()
+            processes.destroy_process_group()  # nobody has to wait for anybody from here on
         device, mine = str(processes.device), left[processes.process_index :: processes.num_processes]
         if processes.is_main_process:
             where = f"{processes.num_processes} process(es) on {device}"
@@ -84,25 +88,28 @@ def _announcement(recipe: TagRecipe, folder: Path, locks: ExitStack) -> tuple[st
             "shard_megabytes": recipe.shard_megabytes,
             "version of xlner": __version__,
         }
-        lock = locks.enter_context(_lock_file(folder))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{folder}: another run is tagging into it at this moment; give another output=") from None
+        _hold(folder, "lock", locks)
+        for path in (folder / STATE_FOLDER).glob("lock-*"):  # of a run whose first process has ended
+            with ExitStack() as other:
+                _hold(folder, path.name, other)
         _check_plan(folder, made_of)
-        for path in folder.rglob(".*.unfinished"):  # of processes that were killed
-            path.unlink()
-        fcntl.flock(lock, fcntl.LOCK_SH)  # the other processes of this run may have it too
-        return "", shards, [shard for shard in shards if not _is_published(folder, shard)]
+        left = [shard for shard in shards if not _is_published(folder, shard)]
+        remove_unfinished(folder / shard.name for shard in left)  # of processes that were killed
+        return "", shards, left
     except XlnerError as problem:
         return str(problem), [], []
     except OSError as problem:
         return f"{folder}: cannot be written: {problem.strerror or problem}", [], []
 
 
-def _lock_file(folder: Path) -> TextIO:
+def _hold(folder: Path, name: str, locks: ExitStack) -> None:
+    """Keep other runs out of the output folder for as long as this process works."""
+
+    def refuse() -> None:
+        raise RunError(f"{folder}: another run is tagging into it at this moment; give another output=")
+
     (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
-    return (folder / STATE_FOLDER / "lock").open("a")
+    locks.enter_context(locked(folder / STATE_FOLDER / name, refuse))
 
 
 def _check_plan(folder: Path, made_of: dict[str, Any]) -> None:
@@ -138,8 +145,11 @@ def _is_published(folder: Path, shard: Shard) -> bool:
     path, manifest = folder / shard.name, _manifest(folder, shard)
     if not path.is_file() or not manifest.is_file():
         return False
-    n_bytes: int = json.loads(manifest.read_text(encoding="utf-8"))["bytes"]
-    return path.stat().st_size == n_bytes
+    try:
+        n_bytes = json.loads(manifest.read_text(encoding="utf-8"))["bytes"]
+    except (ValueError, KeyError, TypeError):  # cut short, where the machine stopped
+        return False
+    return bool(path.stat().st_size == n_bytes)
 
 
 def _tell_when_whole(folder: Path, shards: Sequence[Shard]) -> None:
@@ -152,8 +162,7 @@ def _tell_when_whole(folder: Path, shards: Sequence[Shard]) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with appearing_whole(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1))
 
 
 def _share_of_cores() -> int:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xlner.data.writing import appearing_whole
-from xlner.errors import CorpusError, RunError
+from xlner.errors import CorpusError, RunError, XlnerError
+from xlner.files import write_text
 from xlner.tagger import Tagger
 from xlner.tagging.bad_records import BadRecords
 from xlner.tagging.fingerprints import check_same
@@ -91,8 +91,7 @@ class State:
         """Replace the file as a whole."""
         if not self.is_kept:
             return
-        with appearing_whole(self.path) as unfinished:
-            unfinished.write_text(json.dumps({"made_of": self._made_of, "progress": asdict(progress)}, indent=1))
+        write_text(self.path, json.dumps({"made_of": self._made_of, "progress": asdict(progress)}, indent=1))
 
     def discard(self) -> None:
         """Remove it, and the unfinished output.
@@ -184,8 +183,8 @@ class FileTagging:
                 self.progress = replace(self.progress, is_finished=True)
                 self._save(output)
             output.publish(self._target)
-        except (KeyboardInterrupt, CorpusError):
-            with suppress(OSError, CorpusError):  # the reason of the stop is what matters
+        except (KeyboardInterrupt, XlnerError):
+            with suppress(OSError, XlnerError):  # the reason of the stop is what matters
                 if self._is_between_chunks:
                     self._save(output)
             raise

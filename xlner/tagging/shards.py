@@ -11,8 +11,8 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xlner.data.writing import appearing_whole
 from xlner.errors import CorpusError
+from xlner.files import replaced
 from xlner.tagger import Tagger
 from xlner.tagging.bad_records import BadRecords
 from xlner.tagging.files import Progress
@@ -94,7 +94,8 @@ def tag_shard(
         The counts.
 
     Raises:
-        CorpusError: If a record cannot be read or the disk refuses.
+        CorpusError: If a record cannot be read.
+        RunError: If the disk refuses.
     """
     kind = SHARDED[Path(shard.source).suffix.lower()]
     counts = Progress()
@@ -107,10 +108,8 @@ def tag_shard(
             tell_words(sum(len(one.words) for one in tagged))
             yield tagged
 
-    with appearing_whole(folder / shard.name) as unfinished:
+    with replaced(folder / shard.name) as unfinished:
         kind.write(tagged_chunks(), unfinished, shard)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
     return counts
 
 

@@ -1,18 +1,18 @@
 """Output on its way to a file: it grows beside its place, is whole after every `save`, and can be taken up again.
 
 `.NAME.unfinished` is a file that is appended to, or a folder of parts. What was written behind the last `save` is
-dropped when the output is opened again. A lock keeps a second run out.
+dropped when the output is opened again. A lock, `.NAME.lock`, keeps a second run out.
 """
 
-import fcntl
 import os
-import shutil
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlner.data.writing import appearing_whole
 from xlner.errors import CorpusError, RunError
+from xlner.files import flush, locked, remove, replaced
 from xlner.tagging.bad_records import BadRecords
 from xlner.tagging.records import TaggedRecord
 from xlner.tagging.rendering import LINE_FORMATS
@@ -37,11 +37,13 @@ class Lines:
         """
         self._path = unfinished
         self._render = render
-        self._file = unfinished.open("ab")
-        _lock(self._file.fileno(), unfinished)
-        if unfinished.stat().st_size < position:
-            raise RunError(f"{unfinished} is shorter than it was; --fresh begins anew")
-        self._file.truncate(position)
+        with ExitStack() as held:
+            held.enter_context(_locked(unfinished))
+            self._file = held.enter_context(unfinished.open("ab"))
+            if unfinished.stat().st_size < position:
+                raise RunError(f"{unfinished} is shorter than it was; --fresh begins anew")
+            self._file.truncate(position)
+            self._held = held.pop_all()
 
     def add(self, records: Sequence[TaggedRecord]) -> None:
         """Append records."""
@@ -55,11 +57,14 @@ class Lines:
 
     def publish(self, target: Path) -> None:
         """Give the finished file its name."""
+        if target.exists():
+            self._path.chmod(stat.S_IMODE(target.stat().st_mode))
         self._path.replace(target)
+        flush(target.parent)
 
     def close(self) -> None:
         """Let go of it."""
-        self._file.close()
+        self._held.close()
 
 
 class Parts:
@@ -71,19 +76,21 @@ class Parts:
         Raises:
             RunError: If another run has it open, or parts are missing.
         """
-        unfinished.mkdir(exist_ok=True)
         self._folder = unfinished
         self._format = format
         self._schema = schema
         self._records: list[TaggedRecord] = []
-        self._descriptor = os.open(unfinished, os.O_RDONLY)
-        _lock(self._descriptor, unfinished)
         self._n_parts = position
         kept = set(self._paths(position))
-        for path in set(unfinished.iterdir()) - kept:
-            path.unlink()
-        if not all(path.is_file() for path in kept):
-            raise RunError(f"{unfinished} has fewer parts than it had; --fresh begins anew")
+        with ExitStack() as held:
+            held.enter_context(_locked(unfinished))
+            _remove_published(unfinished)
+            unfinished.mkdir(exist_ok=True)
+            for path in set(unfinished.iterdir()) - kept:
+                path.unlink()
+            if not all(path.is_file() for path in kept):
+                raise RunError(f"{unfinished} has fewer parts than it had; --fresh begins anew")
+            self._held = held.pop_all()
 
     def add(self, records: Sequence[TaggedRecord]) -> None:
         """Take records into the next part."""
@@ -93,7 +100,7 @@ class Parts:
         """Write the next part, if there is anything for it; the number of parts."""
         if self._records:
             (path,) = self._paths(self._n_parts + 1)[self._n_parts :]
-            with appearing_whole(path) as unfinished:
+            with replaced(path) as unfinished:
                 self._format.write(self._records, unfinished, self._schema_of_parts())
             self._n_parts += 1
             self._records = []
@@ -101,14 +108,15 @@ class Parts:
 
     def publish(self, target: Path) -> None:
         """Put the parts together, and give the file its name."""
-        with appearing_whole(target) as unfinished:
+        with replaced(target) as unfinished:
             self._format.merge(self._paths(self._n_parts), unfinished)
         # Under another name at once: a folder of which a part is gone could not be taken up again.
-        shutil.rmtree(self._folder.rename(self._folder.with_suffix(".published")))
+        self._folder.rename(_published(self._folder))
+        _remove_published(self._folder)
 
     def close(self) -> None:
         """Let go of it."""
-        os.close(self._descriptor)
+        self._held.close()
 
     def _paths(self, n_parts: int) -> list[Path]:
         return [self._folder / f"part-{number:06}" for number in range(n_parts)]
@@ -168,15 +176,21 @@ def discard(target: Path) -> None:
     """
     path = unfinished_path(target)
     _refuse_link(path)
-    if path.is_dir():
-        descriptor = os.open(path, os.O_RDONLY)
-        _lock(descriptor, path)
-        shutil.rmtree(path)
-        os.close(descriptor)
-    elif path.exists():
-        with path.open("ab") as file:
-            _lock(file.fileno(), path)
-            path.unlink()
+    if path.exists() or _published(path).exists():
+        with _locked(path):
+            remove(path)
+            _remove_published(path)
+
+
+def _published(unfinished: Path) -> Path:
+    """Where the parts of an output go that stands under its own name by now."""
+    return unfinished.with_suffix(".published")
+
+
+def _remove_published(unfinished: Path) -> None:
+    """Remove those parts; a process that was killed meanwhile has left some."""
+    _refuse_link(_published(unfinished))
+    remove(_published(unfinished))
 
 
 def _refuse_link(path: Path) -> None:
@@ -185,8 +199,10 @@ def _refuse_link(path: Path) -> None:
         raise RunError(f"{path}: is a link, which no run of xlner made; remove it, or give another --out")
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise RunError(f"{path}: another run is writing it at this moment; give another --out") from None
+@contextmanager
+def _locked(unfinished: Path) -> Iterator[None]:
+    def refuse() -> None:
+        raise RunError(f"{unfinished}: another run is writing it at this moment; give another --out")
+
+    with locked(unfinished.with_suffix(".lock"), refuse):
+        yield

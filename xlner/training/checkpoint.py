@@ -23,8 +23,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from xlner.durable import folder_damage, published_folder, remove_folder
 from xlner.errors import RunError
+from xlner.files import folder_damage, published_folder, remove_folder
 
 KEPT = 2
 T = TypeVar("T")

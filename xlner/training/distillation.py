@@ -4,7 +4,6 @@ In rounds, the student of one round is the teacher of the next. Each round is a 
 run's folder, so that a stopped one goes on where it stood; the student of the best round becomes the run's `model/`.
 """
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Any
 from xlner.data.corpus_files import corpus_path
 from xlner.errors import RecipeError
 from xlner.mixing.recipes import MixingRecipe
+from xlner.models.folder import replaced_folder
 from xlner.schema import DistillRecipe, RoundsRecipe
 from xlner.training.compact_run import train_compact_student
 from xlner.training.denoising import check_denoising
 from xlner.training.labelling import check_teacher
 from xlner.training.objective import check_published
 from xlner.training.reporting import score_table
-from xlner.training.run_folder import RunFolder, open_run, run_path, start_run
+from xlner.training.run_folder import RunFolder, open_run, read_report, run_path, start_run
 from xlner.training.session import make_accelerator
 from xlner.training.source_text import source_language
 from xlner.training.student import with_pretrained_encoder
@@ -67,11 +67,11 @@ def _train_in_rounds(recipe: DistillRecipe) -> Path:
         reports: list[dict[str, Any]] = []
         for number in range(1, recipe.rounds.count + 1):
             folder = path / f"round-{number}"
-            if not (folder / "report.json").is_file():
+            if read_report(folder) is None:
                 accelerator.print(f"round {number} of at most {recipe.rounds.count}")
                 train_student(_round_recipe(recipe, path, number))
             accelerator.wait_for_everyone()
-            reports.append(json.loads((folder / "report.json").read_text(encoding="utf-8")))
+            reports.append(read_report(folder) or {})
             if len(reports) > 1 and reports[-1]["agreement_f1"] <= reports[-2]["agreement_f1"]:
                 accelerator.print(f"agreement no longer rises ({_agreements(reports)}): round {number - 1} is kept")
                 break
@@ -103,11 +103,8 @@ def _publish(run: RunFolder, reports: list[dict[str, Any]]) -> None:
     """Make the student of the best round the result of the run; report.json comes last."""
     best = max(range(len(reports)), key=lambda number: (reports[number]["agreement_f1"], number))
     folder = run.path / f"round-{best + 1}"
-    unfinished = run.path / ".model.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(folder / "model", unfinished)
-    shutil.rmtree(run.model, ignore_errors=True)
-    unfinished.rename(run.model)
+    with replaced_folder(run.model) as unfinished:
+        shutil.copytree(folder / "model", unfinished, dirs_exist_ok=True)
     for predictions in folder.glob("predictions-*.conll"):
         shutil.copyfile(predictions, run.path / predictions.name)
     report = reports[best]

@@ -68,10 +68,12 @@ class StopRequest:
 
 
 def is_lost_process(error: BaseException) -> bool:
-    """Whether an error says that another process of the run has gone, as gloo and NCCL tell it."""
+    """Whether an error says that another process of the run has gone, as gloo and NCCL tell it; no mere long wait."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return False
-    gloo = isinstance(error, RuntimeError) and re.search(r"gloo|Connection (closed|reset) by peer", str(error))
+    if re.search(r"time(d)? ?-?out", str(error), re.IGNORECASE):
+        return False
+    gloo = isinstance(error, RuntimeError) and re.search(r"Connection (closed|reset) by peer|Broken pipe", str(error))
     return bool(gloo) or isinstance(error, dist.DistError)
 
 

@@ -1,6 +1,5 @@
 """Soft labels made by running a teacher over a text, once; found again by what they are made of."""
 
-import fcntl
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from xlner import files
 from xlner.data.alignment import WordEncoder
 from xlner.data.fingerprints import CorpusFingerprint
 from xlner.data.soft_label_parts import keep_parts, write_counted_card
@@ -31,7 +31,7 @@ from xlner.data.soft_labels import (
     write_card,
 )
 from xlner.data.storage import RowWriter, in_blocks
-from xlner.errors import ModelError, SoftLabelError
+from xlner.errors import ModelError, SoftLabelError, disk_errors
 from xlner.files import json_digest
 from xlner.models.encoder import tags_of_model
 from xlner.models.folder import find_file, is_there, load_joint_model, read_settings
@@ -214,13 +214,13 @@ def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         accelerator.wait_for_everyone()
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            accelerator.print(f"{folder}: another run is making these soft labels; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def wait() -> None:
+        accelerator.print(f"{folder}: another run is making these soft labels; waiting for it")
+
+    with files.locked(folder / ".lock", wait):
         accelerator.wait_for_everyone()
         yield
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-import resource
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -167,7 +167,14 @@ def peak_memory_mib(device: torch.device) -> int:
     """The most memory that this process had so far, on the GPU where it trains on one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # KiB on Linux
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset) >> 20
+    import resource
+
+    # In bytes on macOS, in KiB elsewhere.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 
 
 def score_table(scores: Mapping[str, Scores]) -> str:

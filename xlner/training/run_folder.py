@@ -4,7 +4,6 @@
 the run as finished. One process writes; a lock keeps a second run out.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -18,7 +17,8 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from xlner.errors import RunError, StoppedError, disk_errors
+from xlner.errors import GOES_ON, RunError, StoppedError
+from xlner.files import append_line, locked, read_lines, remove_leftovers, remove_unfinished, write_text
 from xlner.recipe import Recipe, recipe_text
 from xlner.signals import exit_status
 from xlner.strict_json import to_json
@@ -26,6 +26,7 @@ from xlner.training.changes import Change, allowed_changes, recipe_changes
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
 
 RUNS = Path("runs")
+_WRITTEN = ("recipe.yaml", "status.json", "metrics.jsonl", "report.json")
 # Lines that stand in every recipe that a run wrote.
 _RECIPE_SECTIONS = {"corpus:", "optimization:", "hardware:", "checkpoint:"}
 
@@ -55,38 +56,51 @@ class RunFolder:
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         if self.writes:
-            path = self.path / "metrics.jsonl"
-            with disk_errors(path), path.open("a", encoding="utf-8") as lines:
-                lines.write(to_json(record, ascii_only=True) + "\n")
+            append_line(self.path / "metrics.jsonl", to_json(record, ascii_only=True), way_out=GOES_ON)
 
     def tell(self, state: str, **details: Any) -> None:
         """Replace status.json: what a scheduler, or a person, wants to know of the run without reading a log."""
         if self.writes:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             content = {"state": state, "time": now, "process": os.getpid(), **details}
-            write_whole(self.path / "status.json", to_json(content, indent=2, ascii_only=True) + "\n")
+            write_text(self.path / "status.json", to_json(content, indent=2, ascii_only=True) + "\n", way_out=GOES_ON)
 
     def note_change(self, change: Change) -> None:
         """Append to changes.jsonl what is otherwise than when the run was begun; it comes into report.json, too."""
         if self.writes:
-            path = self.path / "changes.jsonl"
-            with disk_errors(path), path.open("a", encoding="utf-8") as lines:
-                lines.write(to_json(change._asdict(), ascii_only=True) + "\n")
+            append_line(self.path / "changes.jsonl", to_json(change._asdict(), ascii_only=True), way_out=GOES_ON)
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond a step, which a resumed run will write again."""
         path = self.path / "metrics.jsonl"
         if self.writes and path.is_file():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-            write_whole(path, "".join(f"{line}\n" for line in kept))
+            kept = [line for line in read_lines(path) if _record(path, line)["step"] <= step]
+            write_text(path, "".join(f"{line}\n" for line in kept), way_out=GOES_ON)
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write report.json, which marks the run as finished."""
         if self.writes:
             noted = self.path / "changes.jsonl"
-            lines = noted.read_text(encoding="utf-8").splitlines() if noted.is_file() else []
-            changes = {"changes": [json.loads(line) for line in lines]} if lines else {}
-            write_whole(self.path / "report.json", to_json({**report, **changes}, indent=2, ascii_only=True) + "\n")
+            lines = read_lines(noted)
+            changes = {"changes": [_record(noted, line) for line in lines]} if lines else {}
+            text = to_json({**report, **changes}, indent=2, ascii_only=True) + "\n"
+            write_text(self.path / "report.json", text, way_out=GOES_ON)
+
+
+def read_report(run: Path) -> dict[str, Any] | None:
+    """The report of a finished run; None of one that is not finished, or whose report is empty or torn."""
+    try:
+        content = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _record(path: Path, line: str) -> dict[str, Any]:
+    try:
+        return json.loads(line)  # type: ignore[no-any-return]
+    except ValueError as problem:
+        raise RunError(f"{path}: damaged, expected a record of JSON, found {line[:80]!r}; remove the line") from problem
 
 
 def run_path(run: str, default: str) -> Path:
@@ -122,7 +136,7 @@ def _told_status(run: RunFolder) -> Iterator[None]:
             with suppress(RunError):  # on a full disk what ended the run matters more
                 run.tell(state, exit_status=status, message=message)
         raise
-    if (run.path / "report.json").is_file():
+    if read_report(run.path) is not None:
         run.tell("finished", exit_status=0)
 
 
@@ -145,37 +159,36 @@ def open_run(path: Path, recipe: Recipe, *, writes: bool) -> Iterator[RunFolder]
         return
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: expected a folder for the run, found a file; give another run=")
-    lock_path = path / ".lock"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = lock_path.open("a")
     except OSError as problem:
         raise RunError(f"{path}: cannot be made: {problem.strerror}; give another run=") from problem
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{path}: another run is writing here at this moment; give another run=") from None
-        try:
+
+    def refuse() -> None:
+        raise RunError(f"{path}: another run is writing here at this moment; give another run=")
+
+    try:
+        with locked(path / ".lock", refuse):
             _check_content(run, recipe)
+            remove_leftovers(run.checkpoints, "step-*")
+            remove_unfinished([run.model, *(path / name for name in _WRITTEN)])
             with _told_status(run):
                 yield run
-        finally:
-            lock_path.unlink(missing_ok=True)
-            if path.is_dir() and not os.listdir(path):
-                path.rmdir()
+    finally:
+        with suppress(OSError):  # where anything came into it
+            path.rmdir()
 
 
 def start_run(run: RunFolder, recipe: Recipe) -> None:
     """Write the recipe, once everything that it names has been found to exist."""
     if run.writes:
-        write_whole(run.path / "recipe.yaml", recipe_text(recipe))
+        write_text(run.path / "recipe.yaml", recipe_text(recipe), way_out=GOES_ON)
         run.tell("running")
 
 
 def _check_content(run: RunFolder, recipe: Recipe) -> None:
     path = run.path
-    if (path / "report.json").exists():
+    if read_report(path) is not None:
         raise RunError(f"{path}: holds a finished run (report.json); give another run=, or remove the folder")
     others = sorted(name for name in os.listdir(path) if not name.startswith("."))
     if others and not _is_recipe(path / "recipe.yaml"):
@@ -227,11 +240,3 @@ def _is_recipe(path: Path) -> bool:
     if not path.is_file():
         return False
     return set(path.read_text(encoding="utf-8", errors="replace").splitlines()) >= _RECIPE_SECTIONS
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a small file as a whole, or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with disk_errors(path):
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)

@@ -3,19 +3,25 @@
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
-from xlner.errors import RecipeError, StoppedError, XlnerError
+from xlner.errors import RecipeError, RunError, StoppedError, XlnerError
 from xlner.recipe import Recipe, explain, load_recipe
 from xlner.signals import exit_status, sigterm_as_ctrl_c, sigterm_ends
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
 from xlner.training.optimization import effective_precision
 from xlner.training.run_folder import RunFolder
+
+# Processes wait for each other where one of them works alone: for a lock that another run holds, pooling, scores. That
+# may take days; a process that has ended is noticed by its connection, or by the launcher.
+LONGEST_WAIT = timedelta(days=7)
 
 
 def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
@@ -69,11 +75,31 @@ def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
         torch.set_num_threads(recipe.hardware.threads or max(1, n_cores // n_local))
     precision = effective_precision(recipe.hardware.precision, recipe.hardware.cpu)
     with sigterm_ends():  # processes that start together wait for each other, perhaps for one that is gone
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=recipe.hardware.cpu,
             mixed_precision="no" if precision == "fp32" else precision,
             log_with="tensorboard" if recipe.tensorboard else None,
             project_dir=str(path),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+        )
+    check_world(accelerator.num_processes)
+    return accelerator
+
+
+def check_world(n_processes: int) -> None:
+    """Refuse processes that were started together and do not know of each other: each would make the whole run.
+
+    Args:
+        n_processes: As many as Accelerate sees.
+
+    Raises:
+        RunError: If the launcher started more.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > n_processes:
+        raise RunError(
+            f"the launcher started {started} processes, but {n_processes} know of each other: there is no GPU; give "
+            f"accelerate launch --multi_gpu --num_processes {started} SCRIPT ... hardware.cpu=true to use processors"
         )
 
 
