@@ -41,8 +41,8 @@ from transformers import BertConfig, PreTrainedTokenizerBase, PreTrainedTokenize
 
 from xlner.data.corpus_files import SUFFIXES, existing_file
 from xlner.data.storage import in_blocks
-from xlner.durable import published_folder
 from xlner.errors import CorpusError, ModelError
+from xlner.files import published_folder
 from xlner.sections import CorpusRecipe
 from xlner.training.corpora import sentence_stream
 
