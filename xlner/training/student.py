@@ -20,7 +20,7 @@ from xlner.data.storage import is_whole
 from xlner.errors import ModelError, RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import prefix_and_type
-from xlner.models.encoder import checked_config, freeze, layer_stack, new_recognizer, tags_of_model
+from xlner.models.encoder import checked_config, freeze, n_layers_of, new_recognizer, tags_of_model
 from xlner.models.files import NEWEST, revision_of
 from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_settings
 from xlner.models.heads import new_head
@@ -73,7 +73,7 @@ def new_student(
         model.recognizer, encoder = smaller_network(model.recognizer, encoder, windows, recipe.reduction)
         accelerator.print(
             f"transformer: {n_parameters(model.recognizer):,} of {n_before:,} parameters, "
-            f"{len(layer_stack(model.recognizer)[1])} layers, {len(encoder.tokenizer):,} pieces"
+            f"{n_layers_of(model.recognizer)} layers, {len(encoder.tokenizer):,} pieces"
         )
     freeze(model.recognizer, recipe.optimization.freeze)
     base_model, base_licence = base_of(source, revision)
