@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from conftest import LABELS, SENTENCES, byte_level_tokenizer, word_piece_tokenizer
-from runs import TEACHER, TINY, run_script
+from runs import ADAPT, DISTILL, TEACHER, TINY, run_script
 from transformers import AutoConfig, AutoModelForTokenClassification
 
 from xlner import load_tagger
@@ -292,3 +292,34 @@ def test_what_fails_inside_a_network_is_told_in_a_line(tmp_path):
 
     with pytest.raises(ModelError, match=r"BertForTokenClassification fails at 1 windows of \d+ numbers: "):
         tagger.tag(" ".join(SENTENCES))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("bros", (), "BrosForTokenClassification does not run on pieces and their mask alone"),
+        ("gpt2", ("loss.masked_weight=0.1",), "its tokenizer has no mask piece"),
+    ],
+)
+def test_an_encoder_that_cannot_be_used_is_told_before_a_teacher_labels_anything(
+    learning, tmp_path, kind, settings, message
+):
+    folder = saved(tmp_path / "encoder", kind)
+
+    refused = run_script(DISTILL, *learning, f"encoder={folder}", "run=x", *settings, cwd=tmp_path)
+
+    assert refused.status == 2
+    assert message in refused.messages[-1]
+    assert not (tmp_path / "runs" / "soft-labels").exists()
+
+
+def test_an_encoder_without_a_mask_is_not_adapted(small_data, tmp_path):
+    folder = saved(tmp_path / "encoder", "roberta")
+    settings = json.loads((tmp_path / "encoder" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings.pop("mask_token")
+    (tmp_path / "encoder" / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+    refused = run_script(ADAPT, f"encoder={folder}", "target=de", f"data={small_data}", "run=x", cwd=tmp_path)
+
+    assert refused.status == 2
+    assert f"{folder}: its tokenizer has no mask piece" in refused.messages[-1]

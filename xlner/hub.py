@@ -41,13 +41,11 @@ def _answers_now(name: str, revision: str) -> bool:
     # Here and not above: an exported tagger does without it.
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
-    # What it speaks HTTP with has changed its name before; what that raises is the first kind of which its own errors
-    # are.
-    connection_errors = HfHubHTTPError.__bases__
+    # The library that it speaks HTTP with has changed its name before. The kinds of error that the hub's own are of
+    # begin with what that library raises.
+    connection_errors: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__mro__[1:2])
     try:
-        validate_repo_id(name)
         get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=HUB_SECONDS)
     except HFValidationError:
         return True  # no name of the hub, which then says so itself

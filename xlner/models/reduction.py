@@ -92,7 +92,7 @@ def check_reducible(
     """
     try:
         with torch.device("meta"):
-            network = AutoModelForTokenClassification.from_config(config)
+            network = AutoModelForTokenClassification.from_config(config)  # type: ignore[no-untyped-call]
     except NETWORK_ERRORS:
         return  # some are only built with numbers; what is wrong with it is told once it is
     table: Any = network.get_input_embeddings()
