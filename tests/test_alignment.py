@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -5,9 +6,11 @@ import pytest
 from conftest import SENTENCES, TOKENIZERS, byte_level_tokenizer, word_piece_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from xlner.data.alignment import CONTEXT_RATIO, WordEncoder, load_tokenizer, plan_windows
 from xlner.data.batches import collate
+from xlner.data.stored_tokenizer import StoredTokenizer, read_tokenizer
 from xlner.errors import ModelError
 
 ENCODERS = {name: WordEncoder(make(), max_length=24) for name, make in TOKENIZERS.items()}
@@ -163,3 +166,114 @@ def test_byte_level_words_start_with_a_space_also_after_saving(tmp_path):
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no tokenizer in this folder"):
         load_tokenizer(str(tmp_path))
+
+
+# How tokenizers of today tell where a word begins, and how those of other scripts do.
+RUNNING = "Angela Merkel besuchte Kiel in 2024 , O'Brien auch ."
+LLAMA = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"
+SPACES = partial(pre_tokenizers.ByteLevel, add_prefix_space=False)
+MARKS = {
+    "llama": ("bpe", [pre_tokenizers.Split(Regex(LLAMA), "isolated"), SPACES(use_regex=False)], None),
+    "digits": ("bpe", [pre_tokenizers.Digits(), pre_tokenizers.Punctuation(), SPACES()], None),
+    "gemma": ("bytes", pre_tokenizers.Split(" ", "merged_with_previous"), normalizers.Replace(" ", "▁")),
+    "llama 2": ("bytes", None, normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])),
+    "always": ("unigram", pre_tokenizers.Metaspace(prepend_scheme="always"), None),
+    "first": ("unigram", pre_tokenizers.Metaspace(prepend_scheme="first"), None),
+    "never": ("unigram", pre_tokenizers.Metaspace(prepend_scheme="never"), None),
+    "spaces": ("unigram", pre_tokenizers.WhitespaceSplit(), None),
+}
+BYTES = [f"<0x{number:02X}>" for number in range(256)]
+
+
+def marked_tokenizer(kind):
+    """Trained on a few sentences, so that pieces with and without the mark of a word's start differ."""
+    model, splitter, normalizer = MARKS[kind]
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    if model == "unigram":
+        backend = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(
+            vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    else:
+        backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=model == "bytes"))
+        alphabet = pre_tokenizers.ByteLevel.alphabet() if model == "bpe" else []
+        special += BYTES if model == "bytes" else []
+        trainer = trainers.BpeTrainer(
+            vocab_size=450, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+        splitter = pre_tokenizers.Sequence(splitter) if model == "bpe" else splitter
+    # Gemma and Llama 2 were trained on words, though their tokenizers do not cut text.
+    backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next") if model == "bytes" else splitter
+    backend.normalizer = normalizer
+    backend.train_from_iterator([*SENTENCES, RUNNING] * 3, trainer)
+    if model == "bytes":
+        backend.pre_tokenizer = splitter or pre_tokenizers.Sequence([])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return StoredTokenizer(backend, 128, 1)
+
+
+@pytest.mark.parametrize("kind", sorted(MARKS))
+def test_words_of_a_list_have_the_pieces_of_running_text(kind):
+    tokenizer = marked_tokenizer(kind)
+    encoder = WordEncoder(tokenizer)
+
+    (window,) = encoder.encode([RUNNING.split()])
+
+    # The first word of a text has a mark or none; here it is like the others.
+    running = tokenizer.backend_tokenizer.encode(f"x {RUNNING}").ids
+    pieces = window.piece_ids[len(encoder.prefix) :].tolist()
+    assert pieces == running[-len(pieces) :]
+    assert len(window.word_positions) == len(RUNNING.split())
+
+
+def test_an_exported_tokenizer_marks_words_as_the_original_does(tmp_path):
+    tokenizer = marked_tokenizer("gemma")
+    (tmp_path / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
+
+    windows = [
+        next(WordEncoder(one).encode([RUNNING.split()])).piece_ids.tolist()
+        for one in (tokenizer, read_tokenizer(tmp_path / "tokenizer.json", max_length=128, pad_id=1))
+    ]
+
+    assert windows[0] == windows[1]
+
+
+def test_a_word_that_is_nothing_gets_no_mark_either():
+    encoder = WordEncoder(marked_tokenizer("never"))
+
+    (window,) = encoder.encode([["Kiel", "", "in"]])
+
+    assert window.word_numbers.tolist() == [0, 2]
+
+
+def test_a_tokenizer_whose_pieces_reach_over_words_is_refused():
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<unk>"], show_progress=False)
+    backend.train_from_iterator(SENTENCES * 3, trainer)
+
+    with pytest.raises(ModelError, match=r"other pieces of words in a list than of the same words in running text"):
+        WordEncoder(StoredTokenizer(backend, 128, 1))
+
+
+@pytest.mark.parametrize("text", ["анна живёт в москве", "北京 大学", "مدينة"])
+def test_special_pieces_stand_where_they_belong_also_in_vocabularies_of_another_script(text):
+    special = ["<s>", "<pad>", "</s>"]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.train_from_iterator([text] * 9, trainers.BpeTrainer(special_tokens=special, show_progress=False))
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+
+    encoder = WordEncoder(StoredTokenizer(backend, 64, 1))
+
+    assert (encoder.prefix, encoder.suffix) == ([0], [2])
+
+
+def test_a_vocabulary_that_makes_nothing_of_any_word_is_refused():
+    backend = Tokenizer(models.BPE())
+
+    with pytest.raises(ModelError, match="tokenizer makes"):
+        WordEncoder(StoredTokenizer(backend, 64, 1))

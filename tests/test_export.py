@@ -2,6 +2,7 @@
 
 import errno
 import json
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from conftest import SENTENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from test_architectures import saved
 from typer.testing import CliRunner
 
+from xlner.backends.exported_folder import write_manifest
 from xlner.cli import app
 from xlner.errors import ModelError, RunError
 from xlner.export import folder as export_folder
@@ -222,9 +225,7 @@ def test_words_that_no_window_decides_are_compared_too(bert_folder):
     tagger = load_tagger(bert_folder)
     sentences = [["\u200b"], [], ["Kiel", "\ufeff"]]
 
-    found = Reference(tagger.backend, tagger.encoder, tagger.labels, sentences, None).compare(
-        tagger.backend, tagger.encoder
-    )
+    found = Reference(tagger, sentences, None).compare(tagger)
 
     assert (found.n_sentences, found.n_words, found.equal_tags, found.highest_difference) == (3, 3, 100.0, 0.0)
 
@@ -278,3 +279,91 @@ def test_a_folder_that_is_no_model_is_refused_and_nothing_is_written(tmp_path):
         export_model(str(tmp_path / "empty"), tmp_path / "out", WORDS)
 
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_export_of_another_scheme_tags_as_the_original(bert_folder, tmp_path, precision):
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "bioes"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["id2label"]["1"] = "S-LOC"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    attempt = export_model(str(folder), tmp_path / "out", WORDS, precision=precision)
+
+    before, after = load_tagger(folder), load_tagger(tmp_path / "out")
+    assert attempt.parity.acceptable
+    assert (after.labels, after.tag_sentences(WORDS)) == (before.labels, before.tag_sentences(WORDS))
+
+
+@pytest.mark.parametrize("kind", ["fnet", "funnel"])
+def test_a_network_in_which_padding_matters_is_not_exported(tmp_path, kind):
+    folder = saved(tmp_path / "model", kind)
+
+    with pytest.raises(ModelError, match="cannot be exported: what it says of a text depends on the padding"):
+        export_model(folder, tmp_path / "onnx", WORDS)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def write_odd_graph(path, *, inputs=("input_ids", "attention_mask"), output="logits", pieces="pieces", n_tags=7):
+    """A graph that looks scores up, with other inputs, another output, or for windows of one length alone."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    table = numpy_helper.from_array(np.zeros((1000, n_tags), dtype=np.float32), "table")
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", inputs[0]], [output])],
+        "odd",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["windows", pieces]) for name in inputs],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["windows", pieces, n_tags])],
+        [table],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ({"inputs": ("input_ids", "attention_mask", "token_type_ids")}, "the graph takes .*token_type_ids and gives"),
+        ({"inputs": ("input_ids",)}, "the graph takes input_ids and gives logits; expected input_ids, attention_mask"),
+        ({"output": "last_hidden_state"}, "gives last_hidden_state; expected"),
+        ({"pieces": 6}, "the graph takes input_ids of one size alone"),
+        ({"n_tags": 5}, "gives scores for 5 tags, and 7 have a name|the graph fails at"),
+    ],
+)
+def test_a_graph_of_another_shape_is_refused_in_a_line(exported, tmp_path, odd, message):
+    folder = Path(shutil.copytree(exported, tmp_path / "odd"))
+    write_odd_graph(folder / "model.onnx", **odd)
+    about = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    write_manifest(folder, about["files"], precision="fp32", max_length=about["max_length"], pad_id=about["pad_id"])
+
+    with pytest.raises(ModelError, match=message) as refusal:
+        load_tagger(folder).tag(SENTENCES[0])
+
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.usefixtures("graph_at_hand")
+def test_what_cannot_be_cleaned_up_does_not_hide_what_went_wrong(bert_folder, tmp_path, monkeypatch):
+    def read_only(*arguments, **named):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(export_folder, "write_manifest", read_only)
+    monkeypatch.setattr(shutil.os, "rmdir", read_only)
+
+    with pytest.raises(ModelError, match=r"onnx: cannot be written: Read-only file system"):
+        export_model(bert_folder, tmp_path / "onnx", WORDS)
+
+
+@pytest.mark.usefixtures("graph_at_hand")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("n_bytes", [100, 10_000])
+def test_a_file_that_cannot_grow_is_told_in_a_line(bert_folder, tmp_path, precision, n_bytes):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        with pytest.raises((ModelError, RunError), match=r"onnx: cannot be written: "):
+            export_model(bert_folder, tmp_path / "onnx", WORDS, precision=precision)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert not (tmp_path / "onnx").exists()

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,16 @@ def publish(folder, home, settings):
         (snapshot / "xlner.json").write_text(json.dumps(settings))
 
 
-def ask(home, question=ASK):
-    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+ASK_A_TYPO = """
+from xlner import load_tagger
+from xlner.errors import ModelError
+try: load_tagger("someone/tager")
+except ModelError as problem: print(problem)
+"""
+
+
+def ask(home, question=ASK, **more):
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", **more}
     environment.pop("HF_HUB_CACHE", None)
     return subprocess.run(
         [sys.executable, "-c", question, TEXT],
@@ -90,6 +100,31 @@ def test_settings_of_a_hub_model_that_are_none_are_refused(bert_folder, tmp_path
 
     assert "ModelError" in done.stderr
     assert "spacy" in done.stderr or "xlner.json: expected the settings of an xlner model" in done.stderr
+
+
+def test_a_name_that_the_hub_cannot_be_asked_for_is_told_at_once_and_in_a_line(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    started = time.monotonic()
+
+    done = ask(tmp_path, ASK_A_TYPO, HF_ENDPOINT=nobody, HF_HUB_OFFLINE="0")
+
+    assert time.monotonic() - started < 40  # of which imports take most
+    assert done.stdout.strip() == (
+        "someone/tager: neither a folder here nor a model that could be fetched (the hub cannot be reached); "
+        "check the name and the network, or give a local folder"
+    ), done.stderr
+    assert done.stderr == ""
+
+
+def test_a_model_that_was_fetched_before_opens_without_a_network(bert_folder, tmp_path):
+    publish(bert_folder, tmp_path, None)
+
+    done = ask(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="0")
+
+    assert json.loads(done.stdout or done.stderr)["length"] == 64
+    assert done.stderr == ""
 
 
 def test_a_model_of_the_hub_is_a_teacher_with_the_fingerprint_of_its_folder(bert_folder, tmp_path):

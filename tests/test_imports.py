@@ -18,6 +18,7 @@ FLOORS = {
     "launcher": 0,
     "signals": 0,
     "text": 0,
+    "hub": 1,
     "labels": 1,
     "losses": 1,
     "recipe_keys": 1,

@@ -124,7 +124,7 @@ def test_a_head_for_other_types_keeps_the_rows_of_the_tags_that_it_shares(shuffl
 
     model = new_recognizer(shuffled_folder, labels)
 
-    old, _ = load_recognizer(shuffled_folder)
+    old, *_ = load_recognizer(shuffled_folder)
     assert model.config.num_labels == len(labels.tags) == model.classifier.out_features
     for row, tag in enumerate(labels.tags):
         if tag in SHUFFLED.tags:

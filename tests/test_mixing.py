@@ -322,7 +322,7 @@ def test_a_teacher_that_is_not_there_or_has_no_o_is_refused(bert_folder, text, t
 
     with pytest.raises(ModelError, match="teacher=runs/nope/model: no such folder"):
         taught(text, f"{bert_folder},runs/nope/model")
-    with pytest.raises(LabelError, match=r"without: a teacher needs the tag O; found B-A"):
+    with pytest.raises(LabelError, match=r"without: a tagger needs the tag O; found B-A"):
         taught(text, f"{bert_folder},{without}")
 
 

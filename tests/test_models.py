@@ -7,13 +7,15 @@ from conftest import LABELS, tiny_model, unigram_tokenizer, word_piece_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
-from xlner.data.alignment import WordEncoder
+from xlner.data.alignment import WordEncoder, load_tokenizer
 from xlner.data.batches import collate
 from xlner.errors import LabelError, ModelError
 from xlner.labels import LabelSet
-from xlner.models.encoder import load_recognizer, longest_input, new_recognizer
+from xlner.models.encoder import load_recognizer, new_recognizer
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
 from xlner.models.heads import SIMILARITIES
+from xlner.models.trial import heeds_mask, longest_input
+from xlner.tagger import load_tagger
 
 WORDS = ["Angela", "Merkel", "besuchte", "Kiel", "."]
 
@@ -140,14 +142,34 @@ def test_a_configuration_that_asks_for_what_is_refused_is_named(bert_folder, tmp
         load_recognizer(str(folder))
 
 
-def test_tags_of_another_scheme_are_refused(bert_folder, tmp_path):
+def test_a_tagger_without_an_outside_is_refused(bert_folder, tmp_path):
     folder = copied(bert_folder, tmp_path)
     config = json.loads((folder / "config.json").read_text())
-    config["id2label"]["1"] = "S-LOC"
+    config["id2label"]["0"] = "NOUN"
     (folder / "config.json").write_text(json.dumps(config))
 
-    with pytest.raises(LabelError, match="'S-LOC'; expected O, B-TYPE or I-TYPE"):
+    with pytest.raises(LabelError, match=r"config\.json: a tagger needs the tag O; found NOUN, B-LOC"):
         load_recognizer(str(folder))
+
+
+@pytest.mark.parametrize("load", [load_recognizer, load_tagger, load_tokenizer, load_joint_model])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.bin"])
+def test_a_file_of_a_model_is_no_model_and_is_not_opened(bert_folder, tmp_path, load, name):
+    folder = copied(bert_folder, tmp_path)
+    (folder / "model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
+
+    with pytest.raises(ModelError, match=rf"{name}: is a file; give the folder of the model: {folder}$"):
+        load(str(folder / name))
+
+
+def test_a_network_does_not_change_by_being_tried():
+    model = tiny_model(word_piece_tokenizer()).recognizer.train()
+    state = torch.get_rng_state()
+
+    assert (longest_input(model), heeds_mask(model)) == (64, True)
+
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_pickled_weights_are_refused(bert_folder, tmp_path):

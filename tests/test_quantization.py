@@ -24,8 +24,11 @@ def encoder(bert_folder):
     return WordEncoder(load_tokenizer(bert_folder))
 
 
-def write_network(path, *, outlier=1.0):
-    """Embeddings, one channel larger, two products that read the same, one of them with a bias, and a classifier."""
+def write_network(path, *, outlier=1.0, chained=False):
+    """Embeddings, one channel larger, two products that read the same, one of them with a bias, and a classifier.
+
+    Chained, the second product reads the first one, as where embeddings are narrower than layers (ALBERT, ELECTRA).
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     draw = np.random.default_rng(0)
@@ -47,7 +50,7 @@ def write_network(path, *, outlier=1.0):
         helper.make_node("Mul", ["looked_up", "stretch"], ["embedded"]),
         helper.make_node("MatMul", ["embedded", "one"], ["first"]),
         helper.make_node("Add", ["bias", "first"], ["first_sum"]),
-        helper.make_node("MatMul", ["embedded", "other"], ["second"]),
+        helper.make_node("MatMul", ["first" if chained else "embedded", "other"], ["second"]),
         helper.make_node("Mul", ["first_sum", "second"], ["mixed"]),
         helper.make_node("MatMul", ["mixed", "tags"], ["scores"]),
         helper.make_node("Add", ["scores", "tag_bias"], ["logits"]),
@@ -162,3 +165,13 @@ def test_channels_that_were_never_used_do_no_harm(tmp_path, encoder):
     )
 
     assert np.isfinite(np.concatenate(logits(small, encoder)[0])).all()
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_what_one_product_gives_may_flow_into_the_next(tmp_path, encoder, scheme):
+    whole, small = tmp_path / "network.onnx", tmp_path / "small.onnx"
+    write_network(whole, chained=True)
+
+    quantize(whole, small, scheme, 1, channel_reaches(whole, encoder, WORDS))
+
+    assert error(small, whole, encoder) < 0.2

@@ -25,7 +25,7 @@ from xlner.data.alignment import WordEncoder, load_tokenizer
 from xlner.data.pruning import prune_tokenizer
 from xlner.errors import ModelError, RecipeError
 from xlner.models.hidden_student import HiddenStudent
-from xlner.models.reduction import reduced, spread
+from xlner.models.reduction import check_reducible, reduced, spread
 from xlner.recipe import load_recipe
 from xlner.training.hidden_imitation import with_hidden_states
 from xlner.training.reduction import smaller_network
@@ -183,10 +183,22 @@ def test_layers_that_share_their_weights_are_refused():
         intermediate_size=32,
     )
 
-    with pytest.raises(
-        ModelError, match=r"reduction\.layers is 2; AlbertForTokenClassification has 1 layers of its own"
-    ):
-        reduced(AlbertForTokenClassification(config), n_layers=2)
+    for settings in ({"n_layers": 2}, {"feed_forward": 16}):
+        with pytest.raises(ModelError, match=r"layers of AlbertForTokenClassification share their weights"):
+            reduced(AlbertForTokenClassification(config), **settings)
+        with pytest.raises(ModelError, match=r"layers of AlbertForTokenClassification share their weights"):
+            check_reducible(config, **settings)
+
+
+def test_fewer_pieces_leave_the_layers_that_share_their_weights_as_they_are():
+    network = AlbertForTokenClassification(
+        AlbertConfig(vocab_size=50, embedding_size=8, hidden_size=16, num_attention_heads=2, num_hidden_layers=4)
+    ).eval()
+
+    smaller = reduced(network, n_layers=4, piece_ids=range(40))
+
+    ids = torch.arange(5, 30)[None]
+    torch.testing.assert_close(smaller(input_ids=ids).logits, network(input_ids=ids).logits)
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,7 @@ def test_weights_in_shards_of_the_same_folder_are_read(model):
     index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "model-00001-of-00001.safetensors")}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
 
-    loaded, _ = load_recognizer(str(model))
+    loaded, *_ = load_recognizer(str(model))
 
     torch.testing.assert_close(dict(loaded.named_parameters())["classifier.weight"].data, weights["classifier.weight"])
 

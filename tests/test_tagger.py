@@ -1,5 +1,6 @@
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -329,3 +330,46 @@ def test_spans_in_sentences_leave_out_what_tag_leaves_out(tagger):
     assert found == [(span, score) for span, score in everything if score >= 0.5 and span.label == "PER"]
     with pytest.raises(ValueError, match="types: found 'GENE'"):
         tagger.spans_in_sentences(words, types=["GENE"])
+
+
+# The tags of a network in other schemes, and how each stands in for one of IOB2.
+OTHER_SCHEMES = {
+    "bioes": {"B-LOC": "S-LOC", "B-ORG": "S-ORG", "B-PER": "S-PER"},
+    "bilou": {"B-LOC": "U-LOC", "I-ORG": "L-ORG", "B-PER": "U-PER"},
+}
+
+
+def with_tags(folder, place, tags):
+    copy = Path(shutil.copytree(folder, place))
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    config |= {"id2label": dict(enumerate(tags)), "label2id": {tag: number for number, tag in enumerate(tags)}}
+    (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.parametrize("scheme", sorted(OTHER_SCHEMES))
+def test_a_tagger_of_another_scheme_says_iob2(bert_folder, tmp_path, scheme):
+    names = OTHER_SCHEMES[scheme]
+    iob2 = load_tagger(bert_folder)
+    words = [sentence.split() for sentence in SENTENCES]
+
+    other = load_tagger(with_tags(bert_folder, tmp_path / scheme, [names.get(tag, tag) for tag in LABELS.tags]))
+
+    assert (other.labels, other.types) == (LABELS, LABELS.types)
+    for one, same in zip(iob2.probs(words), other.probs(words), strict=True):
+        np.testing.assert_allclose(one, same, atol=1e-6)
+
+
+def test_a_tagger_of_plain_types_begins_an_entity_where_no_like_one_goes_before(bert_folder, tmp_path):
+    tags = ["O", "LOC", "ORG", "PER", "MISC", "DATE", "LAW"]
+    folder = with_tags(bert_folder, tmp_path / "plain", tags)
+    raw = load_tagger(bert_folder).probs([["Angela", "Merkel", "Kiel"]])[0]
+
+    tagger = load_tagger(folder)
+
+    (probs,) = tagger.probs([["Angela", "Merkel", "Kiel"]])
+    begin, inside = (tagger.labels.tags.index(f"{prefix}-LOC") for prefix in "BI")
+    assert tagger.types == ("DATE", "LAW", "LOC", "MISC", "ORG", "PER")
+    assert probs[0, begin] == pytest.approx(raw[0, 1])
+    assert probs[1, inside] == pytest.approx(raw[1, 1] * raw[0, 1], abs=1e-6)
+    assert all(entity.label in tags for entity in tagger.tag(SENTENCES[0]))

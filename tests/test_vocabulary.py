@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import torch
 from conftest import byte_level_tokenizer, tiny_model, unigram_tokenizer, word_piece_tokenizer
+from tokenizers import pre_tokenizers
 
 from xlner.data.vocabulary import extend_tokenizer
 from xlner.errors import ModelError
@@ -187,3 +188,13 @@ def test_without_new_pieces_the_network_stays_as_it_is(tmp_path):
     extend_embeddings(network, n, [], torch.Generator())
 
     assert network.config.vocab_size == n
+
+
+def test_pieces_are_learnt_with_the_mark_that_words_have_in_running_text():
+    tokenizer = unigram_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+
+    extension = extend_tokenizer(tokenizer, WORDS, 100, 2)
+
+    assert {"▁Häuser", "▁Haus"} & set(new_pieces(extension))
+    assert "▁" in "".join(extension.tokenizer.tokenize("in Häusern")[1:])

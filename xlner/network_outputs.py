@@ -18,10 +18,10 @@ from xlner.data.alignment import Window, WordEncoder, load_tokenizer
 from xlner.data.batches import TokenBatch, collate
 from xlner.data.padding import batches_within
 from xlner.errors import ModelError
-from xlner.models.encoder import longest_input
 from xlner.models.files import NEWEST
 from xlner.models.joint import JointModel
-from xlner.prediction import BATCH_PIECES, Encoder, Probs, word_probs
+from xlner.models.trial import heeds_mask, longest_input
+from xlner.prediction import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs
 
 
 class WordOutput(NamedTuple):
@@ -34,25 +34,34 @@ class WordOutput(NamedTuple):
     projections: NDArray[np.float32] | None
 
 
-def word_encoder(name: str, recognizer: PreTrainedModel, max_length: int = 0, *, revision: str = NEWEST) -> WordEncoder:
-    """The word encoder that goes with a network.
+def word_encoder(
+    name: str, recognizer: PreTrainedModel, max_length: int = 0, *, revision: str = NEWEST, padded: bool = True
+) -> WordEncoder:
+    """The word encoder that goes with a network, once the network was tried.
 
     Args:
         name: Folder or hub name of the tokenizer.
         recognizer: Windows never exceed the positions that it has.
         max_length: Pieces a window may hold; 0 means no limit beyond those of tokenizer and network.
         revision: Of a hub name.
+        padded: Whether windows of other lengths will be batched, whose padding the network must heed.
 
     Raises:
-        ModelError: If there is no usable tokenizer, or it has pieces that the network does not know.
+        ModelError: If there is no usable tokenizer, it has pieces that the network does not know, or the network does
+            not run on pieces alone, or lets padding into the words beside it.
     """
-    limits = [limit for limit in (max_length, longest_input(recognizer)) if limit]
+    table = _table_of_pieces(name, recognizer)
     tokenizer = load_tokenizer(name, revision)
     try:
+        if padded and not heeds_mask(recognizer):
+            raise ModelError(
+                f"what {type(recognizer).__name__} says of a sentence depends on the padding beside it, so results "
+                "would depend on the batch; take another encoder, such as BERT, RoBERTa or XLM-R"
+            )
+        limits = [limit for limit in (max_length, longest_input(recognizer)) if limit]
         encoder = WordEncoder(tokenizer, min(limits, default=None))
     except ModelError as problem:
         raise ModelError(f"{name}: {problem}") from problem
-    table: Any = recognizer.get_input_embeddings()
     highest = max([*tokenizer.get_vocab().values(), encoder.pad_id])
     if highest >= len(table.weight):
         raise ModelError(
@@ -60,6 +69,16 @@ def word_encoder(name: str, recognizer: PreTrainedModel, max_length: int = 0, *,
             "them; is the tokenizer that of another model?"
         )
     return encoder
+
+
+def _table_of_pieces(name: str, recognizer: PreTrainedModel) -> Any:
+    try:
+        return recognizer.get_input_embeddings()
+    except NotImplementedError as problem:
+        raise ModelError(
+            f"{name}: {type(recognizer).__name__} has no table of pieces, it reads characters; expected an encoder "
+            "with a vocabulary, such as BERT, RoBERTa or XLM-R"
+        ) from problem
 
 
 def word_outputs(
@@ -117,7 +136,7 @@ def word_vectors(
         with predicting(model, device, autocast_dtype):
             output = model.recognizer(
                 input_ids=tokens.input_ids.to(device),
-                attention_mask=tokens.attention_mask.to(device),
+                attention_mask=tokens.attention_mask.to(device).long(),
                 output_hidden_states=True,
             )
             layers = torch.stack(output.hidden_states[-n_layers:])
@@ -159,7 +178,9 @@ def _run(
     input_ids, attention_mask, word_mask = (tensor.to(device) for tensor in tokens)
     with predicting(model, device, autocast_dtype):
         output = model(input_ids, attention_mask)
-    probs = _rows(output.logits[word_mask].float().softmax(dim=-1))
+    scores = output.logits[word_mask].float()
+    checked_scores(_rows(scores))
+    probs = _rows(scores.softmax(dim=-1))
     if output.projections is None or not with_projections:
         return probs, None
     return probs, _rows(output.projections[word_mask].float())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xlner.data.alignment import Window
 from xlner.data.padding import batches_within, pad
 from xlner.decoding import ValidTags
+from xlner.errors import ModelError
 from xlner.labels import LabelSet, Span
 
 # Pieces in a batch, padding included: bounds the memory, whatever the lengths. On a CPU larger batches are
@@ -60,6 +61,9 @@ def word_probs(
         sentences: Words, of any number.
         n_tags: How many tags there are.
         batch_pieces: Pieces in a batch, padding included; a longer window is a batch of its own.
+
+    Raises:
+        ModelError: If the scores are of another number of tags, or are no numbers.
     """
     windows = list(encoder.encode(sentences))
     found = [np.zeros((len(words), n_tags), dtype=np.float32) for words in sentences]
@@ -73,7 +77,10 @@ def word_probs(
 
     for logits in backend.logits(batches()):
         batch, word_mask = waiting.popleft()
-        probs = _softmax(logits[word_mask])
+        scores = logits[word_mask]
+        if scores.shape[-1] != n_tags:
+            raise ModelError(f"the model gives scores for {scores.shape[-1]} tags, and {n_tags} have a name")
+        probs = _softmax(checked_scores(scores))
         start = 0
         for number in batch:
             window = windows[number]
@@ -92,6 +99,21 @@ def scored_spans(probs: Probs, labels: LabelSet) -> list[tuple[Span, float]]:
     """The entities of a sentence with their probabilities, from those of its words' tags, (W, C)."""
     (found,) = ValidTags(labels).entities([probs])
     return found
+
+
+def checked_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same scores of words, (words, C).
+
+    Raises:
+        ModelError: If one is NaN or infinite: such a word would get no tag, without a word.
+    """
+    if not np.isfinite(scores).all():
+        n_odd = int((~np.isfinite(scores)).any(axis=1).sum())
+        raise ModelError(
+            f"the model's scores are NaN or infinite for {n_odd} of {len(scores)} words; are its weights damaged, or "
+            "is their number format too small (precision=fp32)?"
+        )
+    return scores
 
 
 def _softmax(logits: NDArray[np.float32]) -> Probs:

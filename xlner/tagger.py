@@ -1,7 +1,8 @@
 """Entities in text: opens a model folder or hub name and tags with it.
 
-Works with every token classifier of Hugging Face whose tags are `O`, `B-TYPE` and `I-TYPE`. Nothing here
-needs what training needs, and an exported folder needs no torch either: what opens a network imports it.
+Works with every token classifier of Hugging Face that has the tag `O`; tags of other schemes (BIOES, BILOU, plain
+types) become IOB2. Nothing here needs what training needs, and an exported folder needs no torch either: what opens
+a network imports it.
 Long text is seen in overlapping windows; nothing is cut off.
 """
 
@@ -11,13 +12,17 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 from xlner.backends.exported_folder import GRAPH_FILE, is_exported, read_manifest
 from xlner.backends.onnx_backend import OnnxBackend
 from xlner.data.alignment import WordEncoder
 from xlner.data.stored_tokenizer import read_tokenizer
 from xlner.decoding import ValidTags
 from xlner.errors import LabelError, ModelError
+from xlner.hub import refuse_file
 from xlner.labels import LabelSet, Span
+from xlner.mixing.tags import TagReading, read_tagging
 from xlner.models.settings import SCHEME_KEY, SETTINGS_FILE, parse_settings, refuse_code
 from xlner.prediction import BATCH_PIECES, Backend, Encoder, Probs, word_probs
 from xlner.splitting import split_words
@@ -69,11 +74,12 @@ def load_tagger(
     Raises:
         ModelError: If there is no such model, it is no tagger, it is damaged, or it asks for code of its own; if the
             device or the precision cannot be used.
-        LabelError: If its tags are not `O`, `B-TYPE` and `I-TYPE`.
+        LabelError: If it has no tag `O`.
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     name = fspath(folder_or_hub_name)
+    refuse_file(name)
     if device == "auto":
         device = "cpu" if is_exported(Path(name)) or _needs_no_torch(Path(name)) else _fastest_device()
     if is_compact(Path(name)):
@@ -122,26 +128,28 @@ def _open_exported(folder: Path, device: str, precision: str, batch_pieces: int)
         raise ModelError(f"{folder}: exported as {manifest.precision}; bf16 needs the original folder")
     settings = parse_settings(folder / SETTINGS_FILE)
     split_words("", settings.word_splitter)
-    labels = _exported_labels(folder)
+    labels, reading = _exported_tags(folder)
     tokenizer = read_tokenizer(folder / "tokenizer.json", max_length=manifest.max_length, pad_id=manifest.pad_id)
     backend = OnnxBackend(folder / GRAPH_FILE, side_by_side=manifest.precision == "int8")
     return Tagger(
         backend,
         WordEncoder(tokenizer),
         labels,
+        reading=reading,
         word_splitter=settings.word_splitter,
         batch_pieces=batch_pieces,
         name=str(folder),
     )
 
 
-def _exported_labels(folder: Path) -> LabelSet:
+def _exported_tags(folder: Path) -> tuple[LabelSet, TagReading | None]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         refuse_code(config, str(folder))
         tags = {int(number): str(tag) for number, tag in config["id2label"].items()}
-        return LabelSet.of_model(tags, begins=config.get(SCHEME_KEY) == "iob2")
+        in_order = [tags[number] for number in sorted(tags)]
+        return read_tagging(in_order, begins=config.get(SCHEME_KEY) == "iob2")
     except LabelError as problem:
         raise LabelError(f"{path}: {problem}") from problem
     except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as problem:
@@ -156,6 +164,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
         from xlner.models.encoder import load_recognizer
         from xlner.models.folder import read_settings
         from xlner.models.joint import JointModel
+        from xlner.models.trial import heeds_mask
         from xlner.network_outputs import word_encoder
     except ImportError as problem:
         raise ModelError(
@@ -163,15 +172,24 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
         ) from problem
     settings = read_settings(name)
     split_words("", settings.word_splitter)  # fails at once where the folder names a splitter that is not there
-    recognizer, labels = load_recognizer(name)
-    encoder = word_encoder(name, recognizer, settings.max_length)
+    recognizer, labels, reading = load_recognizer(name)
+    encoder = word_encoder(name, recognizer, settings.max_length, padded=False)
+    lets_padding_be = heeds_mask(recognizer)
     try:
         place = torch.device(device)
         model = JointModel(recognizer, None).to(device=place, dtype=weights_dtype(precision, place)).eval()
     except (RuntimeError, AssertionError) as problem:  # torch without CUDA asserts
         raise ModelError(f"device {device!r} cannot be used: {str(problem).splitlines()[0]}") from problem
-    backend = TorchBackend(model, model.recognizer.device)
-    return Tagger(backend, encoder, labels, word_splitter=settings.word_splitter, batch_pieces=batch_pieces, name=name)
+    backend = TorchBackend(model, model.recognizer.device, heeds_mask=lets_padding_be)
+    return Tagger(
+        backend,
+        encoder,
+        labels,
+        reading=reading,
+        word_splitter=settings.word_splitter,
+        batch_pieces=batch_pieces,
+        name=name,
+    )
 
 
 class Tagger:
@@ -183,6 +201,7 @@ class Tagger:
         encoder: Encoder,
         labels: LabelSet,
         *,
+        reading: TagReading | None = None,
         word_splitter: str = "unicode",
         batch_pieces: int = BATCH_PIECES,
         name: str = "",
@@ -191,6 +210,7 @@ class Tagger:
         self.backend = backend
         self.encoder = encoder
         self.labels = labels
+        self._reading = reading  # where the model's own tags are of another scheme
         self._decoder = ValidTags(labels)
         self.word_splitter = word_splitter
         self.batch_pieces = batch_pieces
@@ -339,9 +359,11 @@ class Tagger:
             _checked_list(words, "a sentence is a list of words (str)", "for texts call tag_batch")
             for words in sentences
         ]
-        return word_probs(
-            self.backend, self.encoder, split, n_tags=len(self.labels.tags), batch_pieces=self.batch_pieces
-        )
+        n_tags = len(self.labels.tags) if self._reading is None else self._reading.n_tags
+        found = word_probs(self.backend, self.encoder, split, n_tags=n_tags, batch_pieces=self.batch_pieces)
+        if self._reading is None:
+            return found
+        return [self._reading.iob2(rows).astype(np.float32) for rows in found]
 
     def _wanted(self, threshold: float, types: Collection[str] | None) -> Collection[str]:
         if not 0.0 <= threshold <= 1.0:

@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
@@ -41,6 +41,7 @@ class OnnxBackend:
         """
         self._path = path.absolute()
         self._session = Session(path)
+        self._session.check(("input_ids", "attention_mask"), "logits")
         self._n_at_once = n_threads() if side_by_side else 1
         self._one_thread: Session | None = None
 
@@ -82,13 +83,41 @@ class Session:
         return Session, (self._path, self._threads)
 
     def run(self, outputs: list[str], inputs: dict[str, NDArray[Any]]) -> list[Any]:
-        """The named outputs of the graph."""
+        """The named outputs of the graph.
+
+        Raises:
+            ModelError: If it fails, as one that is made for one size alone.
+        """
         if self._process != os.getpid():
             # Kept for ever: to be destroyed, it would wait for its threads, which are not in this process.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             self._session, self._process = open_session(self._path, self._threads), os.getpid()
-        found: list[Any] = self._session.run(outputs, inputs)
+        try:
+            found: list[Any] = self._session.run(outputs, inputs)
+        except _graph_errors() as problem:
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+            raise ModelError(f"{self._path}: the graph fails at {shapes}: {str(problem).splitlines()[0]}") from problem
         return found
+
+    def check(self, inputs: Sequence[str], output: str) -> None:
+        """Refuse a graph that takes or gives other things than it will be asked for.
+
+        Raises:
+            ModelError: As graphs of other exporters, which take `token_type_ids` too or know one length only.
+        """
+        taken, given = (
+            [part.name for part in parts] for parts in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        if sorted(taken) != sorted(inputs) or output not in given:
+            raise ModelError(
+                f"{self._path}: the graph takes {', '.join(taken)} and gives {', '.join(given)}; expected "
+                f"{', '.join(inputs)} to {output}, as `xlner export` writes it"
+            )
+        sizes = [part for part in self._session.get_inputs() if any(isinstance(size, int) for size in part.shape[:2])]
+        if sizes:
+            raise ModelError(
+                f"{self._path}: the graph takes {sizes[0].name} of one size alone; expected any number and length"
+            )
 
 
 def _run(session: Session, batch: tuple[NDArray[np.int64], NDArray[np.bool_]]) -> NDArray[np.float32]:
@@ -104,7 +133,6 @@ def open_session(path: Path, threads: int | None = None) -> "InferenceSession":
     """
     try:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as errors
     except ImportError as problem:
         raise ModelError(f"{path}: this model needs ONNX Runtime: pip install onnxruntime") from problem
     options = onnxruntime.SessionOptions()
@@ -114,15 +142,19 @@ def open_session(path: Path, threads: int | None = None) -> "InferenceSession":
         return onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
         )
-    except (
-        errors.Fail,
-        errors.InvalidArgument,
-        errors.InvalidGraph,
-        errors.InvalidProtobuf,
-        errors.NotImplemented,
-    ) as problem:
+    except _graph_errors() as problem:
         first_line = str(problem).splitlines()[0]
         raise ModelError(f"{path}: ONNX Runtime cannot load this graph: {first_line}") from problem
+
+
+def _graph_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its errors have no kind in common."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    return (
+        *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented),
+        *(errors.RuntimeException, errors.EPFail, errors.NoSuchFile),
+    )
 
 
 def n_threads() -> int:

@@ -11,23 +11,34 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from xlner.errors import ModelError
+
 
 class TorchBackend:
     """A network on its device; threads may share it."""
 
-    def __init__(self, model: nn.Module, device: torch.device, autocast_dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        autocast_dtype: torch.dtype | None = None,
+        *,
+        heeds_mask: bool = True,
+    ) -> None:
         """Wrap a network.
 
         Args:
             model: Called with `input_ids` and `attention_mask`, it gives an object with `logits`; lies on `device`.
             device: Where the model lies.
             autocast_dtype: Number format of the pass; None for that of the weights.
+            heeds_mask: Whether padding changes nothing. If it does, only windows of one length are computed together.
         """
         self.model = model
         self.device = device
         self.autocast_dtype = autocast_dtype
         if device.type == "cpu":
             _one_thread_after_fork()
+        self._heeds_mask = heeds_mask
         # oneDNN keeps memory for every shape of a product in bfloat16, and the last batches of a block have any shape.
         weights = next(model.parameters(), torch.empty(0)).dtype
         self._few_shapes = device.type == "cpu" and torch.bfloat16 in (weights, autocast_dtype)
@@ -35,13 +46,36 @@ class TorchBackend:
     def logits(self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.bool_]]]) -> Iterator[NDArray[np.float32]]:
         """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
         for input_ids, attention_mask in batches:
-            n_rows = len(input_ids)
-            if self._few_shapes:
-                input_ids, attention_mask = (_more_rows(array) for array in (input_ids, attention_mask))
-            pieces, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
+            whole = self._heeds_mask or bool(attention_mask.all())
+            yield (self._scores if whole else self._scores_by_length)(input_ids, attention_mask)
+
+    def _scores_by_length(self, input_ids: NDArray[Any], attention_mask: NDArray[Any]) -> NDArray[np.float32]:
+        lengths = attention_mask.sum(axis=1)
+        found: NDArray[np.float32] | None = None
+        for length in np.unique(lengths).tolist():
+            rows = lengths == length
+            scores = self._scores(input_ids[rows, :length], attention_mask[rows, :length])
+            if found is None:
+                found = np.zeros((*input_ids.shape, scores.shape[-1]), dtype=np.float32)
+            found[rows, :length] = scores
+        assert found is not None  # a batch has windows
+        return found
+
+    def _scores(self, input_ids: NDArray[Any], attention_mask: NDArray[Any]) -> NDArray[np.float32]:
+        n_rows = len(input_ids)
+        if self._few_shapes:
+            input_ids, attention_mask = (_more_rows(array) for array in (input_ids, attention_mask))
+        pieces, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
+        try:
             with predicting(self.model, self.device, self.autocast_dtype):
-                scores = self.model(pieces, mask).logits[:n_rows].float()
-            yield scores.cpu().numpy()
+                scores: NDArray[np.float32] = self.model(pieces, mask).logits[:n_rows].float().cpu().numpy()
+        except (LookupError, RuntimeError, ValueError) as problem:  # of torch; NotImplementedError is a RuntimeError
+            network = getattr(self.model, "recognizer", self.model)
+            first_line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            raise ModelError(
+                f"{type(network).__name__} fails at {n_rows} windows of {input_ids.shape[1]} numbers: {first_line}"
+            ) from problem
+        return scores
 
 
 @cache

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from xlner.data.stored_tokenizer import StoredTokenizer
+from xlner.data.stored_tokenizer import StoredTokenizer, tokenizer_errors
 from xlner.errors import ModelError
+from xlner.hub import is_reachable, refuse_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,6 +36,11 @@ ROW_WORDS = 64
 # Words whose pieces are remembered, and the characters of the longest one: some 30 MB.
 KEPT_WORDS = 100_000
 LONGEST_KEPT_WORD = 64
+# Words that a tokenizer is tried on, beside some of its own pieces, so that there are some that it knows.
+PROBE_WORDS = ("city", "Merkel", "was", "анна", "живёт", "Μαρία", "مدينة", "北京", "गाँव", "x", "2024")
+PROBE_PIECES = 48
+# Share of them that must have the pieces of running text. An added token beside a space may differ, a kind does not.
+LEAST_SAME = 0.9
 
 
 class Window(NamedTuple):
@@ -53,14 +60,15 @@ class WordEncoder:
     """A fast tokenizer, its special pieces and the length limit, ready to encode sentences of words."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase | StoredTokenizer", max_length: int | None = None) -> None:
-        """Learn the special pieces by encoding a word with and without them.
+        """Learn the special pieces, and what tells where a word begins, by encoding a few words.
 
         Args:
             tokenizer: Any fast tokenizer of transformers, or one of an exported folder.
             max_length: Pieces a window may hold, special pieces included; None means the tokenizer's limit.
 
         Raises:
-            ModelError: If the tokenizer is not fast, or the limit leaves no room for words.
+            ModelError: If the tokenizer is not fast, is damaged, does not cut text at spaces, or the limit leaves no
+                room for words.
         """
         if not tokenizer.is_fast:
             raise ModelError(f"{type(tokenizer).__name__} is no fast tokenizer; xlner needs word boundaries from one")
@@ -71,18 +79,11 @@ class WordEncoder:
         known_limit = int(limit) if limit < 1_000_000 else FALLBACK_LENGTH
         self.max_length = min(max_length or known_limit, known_limit)
         self._pieces_alone()
-        bare = self._backend.encode("a", add_special_tokens=False).ids
-        try:
-            full = self._backend.encode("a").ids
-        except BaseException as problem:  # a panic of tokenizers is no Exception, and has no name to import
-            if type(problem).__name__ != "PanicException":
-                raise
-            raise ModelError(f"its tokenizer.json is damaged: {problem}") from problem
-        before = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
-        if before is None:
-            raise ModelError("its tokenizer makes other pieces of a word where special ones stand around it")
-        self.prefix: list[int] = full[:before]
-        self.suffix: list[int] = full[before + len(bare) :]
+        probes = _probe_words(self._backend)
+        with tokenizer_errors():
+            # What the tokenizer must get before each word of a list: nothing or a space.
+            self.before_word = _before_each_word(self._backend, probes)
+            self.prefix, self.suffix = _special_pieces(self._backend, probes)
         self.pad_id = int(tokenizer.pad_token_id or 0)
         self.room = self.max_length - len(self.prefix) - len(self.suffix)
         if self.room < 4:
@@ -93,8 +94,14 @@ class WordEncoder:
     @property
     def fingerprint(self) -> str:
         """A short hash of all that decides which pieces words become."""
-        content = f"{self._backend.to_str()}{self.prefix}{self.suffix}{self.max_length}"
+        content = f"{self._backend.to_str()}{self.prefix}{self.suffix}{self.max_length}{self.before_word}"
         return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def as_list(self, words: Sequence[str]) -> list[str]:
+        """Words as the tokenizer must get them in a list, to make of each what it makes of it in running text."""
+        before = self.before_word
+        # A word that is nothing gets no space: that would be a piece.
+        return [before + encodable(word) if word else word for word in words]
 
     def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
         """The windows of some sentences, in order; their `sentence` counts from `first_sentence`.
@@ -127,9 +134,9 @@ class WordEncoder:
     def _tokenised(self, words: Sequence[str]) -> Iterator[tuple[int, ...]]:
         rows = [words[start : start + ROW_WORDS] for start in range(0, len(words), ROW_WORDS)]
         self._pieces_alone()
-        encoded = self._backend.encode_batch(
-            [[encodable(word) for word in row] for row in rows], is_pretokenized=True, add_special_tokens=False
-        )
+        texts = [self.as_list(row) for row in rows]
+        with tokenizer_errors():
+            encoded = self._backend.encode_batch(texts, is_pretokenized=True, add_special_tokens=False)
         for row, found in zip(rows, encoded, strict=True):
             pieces: list[list[int]] = [[] for _ in row]
             for piece, word in zip(found.ids, found.word_ids, strict=True):
@@ -173,6 +180,59 @@ class WordEncoder:
             np.array([places[number] for number in decided], dtype=np.int32),
             np.array(decided, dtype=np.int32),
         )
+
+
+def _probe_words(backend: Tokenizer) -> list[str]:
+    """Words that most tokenizers know, and letters out of some of its own pieces, at even distances."""
+    n_pieces = backend.get_vocab_size()
+    numbers = range(0, n_pieces, max(1, n_pieces // PROBE_PIECES))
+    pieces = [backend.id_to_token(number) or "" for number in numbers]
+    letters = ["".join(char for char in piece if char.isalnum()) for piece in pieces]
+    return list(dict.fromkeys(filter(None, [*PROBE_WORDS, *letters])))
+
+
+def _before_each_word(backend: Tokenizer, probes: Sequence[str]) -> str:
+    """What must stand before each word of a list to make it the pieces that it has in running text: "" or a space.
+
+    Many tokenizers tell the start of a word by the space before it, and not all of them add one to the words of a
+    list. The first word of a text is no measure: there some tokenizers add one, others do not.
+
+    Raises:
+        ModelError: If most words have other pieces in running text, whatever stands before them.
+    """
+    neighbours = [(word, probes[(place + 1) % len(probes)]) for place, word in enumerate(probes)]
+    in_text = backend.encode_batch([f"x {word} {after}" for word, after in neighbours], add_special_tokens=False)
+    best = 0
+    for before in ("", " "):
+        lists = [[f"{before}{word}", f"{before}{after}"] for word, after in neighbours]
+        in_lists = backend.encode_batch(lists, is_pretokenized=True, add_special_tokens=False)
+        same = sum(a.ids[-len(b.ids) :] == b.ids for a, b in zip(in_text, in_lists, strict=True) if b.ids)
+        known = sum(bool(found.ids) for found in in_lists)
+        best = max(best, same * 100 // max(1, known))
+        if known and same >= LEAST_SAME * known:
+            return before
+    raise ModelError(
+        f"its tokenizer makes other pieces of words in a list than of the same words in running text ({best} % are "
+        "alike); expected one that cuts text at spaces, as those of BERT, XLM-R, RoBERTa, Llama and Gemma do"
+    )
+
+
+def _special_pieces(backend: Tokenizer, probes: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The pieces that stand before and after a text.
+
+    Raises:
+        ModelError: If no probe becomes a piece, or its pieces change where special ones stand around it.
+    """
+    for word in probes:
+        bare = backend.encode(word, add_special_tokens=False).ids
+        if not bare:
+            continue
+        full = backend.encode(word)
+        own = [place for place, sequence in enumerate(full.sequence_ids) if sequence is not None]
+        if [full.ids[place] for place in own] != bare:
+            raise ModelError("its tokenizer makes other pieces of a word where special ones stand around it")
+        return full.ids[: own[0]], full.ids[own[-1] + 1 :]
+    raise ModelError("its tokenizer makes nothing of any word; is its vocabulary empty?")
 
 
 def plan_windows(lengths: Sequence[int], room: int) -> Iterator[tuple[range, range]]:
@@ -230,13 +290,16 @@ def load_tokenizer(name_or_path: str, revision: str = "main") -> "PreTrainedToke
     """
     from transformers import AutoTokenizer
 
+    refuse_file(name_or_path)
     looks_local = Path(name_or_path).is_dir()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
-    except Exception as problem:  # a damaged tokenizer.json ends in just that, and in nothing narrower
-        place = "folder" if looks_local else "hub name (no such folder here)"
-        first_line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise ModelError(f"{name_or_path}: no tokenizer in this {place}: {first_line}") from problem
+    place = "folder" if looks_local else "hub name (no such folder here)"
+    with tokenizer_errors(f"{name_or_path}: no tokenizer in this {place}"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            name_or_path,
+            revision=revision,
+            trust_remote_code=False,
+            local_files_only=not is_reachable(name_or_path, revision),
+        )
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # For a folder without tokenizer files transformers makes up an empty vocabulary.
         raise ModelError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xlner.data.alignment import WordEncoder, encodable
+from xlner.data.alignment import WordEncoder
 from xlner.data.corpus_profile import Lengths, lengths_of
 from xlner.data.findings import Findings
 from xlner.data.located import Located
@@ -41,7 +41,7 @@ class PieceProfile:
     def add(self, batch: Sequence[Located]) -> None:
         """Tokenize some sentences."""
         encoded = self._encoder.tokenizer(
-            [[encodable(word[:LONGEST_WORD]) for word in located.sentence.words] for located in batch],
+            [self._encoder.as_list([word[:LONGEST_WORD] for word in located.sentence.words]) for located in batch],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,

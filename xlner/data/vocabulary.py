@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, trainers
 from transformers import PreTrainedTokenizerBase
 
-from xlner.data.alignment import encodable, load_tokenizer
+from xlner.data.alignment import WordEncoder, encodable, load_tokenizer
 from xlner.errors import ModelError
 
 CHUNK_WORDS = 10_000  # words that are tokenised together
@@ -52,6 +52,8 @@ def extend_tokenizer(
     """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     kind = _kind(content["model"]["type"], tokenizer)
+    before = WordEncoder(tokenizer).before_word  # pieces that begin a word are learnt with what marks them
+    words = Counter({before + word: count for word, count in words.items()})
     learnt = kind.learn(content, words, len(tokenizer) + new_pieces)
     counts = _uses(learnt, words)
     known = tokenizer.get_vocab()

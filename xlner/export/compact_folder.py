@@ -11,9 +11,10 @@ from xlner.export.publication import check_target, compared
 from xlner.models.card import CARD_FILE
 from xlner.models.folder import replaced_folder
 from xlner.models.settings import SETTINGS_FILE, parse_settings
-from xlner.students.folder import GRAPH_FILE, float_weights, open_student, write_student
+from xlner.students.folder import GRAPH_FILE, float_weights, write_student
 from xlner.students.settings import StudentSettings, is_compact, read_student
 from xlner.students.vocabulary import VOCABULARY_FILE
+from xlner.tagger import load_tagger
 
 
 def export_student(
@@ -44,8 +45,7 @@ def export_student(
     """
     settings = read_student(model)
     _check(model, target, settings, precision)
-    backend, encoder, _ = open_student(model)
-    reference = Reference(backend, encoder, settings.labels, sentences, gold)
+    reference = Reference(load_tagger(model), sentences, gold)
     with replaced_folder(target) as unfinished:
         _write(model, unfinished, settings, precision)
         return compared(unfinished, str(model), _scheme(settings, precision), reference, force=force, report=report)

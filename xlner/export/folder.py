@@ -69,9 +69,7 @@ def export_model(
     encoder = cast(WordEncoder, tagger.encoder)
     measured, compared = _split(len(sentences)) if precision == "int8" else ([], range(len(sentences)))
     reference = Reference(
-        tagger.backend,
-        encoder,
-        tagger.labels,
+        tagger,
         [sentences[number] for number in compared],
         None if gold is None else [gold[number] for number in compared],
     )
@@ -86,8 +84,7 @@ def export_model(
             folder = unfinished / f"attempt-{len(attempts)}"
             folder.mkdir()
             _write_attempt(tagger, read_settings(model), whole, folder, scheme, reaches)
-            export = load_tagger(folder)
-            attempts.append(Attempt(scheme, reference.compare(export.backend, export.encoder)))
+            attempts.append(Attempt(scheme, reference.compare(load_tagger(folder))))
             report(attempts[-1])
             if attempts[-1].parity.acceptable:
                 break
@@ -128,7 +125,8 @@ def _write_attempt(
     else:
         quantize(whole / GRAPH_FILE, folder / GRAPH_FILE, scheme, recognizer.config.num_hidden_layers, reaches)
     # Written from what was loaded: it splits words as the original does, also where the original's file was patched.
-    encoder.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer = encoder.tokenizer.backend_tokenizer.to_str(pretty=True)
+    (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     config = recognizer.config.to_dict()
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     (folder / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")

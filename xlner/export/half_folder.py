@@ -42,7 +42,7 @@ def export_halves(
     )
     tagger = load_tagger(model)
     encoder = cast(WordEncoder, tagger.encoder)
-    reference = Reference(tagger.backend, encoder, tagger.labels, sentences, gold)
+    reference = Reference(tagger, sentences, gold)
     settings = replace(read_settings(model), similarity="", projection_size=0, sharing="joint")
     with replaced_folder(target) as unfinished:
         recognizer = cast(JointModel, tagger.model).recognizer

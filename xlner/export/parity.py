@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xlner.evaluation import score_tags
-from xlner.labels import LabelSet
-from xlner.prediction import Backend, Encoder, Probs, decide_tags, word_probs
+from xlner.prediction import Probs, decide_tags
+from xlner.tagger import Tagger
 
 # What an export may cost: F1 in percent, or percent of the words' tags where there are no labels to score against.
 HIGHEST_F1_LOSS = 0.5
@@ -69,31 +69,24 @@ class Reference:
     """What the original predicts for some sentences, kept to compare any number of exports with."""
 
     def __init__(
-        self,
-        original: Backend,
-        encoder: Encoder,
-        labels: LabelSet,
-        sentences: Sequence[Sequence[str]],
-        gold: Sequence[Sequence[str]] | None,
+        self, original: Tagger, sentences: Sequence[Sequence[str]], gold: Sequence[Sequence[str]] | None
     ) -> None:
         """Tag the sentences.
 
         Args:
             original: What is to be exported.
-            encoder: Its word encoder.
-            labels: Its tags.
             sentences: At least one, of words.
             gold: Their tags, if they are labelled.
         """
-        self._labels = labels
+        self._labels = original.labels
         self._sentences = sentences
         self._gold = gold
-        self._probs = word_probs(original, encoder, sentences, n_tags=len(labels.tags))
-        self._tags = [decide_tags(probs, labels) for probs in self._probs]
+        self._probs = original.probs(sentences)
+        self._tags = [decide_tags(probs, self._labels) for probs in self._probs]
 
-    def compare(self, export: Backend, encoder: Encoder) -> Parity:
-        """Tag the sentences again, by an exported graph and its own word encoder."""
-        probs = word_probs(export, encoder, self._sentences, n_tags=len(self._labels.tags))
+    def compare(self, export: Tagger) -> Parity:
+        """Tag the sentences again, by what was exported."""
+        probs = export.probs(self._sentences)
         tags = [decide_tags(rows, self._labels) for rows in probs]
         n_words = sum(map(len, self._sentences))
         n_equal = sum(

@@ -45,10 +45,9 @@ def compared(
     Raises:
         ModelError: If it differs too much.
     """
-    tagger = load_tagger(unfinished)
-    result = Attempt(scheme, reference.compare(tagger.backend, tagger.encoder))
+    result = Attempt(scheme, reference.compare(load_tagger(unfinished)))
     report(result)
     if not result.parity.acceptable and not force:
-        shutil.rmtree(unfinished)
+        shutil.rmtree(unfinished, ignore_errors=True)  # the disk must not speak over the reason
         raise ModelError(f"{model}: differs too much after the export: {result.scheme}: {result.parity}")
     return result

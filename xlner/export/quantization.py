@@ -55,7 +55,7 @@ def quantize(source: Path, target: Path, scheme: str, n_layers: int, reaches: Re
             nodes += rounding.nodes(groups[node.output[0]])
         elif node.output[0] == table:
             values, scales = round_weights(numpy_helper.to_array(weights[node.input[0]]).T)
-            constants |= {f"{node.input[0]}/int8": values.T, f"{node.input[0]}/scales": scales[:, None]}
+            constants |= {f"{node.input[0]}/w8": values.T, f"{node.input[0]}/w8_scales": scales[:, None]}
             nodes += _looking_up(node.input[0], node.input[1], node.output[0])
         elif node.output[0] not in gone:
             nodes.append(node)
@@ -118,10 +118,10 @@ def _looking_up(table: str, places: str, output: str) -> "list[NodeProto]":
     from onnx import TensorProto, helper
 
     return [
-        helper.make_node("Gather", [f"{table}/int8", places], [f"{output}/row"]),
-        helper.make_node("Gather", [f"{table}/scales", places], [f"{output}/row_scale"]),
-        helper.make_node("Cast", [f"{output}/row"], [f"{output}/row_whole"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{output}/row_whole", f"{output}/row_scale"], [output]),
+        helper.make_node("Gather", [f"{table}/w8", places], [f"{output}/row"]),
+        helper.make_node("Gather", [f"{table}/w8_scales", places], [f"{output}/row_scale"]),
+        helper.make_node("Cast", [f"{output}/row"], [f"{output}/row_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{output}/row_float", f"{output}/row_scale"], [output]),
     ]
 
 

@@ -1,5 +1,8 @@
 """The two ways to turn what flows through a graph into bytes, and to multiply it by weights in bytes.
 
+New names are those of the graph with an ending: `/w8...` for weights, `/sums...` for what a product gives, others for
+what flows into one. What one product gives may flow into the next, so no ending serves for two of these.
+
 Neither depends on the batch, so a text's entities do not depend on the texts beside it, as they would with ONNX
 Runtime's own dynamic quantiser: that takes one scale for a whole batch. Sums are exact integers. What flows is made
 unsigned, with 128 for 0: processors multiply unsigned bytes by signed ones.
@@ -59,7 +62,7 @@ class RangeOfEachRow:
         found = _row_rounding(source)
         for product in products:
             values, scales = round_weights(product.values)
-            self.constants |= {f"{product.weights}/int8": values, f"{product.weights}/scales": scales}
+            self.constants |= {f"{product.weights}/w8": values, f"{product.weights}/w8_scales": scales}
             found += _row_product(source, product.weights, product.output)
         return found
 
@@ -102,8 +105,8 @@ class FixedRanges:
             # Named by the output: weights that two products share are smoothed by what each of them reads.
             name = product.output
             values, scales = round_weights(product.values * divisors[:, None])
-            self.constants |= {f"{name}/int8": values, f"{name}/scales": scales}
-            inputs = [bytes_, f"{name}/int8", f"{source}/scale", f"{name}/scales", "int8_zero"]
+            self.constants |= {f"{name}/w8": values, f"{name}/w8_scales": scales}
+            inputs = [bytes_, f"{name}/w8", f"{source}/scale", f"{name}/w8_scales", "int8_zero"]
             inputs += ["", product.bias] if product.bias else []
             found.append(helper.make_node("MatMulIntegerToFloat", inputs, [name], domain="com.microsoft"))
         return found
@@ -137,8 +140,8 @@ def _row_product(source: str, weights: str, output: str) -> "list[NodeProto]":
     from onnx import TensorProto, helper
 
     return [
-        helper.make_node("MatMulInteger", [f"{source}/int8", f"{weights}/int8", "int8_zero"], [f"{output}/sums"]),
-        helper.make_node("Cast", [f"{output}/sums"], [f"{output}/whole"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{output}/whole", f"{source}/scale"], [f"{output}/rows"]),
-        helper.make_node("Mul", [f"{output}/rows", f"{weights}/scales"], [output]),
+        helper.make_node("MatMulInteger", [f"{source}/int8", f"{weights}/w8", "int8_zero"], [f"{output}/sums"]),
+        helper.make_node("Cast", [f"{output}/sums"], [f"{output}/sums_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{output}/sums_float", f"{source}/scale"], [f"{output}/sums_scaled"]),
+        helper.make_node("Mul", [f"{output}/sums_scaled", f"{weights}/w8_scales"], [output]),
     ]

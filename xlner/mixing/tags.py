@@ -22,12 +22,16 @@ _BEGIN, _INSIDE = "BSUW", "IELM"
 
 @dataclass(frozen=True)
 class TagReading:
-    """What a teacher's tags mean; `begins` and `continues` hold the numbers of the tags of each type in `labels`."""
+    """What a model's tags mean; `begins` and `continues` hold the numbers of the tags of each type in `labels`.
+
+    `n_tags` counts the model's own tags.
+    """
 
     labels: LabelSet
     begins: tuple[tuple[int, ...], ...]
     continues: tuple[tuple[int, ...], ...]
     states_beginnings: bool
+    n_tags: int
 
     @classmethod
     def of(cls, tags: Sequence[str], rename: LabelMap) -> Self:
@@ -37,7 +41,7 @@ class TagReading:
             LabelError: If `O` is missing.
         """
         if OUTSIDE not in tags:
-            raise LabelError(f"a teacher needs the tag O; found {', '.join(tags) or 'no tags'}")
+            raise LabelError(f"a tagger needs the tag O; found {', '.join(tags) or 'no tags'}")
         split = [prefix_and_type(tag) for tag in tags]
         prefixes: dict[str, str] = {}  # of each type, under its old name
         for prefix, name in split:
@@ -59,7 +63,7 @@ class TagReading:
             for begin in (True, False)
         ]
         stated = all(set(found) & set(_BEGIN) for found in prefixes.values())
-        return cls(labels, tuple(places[0]), tuple(places[1]), stated)
+        return cls(labels, tuple(places[0]), tuple(places[1]), stated, len(tags))
 
     def iob2(self, probs: NDArray[np.floating]) -> Probs:
         """Probabilities (W, R) of the teacher's tags as those of `labels`, (W, C); rows of zeros stay so.
@@ -85,6 +89,22 @@ class TagReading:
             result[:, 1 + 2 * number], result[:, 2 + 2 * number] = begin, inside
         result[:, 0] = np.where(seen, np.maximum(1.0 - result.sum(axis=1), 0.0), 0.0)
         return result
+
+
+def read_tagging(tags: Sequence[str], *, begins: bool) -> tuple[LabelSet, TagReading | None]:
+    """The labels of a model in IOB2, and how its own tags become them; None where they are those already.
+
+    Args:
+        tags: Of the model, in the order of its outputs, of any scheme.
+        begins: As in `LabelSet`, of tags that are IOB2 already.
+
+    Raises:
+        LabelError: If `O` is missing.
+    """
+    if is_iob(tags):
+        return LabelSet(tuple(tags), begins), None
+    reading = TagReading.of(tags, LabelMap({}))
+    return reading.labels, reading
 
 
 def prefix_and_type(tag: str) -> tuple[str, str]:

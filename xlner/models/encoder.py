@@ -17,25 +17,33 @@ from transformers import AutoConfig, AutoModelForTokenClassification, Pretrained
 from transformers.utils import logging as transformers_logging
 
 from xlner.errors import LabelError, ModelError
+from xlner.hub import is_reachable, refuse_file
 from xlner.labels import LabelSet
+from xlner.mixing.tags import TagReading, read_tagging
 from xlner.models.files import NEWEST, refuse_odd_weights
 from xlner.models.settings import SCHEME_KEY, refuse_code, refuse_odd_numbers
 
-# What transformers and torch raise at files that are damaged, or hold values of another kind.
-_DAMAGE = (
+# What transformers and torch raise at files that are damaged or hold values of another kind, and at odd networks.
+NETWORK_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError),
     *(AssertionError, SafetensorError, StrictDataclassError),
 )
 
 
-def load_recognizer(folder: str) -> tuple[PreTrainedModel, LabelSet]:
-    """A trained token classifier with its own labels, in float32.
+def load_recognizer(folder: str) -> tuple[PreTrainedModel, LabelSet, TagReading | None]:
+    """A trained token classifier in float32, its labels in IOB2, and how its own tags become those (None: they do).
 
     Raises:
-        ModelError: If there is no such model, it has no usable labels, or it asks for what is refused.
+        ModelError: If there is no such model, its labels have no names, or it asks for what is refused.
+        LabelError: If it has no tag `O`.
     """
-    labels = read_labels(folder)
-    return load_classifier(folder), labels
+    config = checked_config(folder)
+    begins = config.to_dict().get(SCHEME_KEY) == "iob2"
+    try:
+        labels, reading = read_tagging(_tag_names(folder, config), begins=begins)
+    except LabelError as problem:
+        raise LabelError(f"{folder}: config.json: {problem}") from problem
+    return load_classifier(folder), labels, reading
 
 
 def load_classifier(folder: str) -> PreTrainedModel:
@@ -65,7 +73,8 @@ def read_labels(folder: str) -> LabelSet:
     """The labels of a trained token classifier, without loading its weights.
 
     Raises:
-        ModelError: As `load_recognizer`.
+        ModelError: As `load_classifier`.
+        LabelError: If they are of another scheme.
     """
     config = checked_config(folder)
     _tag_names(folder, config)
@@ -106,13 +115,17 @@ def new_recognizer(
         ModelError: If there is no such encoder, or it asks for what is refused.
     """
     config = checked_config(encoder, revision)
-    former = [str(name) for _, name in sorted((config.id2label or {}).items())]
-    if all(name.startswith("LABEL_") for name in former):
+    former = [(renamed or {}).get(tag, tag) for tag in tags_of_model(config)]
+    is_named = not all(name.startswith("LABEL_") for name in former)
+    if not is_named:
         _name_tags(config, labels.tags)
-        return load_network(encoder, config, AutoModelForTokenClassification, revision)[0]
-    model, missing = load_network(encoder, config, AutoModelForTokenClassification, revision)
-    former = [(renamed or {}).get(tag, tag) for tag in former]
-    _replace_output(model, former, labels.tags, trained=not missing)
+        former = []
+    model, missing = load_network(encoder, config, AutoModelForTokenClassification, revision, any_head=not is_named)
+    name, output = output_layer(model, model.config.num_labels)
+    if is_named or f"{name}.weight" not in missing:
+        # What transformers found under the name of the head may be that of another task, or of other tags.
+        model.set_submodule(name, _output_of(labels.tags, output, former if not missing else []))
+        model.num_labels = len(labels.tags)  # type: ignore[assignment]  # torch's stubs know tensors and modules alone
     _name_tags(model.config, labels.tags)
     return model
 
@@ -122,28 +135,36 @@ def second_network(recognizer: PreTrainedModel) -> PreTrainedModel:
     return deepcopy(recognizer)
 
 
-def longest_input(model: PreTrainedModel) -> int | None:
-    """Pieces, special ones included, that the encoder has positions for; None if it states no limit.
+def n_layers_of(model: PreTrainedModel) -> int:
+    """How many layers a text goes through; 0 where the configuration does not say."""
+    return int(getattr(model.config.get_text_config(), "num_hidden_layers", 0))
 
-    Asked from the table of positions itself: tokenizers often state no limit, and RoBERTa's configuration counts
-    positions that padding takes.
+
+def layer_stacks(model: PreTrainedModel) -> list[tuple[str, torch.nn.ModuleList]]:
+    """The lists that have one part for each layer, and their names within the model.
+
+    Most networks have one such list; XLM has a list of attentions, one of feed-forward parts and so on. None where
+    layers share their weights (ALBERT) or are grouped (Funnel).
     """
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return None
-
-
-def layer_stack(model: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
-    """The layers of the encoder, the longest list in it, and its name within the model; empty if there is none."""
-    stacks = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.ModuleList)]
-    return max(stacks, key=lambda stack: len(stack[1]), default=("", torch.nn.ModuleList()))
+    n_layers = n_layers_of(model)
+    lists = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.ModuleList)]
+    stacks = [(name, part) for name, part in lists if len(part) == n_layers]
+    names = [name for name, _ in lists]
+    return [(name, part) for name, part in stacks if not any(name.startswith(f"{outer}.") for outer in names)]
 
 
 def output_layer(model: PreTrainedModel, n_tags: int) -> tuple[str, torch.nn.Linear]:
-    """The layer of a recognizer that gives a score for each of its tags, and its name within the model."""
+    """The layer of a recognizer that gives a score for each of its tags, and its name within the model.
+
+    Raises:
+        ModelError: If there is none.
+    """
     linear = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
-    return [(name, part) for name, part in linear if part.out_features == n_tags][-1]
+    found = [(name, part) for name, part in linear if part.out_features == n_tags]
+    if not found:
+        told = type(model).__name__
+        raise ModelError(f"{told} has no layer of {n_tags} outputs, one for each tag; take another encoder")
+    return found[-1]
 
 
 def freeze(model: PreTrainedModel, what: str) -> None:
@@ -163,10 +184,11 @@ def freeze(model: PreTrainedModel, what: str) -> None:
     frozen = [model.get_input_embeddings(), *(child for name, child in body.named_children() if name == "embeddings")]
     n_layers = int(what.partition("+")[2] or 0)
     if n_layers:
-        _, layers = layer_stack(model)
-        if len(layers) < n_layers:
-            raise ModelError(f"optimization.freeze is {what}; {type(body).__name__} has {len(layers)} layers")
-        frozen += layers[:n_layers]
+        stacks = layer_stacks(model)
+        if n_layers_of(model) < n_layers or not stacks:
+            found = f"{n_layers_of(model)} layers" if stacks else "no layers that can be told apart"
+            raise ModelError(f"optimization.freeze is {what}; {type(body).__name__} has {found}")
+        frozen += [layer for _, layers in stacks for layer in layers[:n_layers]]
     for module in frozen:
         module.requires_grad_(False)
 
@@ -177,28 +199,26 @@ def _name_tags(config: PretrainedConfig, tags: Sequence[str]) -> None:
     config.update({SCHEME_KEY: "iob2"})
 
 
-def _replace_output(model: PreTrainedModel, former: Sequence[str], tags: Sequence[str], *, trained: bool) -> None:
-    """Give a tagger an output for each of these tags: the row of the former tag of that name, or a fresh one.
+def _output_of(tags: Sequence[str], old: torch.nn.Linear, former: Sequence[str]) -> torch.nn.Linear:
+    """An output for each of these tags: the row of the former tag of that name, or a fresh one.
 
-    Where the former head was not `trained`, all are fresh. Rows are found by name, never by number: a head of as
-    many tags in another order would fit, and be wrong.
+    Rows are found by name, never by number: a head of as many tags in another order would fit, and be wrong. Without
+    former tags all rows are fresh.
     """
-    name, old = output_layer(model, len(former))
     new = torch.nn.Linear(old.in_features, len(tags), bias=old.bias is not None)
     torch.nn.init.normal_(new.weight, std=0.02)
-    places = [(row, former.index(tag)) for row, tag in enumerate(tags) if trained and tag in former]
+    places = [(row, former.index(tag)) for row, tag in enumerate(tags) if tag in former]
     with torch.no_grad():
         for values, old_values in zip(new.parameters(), old.parameters(), strict=True):
             if values.dim() == 1:
                 values.zero_()
             for row, place in places:
                 values[row] = old_values[place]
-    model.set_submodule(name, new)
-    model.num_labels = len(tags)  # type: ignore[assignment]  # torch's stubs know tensors and modules alone
+    return new
 
 
 def load_network(
-    name: str, config: PretrainedConfig, kind: type[Any], revision: str = NEWEST
+    name: str, config: PretrainedConfig, kind: type[Any], revision: str = NEWEST, *, any_head: bool = False
 ) -> tuple[PreTrainedModel, set[str]]:
     """A network in float32, and the names of the weights that its files lack.
 
@@ -207,9 +227,11 @@ def load_network(
         config: From `checked_config`.
         kind: One of the `AutoModelFor...` classes: what the network shall compute.
         revision: Of a hub name: the one that the configuration is of.
+        any_head: Whether the layer that gives scores to tags may have other sizes in the files; it is fresh then.
 
     Raises:
-        ModelError: If the weights cannot be loaded, or there is no such network of this architecture.
+        ModelError: If the weights cannot be loaded, are of other sizes than the configuration says, or are no numbers;
+            or if there is no such network of this architecture.
     """
     verbosity, shows_progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)  # the load report would call a fresh head a problem
@@ -223,14 +245,39 @@ def load_network(
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below: transformers names them in its log alone
+            local_files_only=not is_reachable(name, revision),
         )
-    except _DAMAGE as problem:
-        raise ModelError(f"{name}: the weights could not be loaded: {_first_line(problem)}") from problem
+    except NETWORK_ERRORS as problem:
+        raise ModelError(f"{name}: the weights could not be loaded: {first_line(problem)}") from problem
     finally:
         transformers_logging.set_verbosity(verbosity)
         if shows_progress:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    head = output_layer(model, config.num_labels)[0] if any_head else None
+    for key, found, expected in sorted(report["mismatched_keys"]):
+        if head is None or key.rpartition(".")[0] != head:
+            raise ModelError(
+                f"{name}: its weights have {key} of {tuple(found)}, config.json asks for {tuple(expected)}; "
+                "do both belong to one model?"
+            )
+    refuse_no_numbers(model.state_dict(), name)
     return model, set(report["missing_keys"])
+
+
+def refuse_no_numbers(weights: Mapping[str, torch.Tensor], name: str) -> None:
+    """Refuse weights that are NaN or infinite: whatever is computed with them is no score, and tags nothing.
+
+    Raises:
+        ModelError: With the first of them.
+    """
+    for key, values in weights.items():
+        # A sum is quick; that of finite numbers may be infinite too.
+        if values.is_floating_point() and not values.sum().isfinite() and not values.isfinite().all():
+            raise ModelError(
+                f"{name}: its weights have NaN or infinite numbers in {key}; are they damaged, or of a training that "
+                "diverged?"
+            )
 
 
 def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
@@ -240,6 +287,7 @@ def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
         ModelError: If there is no such encoder, or it asks for code, pickle or a kernel of its own.
     """
     folder = Path(name)
+    refuse_file(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
@@ -252,11 +300,13 @@ def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
             f"{name}: no such folder; give a model folder, or a hub name such as FacebookAI/xlm-roberta-base"
         )
     told = name if revision == NEWEST else f"{name}, revision {revision}"
+    here_alone = not is_reachable(name, revision)
     try:
-        raw, _ = PretrainedConfig.get_config_dict(name, revision=revision)
-    except _DAMAGE as problem:
+        raw, _ = PretrainedConfig.get_config_dict(name, revision=revision, local_files_only=here_alone)
+    except NETWORK_ERRORS as problem:
+        reason = "the hub cannot be reached" if here_alone else first_line(problem)
         raise ModelError(
-            f"{told}: neither a folder here nor a model that could be fetched ({_first_line(problem)}); "
+            f"{told}: neither a folder here nor a model that could be fetched ({reason}); "
             "check the name and the network, or give a local folder"
         ) from problem
     if not raw:
@@ -267,11 +317,14 @@ def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
     refuse_odd_numbers(raw, name)
     refuse_odd_weights(name, revision)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except _DAMAGE as problem:
-        raise ModelError(f"{name}: config.json is no model configuration: {_first_line(problem)}") from problem
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            name, revision=revision, trust_remote_code=False, local_files_only=here_alone
+        )
+    except NETWORK_ERRORS as problem:
+        raise ModelError(f"{name}: config.json is no model configuration: {first_line(problem)}") from problem
     return config
 
 
-def _first_line(problem: BaseException) -> str:
+def first_line(problem: BaseException) -> str:
+    """What an error says first; its kind, if it says nothing."""
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

@@ -10,9 +10,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
 from xlner.errors import ModelError, RecipeError
+from xlner.hub import NEWEST as NEWEST
+from xlner.hub import is_reachable
 
-# What the hub calls the newest state of a model.
-NEWEST = "main"
 INDEX_FILE = "model.safetensors.index.json"
 ADAPTER_FILE = "adapter_config.json"
 
@@ -31,7 +31,7 @@ def find_file(name: str, file: str, revision: str = NEWEST) -> Path | None:
         path = Path(name, file)
         return path if path.is_file() else None
     try:
-        return Path(hf_hub_download(name, file, revision=revision))
+        return Path(hf_hub_download(name, file, revision=revision, local_files_only=not is_reachable(name, revision)))
     except (EntryNotFoundError, HfHubHTTPError, HFValidationError):
         return None  # where there is no such model at all, loading its weights says so
 

@@ -17,8 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 from xlner.errors import GOES_ON, ModelError, RunError
 from xlner.files import replaced
+from xlner.mixing.tags import read_tagging
 from xlner.models.card import CARD_FILE, Origin, model_card, stated_licence
-from xlner.models.encoder import load_classifier, read_labels, second_network
+from xlner.models.encoder import load_classifier, read_tags, refuse_no_numbers, second_network
 from xlner.models.files import NEWEST
 from xlner.models.files import find_file as find_file
 from xlner.models.files import is_there as is_there
@@ -80,6 +81,7 @@ def load_joint_model(folder: str) -> JointModel:
             evaluator.load_state_dict(load_file(path or Path(folder) / EVALUATOR_FILE))
     except (OSError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"{folder}: the similarity head could not be loaded: {problem}") from problem
+    refuse_no_numbers(head.state_dict(), folder)
     return JointModel(recognizer, head, evaluator)
 
 
@@ -108,7 +110,10 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         unfinished.mkdir()
         try:
             yield unfinished
-        except SafetensorError as problem:  # what it says of a disk is no OSError
+        except BaseException as problem:
+            # What safetensors and tokenizers say of a disk is no OSError; the latter has no kind but `Exception`.
+            if not isinstance(problem, SafetensorError) and "(os error " not in str(problem):
+                raise
             raise RunError(f"{folder}: cannot be written: {problem}") from problem
 
 
@@ -125,7 +130,7 @@ def write_card(folder: Path, title: str, origin: Origin | None = None) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     card = model_card(
         title,
-        read_labels(str(folder)),
+        read_tagging(read_tags(str(folder)), begins=True)[0],
         settings,
         marks_subwords=bool(tokenizer["model"].get("continuing_subword_prefix")),
         origin=origin or Origin(),

@@ -57,6 +57,8 @@ class JointModel(nn.Module):
             attention_mask: True on pieces, False on padding, (B, P).
             word_pairs: Places of the two words of each pair in the flattened (B * P) pieces, (2, Q); None for none.
         """
+        # Whole numbers are what every network takes; some compute with the mask.
+        attention_mask = attention_mask.long()
         if self.similarity is None:
             output = self.recognizer(input_ids=input_ids, attention_mask=attention_mask)
             return JointOutput(output.logits, None, None)

@@ -43,7 +43,7 @@ class MaskedModel(nn.Module):
         # The body's output is narrowed on its way to the head: the projection to the vocabulary is most of the work.
         hook = self.network.base_model.register_forward_hook(only_hidden)
         try:
-            logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits[0]
+            logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask.long()).logits[0]
         finally:
             hook.remove()
         return logits

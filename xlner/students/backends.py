@@ -75,6 +75,7 @@ class CompactOnnxBackend:
             ModelError: If ONNX Runtime is not installed, or takes the file for no such graph.
         """
         self._session = Session(path)
+        self._session.check(("rows", "lengths"), "emissions")
         self._width, self._marginals = width, marginals
 
     def logits(self, batches: Iterable[Batch]) -> Iterator[Scores]:

@@ -6,6 +6,7 @@ weights, `xlner.json` what every model folder of xlner says, and `README.md` is 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,8 @@ WEIGHTS_FILE = "model.safetensors"
 GRAPH_FILE = "model.onnx"
 KNOWN = ("bilstm", "cnn", "linear")
 Weights = dict[str, NDArray[np.generic]]
+# Types of numbers that students are stored in, by the names of safetensors.
+_NUMBERS = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}
 
 
 def open_student(folder: Path, device: str = "cpu") -> tuple[Backend, RowEncoder, StudentSettings]:
@@ -147,22 +150,52 @@ def float_weights(folder: Path, settings: StudentSettings) -> dict[str, NDArray[
     Raises:
         ModelError: If they are missing or damaged.
     """
-    # Here and not above: what was exported of a network of pieces is tagged without safetensors.
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = folder / WEIGHTS_FILE
     try:
-        stored = load_file(path)
-    except (OSError, SafetensorError) as problem:
+        stored = _read_safetensors(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ModelError(f"{path}: expected the weights of a compact student, found: {problem}") from problem
     weights = {name: np.asarray(value, dtype=np.float32) for name, value in stored.items()}
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise ModelError(f"{path}: {name} has NaN or infinite numbers; are the weights damaged?")
     if "body.scales" in weights:
         weights["body.table"] = weights["body.table"] * weights.pop("body.scales")
     names = {"crf.transitions": 2, "crf.first": 1, "crf.last": 1} if settings.decoder == "crf" else {}
     for name, axes in names.items():
         _of_shape(folder, weights, name, (len(settings.tags),) * axes)
     return weights
+
+
+def _read_safetensors(path: Path) -> Weights:
+    """The arrays in a file; read here by NumPy, so that a linear student is tagged with without another library.
+
+    Eight bytes say how long the JSON is that follows; it has type, shape and place of each array in the bytes behind.
+
+    Raises:
+        ValueError: Or another error that `float_weights` tells: if the file is damaged or of other types of numbers.
+
+    Source: https://huggingface.co/docs/safetensors, "Format".
+    """
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    if not 2 <= length <= len(content) - 8:
+        raise ValueError("no header of safetensors; is the file cut short?")
+    header = json.loads(content[8 : 8 + length])
+    numbers = memoryview(content)[8 + length :]
+    found: Weights = {}
+    end = 0
+    for name, about in sorted(header.items(), key=lambda item: item[1].get("data_offsets", [0])[0]):
+        if name == "__metadata__":
+            continue
+        kind, start = np.dtype(_NUMBERS[about["dtype"]]), end
+        end = start + kind.itemsize * math.prod(about["shape"])
+        if about["data_offsets"] != [start, end] or end > len(numbers) or min(about["shape"], default=0) < 0:
+            raise ValueError(f"{name} is not where the header has it; is the file cut short?")
+        found[name] = np.frombuffer(numbers[start:end], kind).reshape(about["shape"])
+    if end != len(numbers):
+        raise ValueError(f"{len(numbers) - end} bytes behind the last array")
+    return found
 
 
 def _of_shape(

@@ -25,10 +25,11 @@ from xlner.data.batches import length_order
 from xlner.data.masked_text import TextRows, sentence_rows
 from xlner.data.masking import MaskedBatch, MaskedTexts, Masker
 from xlner.data.vocabulary import check_extendable, extend_tokenizer
-from xlner.models.encoder import freeze, longest_input
+from xlner.models.encoder import freeze
 from xlner.models.files import revision_of
 from xlner.models.folder import replaced_folder
 from xlner.models.masked import MaskedModel, extend_embeddings, load_masked_network, save_encoder
+from xlner.network_outputs import word_encoder
 from xlner.schema import AdaptRecipe
 from xlner.training.checkpoint import checkpoints
 from xlner.training.fitting import fit_as_asked
@@ -66,15 +67,14 @@ def adapt_encoder(recipe: AdaptRecipe) -> Path:
         network, has_fresh_head = load_masked_network(recipe.encoder, revision)
         if has_fresh_head:
             accelerator.print(f"{recipe.encoder}: has no head that tells hidden pieces; it gets a fresh one")
-        limits = [limit for limit in (recipe.corpus.max_length, longest_input(network)) if limit]
-        encoder = WordEncoder(load_tokenizer(recipe.encoder, revision), min(limits))
+        encoder = word_encoder(recipe.encoder, network, recipe.corpus.max_length, revision=revision)
         Masker(encoder.tokenizer, recipe.masking)  # refuses a tokenizer without a mask before anything is written
         pieces = {"before": describe_pieces(encoder, texts.trained)}
         if recipe.vocabulary.new_pieces:
             check_extendable(encoder.tokenizer)
             start_run(run, recipe)
             extension = _extension(recipe, encoder, texts.trained, run, accelerator)
-            encoder = WordEncoder(load_tokenizer(str(run.path / "tokenizer")), min(limits))
+            encoder = WordEncoder(load_tokenizer(str(run.path / "tokenizer")), encoder.max_length)
             generator = torch.Generator().manual_seed(recipe.seed)
             extend_embeddings(network, extension.first_id, extension.parts, generator)
             pieces["after"] = describe_pieces(encoder, texts.trained)

@@ -9,9 +9,9 @@ from xlner.compact_schema import ReductionRecipe
 from xlner.data.alignment import Window, WordEncoder, load_tokenizer
 from xlner.data.pruning import check_prunable, prune_tokenizer
 from xlner.errors import ModelError
-from xlner.models.encoder import checked_config, layer_stack
+from xlner.models.encoder import checked_config, n_layers_of
 from xlner.models.files import revision_of
-from xlner.models.reduction import reduced
+from xlner.models.reduction import check_reducible, reduced
 from xlner.schema import DistillRecipe
 from xlner.training.labelling import check_teacher
 
@@ -20,16 +20,21 @@ def check_reduction(recipe: DistillRecipe) -> None:
     """Refuse what cannot be made smaller as the recipe says, before a teacher labels a whole text.
 
     Raises:
-        ModelError: If the encoder has too few layers, or its tokenizer cannot lose pieces.
+        ModelError: If the encoder has too few layers, is not built of plain ones, or its tokenizer cannot lose pieces.
     """
     name = recipe.model_teachers[0] if recipe.encoder == "teacher" else recipe.encoder
     if recipe.encoder == "teacher":
         check_teacher(name)
     revision = revision_of(recipe.encoder, recipe.encoder_revision)
-    n_layers = int(getattr(checked_config(name, revision), "num_hidden_layers", 0))
+    config = checked_config(name, revision)
+    n_layers = int(getattr(config, "num_hidden_layers", 0))
     if 0 < n_layers < recipe.reduction.layers:
         raise ModelError(f"reduction.layers is {recipe.reduction.layers}; {name} has {n_layers}")
-    if recipe.reduction.min_frequency:
+    fewer_pieces = bool(recipe.reduction.min_frequency)
+    check_reducible(
+        config, n_layers=recipe.reduction.layers, feed_forward=recipe.reduction.feed_forward, fewer_pieces=fewer_pieces
+    )
+    if fewer_pieces:
         check_prunable(load_tokenizer(name, revision))
 
 
@@ -54,6 +59,6 @@ def smaller_network(
             uses.update(window.piece_ids.tolist())
         tokenizer, piece_ids = prune_tokenizer(encoder.tokenizer, uses, recipe.min_frequency)
         encoder = WordEncoder(tokenizer, encoder.max_length)
-    n_layers = recipe.layers or max(1, len(layer_stack(network)[1]) // 2)
+    n_layers = recipe.layers or max(1, n_layers_of(network) // 2)
     smaller = reduced(network, n_layers=n_layers, feed_forward=recipe.feed_forward, piece_ids=piece_ids)
     return smaller, encoder

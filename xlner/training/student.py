@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import nn
 
-from xlner.data.alignment import Window, WordEncoder
+from xlner.data.alignment import Window, WordEncoder, load_tokenizer
+from xlner.data.masking import Masker
 from xlner.data.pair_batches import PairDraw, SoftBatch, SoftPairs
 from xlner.data.pairs import PairPlan
 from xlner.data.soft_labels import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
@@ -20,7 +22,7 @@ from xlner.data.storage import is_whole
 from xlner.errors import ModelError, RecipeError
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.tags import prefix_and_type
-from xlner.models.encoder import checked_config, freeze, layer_stack, new_recognizer, tags_of_model
+from xlner.models.encoder import checked_config, freeze, n_layers_of, new_recognizer, tags_of_model
 from xlner.models.files import NEWEST, revision_of
 from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_settings
 from xlner.models.heads import new_head
@@ -33,6 +35,26 @@ from xlner.training.objective import AnyObjective
 from xlner.training.reduction import smaller_network
 from xlner.training.run_folder import written_recipe
 from xlner.training.task import Task
+
+
+def check_encoder(recipe: DistillRecipe) -> None:
+    """Refuse what a student cannot start from, before a teacher labels a whole text.
+
+    Raises:
+        ModelError: If another encoder than the teacher's is no usable one, or the tokenizer lacks a mask that the
+            recipe needs.
+    """
+    name, revision = recipe.encoder, revision_of(recipe.encoder, recipe.encoder_revision)
+    if name == "teacher":
+        if recipe.loss.masked_weight and recipe.model_teachers:
+            check_teacher(recipe.model_teachers[0])
+            Masker(load_tokenizer(recipe.model_teachers[0]), recipe.masking)
+        return
+    with torch.random.fork_rng(devices=[]):  # its head is drawn again later, as if this one had not been
+        recognizer = new_recognizer(name, LabelSet.of_types(["X"]), revision=revision)
+    tokenizer = word_encoder(name, recognizer, recipe.corpus.max_length, revision=revision).tokenizer
+    if recipe.loss.masked_weight:
+        Masker(tokenizer, recipe.masking)
 
 
 def new_student(
@@ -73,7 +95,7 @@ def new_student(
         model.recognizer, encoder = smaller_network(model.recognizer, encoder, windows, recipe.reduction)
         accelerator.print(
             f"transformer: {n_parameters(model.recognizer):,} of {n_before:,} parameters, "
-            f"{len(layer_stack(model.recognizer)[1])} layers, {len(encoder.tokenizer):,} pieces"
+            f"{n_layers_of(model.recognizer)} layers, {len(encoder.tokenizer):,} pieces"
         )
     freeze(model.recognizer, recipe.optimization.freeze)
     base_model, base_licence = base_of(source, revision)

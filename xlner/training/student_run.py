@@ -26,7 +26,14 @@ from xlner.training.reporting import Evaluator, Scores, finish, measured_on
 from xlner.training.run_folder import open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator
 from xlner.training.source_text import source_language
-from xlner.training.student import distillation_task, n_parameters, new_student, split_windows, student_windows
+from xlner.training.student import (
+    check_encoder,
+    distillation_task,
+    n_parameters,
+    new_student,
+    split_windows,
+    student_windows,
+)
 from xlner.training.task import Task, of_student
 
 
@@ -38,6 +45,7 @@ def train_student(recipe: DistillRecipe) -> Path:
     objective = make_objective(recipe)
     check_denoising(recipe)
     revision_of(recipe.encoder, recipe.encoder_revision)  # refused before the teacher labels a text
+    check_encoder(recipe)
     if recipe.student == "transformer":
         check_reduction(recipe)
     label_map = LabelMap.parse(recipe.labels.map)
