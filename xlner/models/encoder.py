@@ -121,7 +121,7 @@ def new_recognizer(
         _name_tags(config, labels.tags)
         former = []
     model, missing = load_network(encoder, config, AutoModelForTokenClassification, revision, any_head=not is_named)
-    name, output = output_layer(model, model.config.num_labels)
+    name, output = output_layer(model, len(tags_of_model(config)))
     if is_named or f"{name}.weight" not in missing:
         # What transformers found under the name of the head may be that of another task, or of other tags.
         model.set_submodule(name, _output_of(labels.tags, output, former if not missing else []))
@@ -254,7 +254,7 @@ def load_network(
         transformers_logging.set_verbosity(verbosity)
         if shows_progress:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    head = output_layer(model, config.num_labels)[0] if any_head else None
+    head = output_layer(model, len(tags_of_model(config)))[0] if any_head else None
     for key, found, expected in sorted(report["mismatched_keys"]):
         if head is None or key.rpartition(".")[0] != head:
             raise ModelError(
