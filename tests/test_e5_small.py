@@ -17,7 +17,8 @@ from download import measure
 from transformers import AutoModel, AutoTokenizer, XLMRobertaTokenizer
 
 from xlner.errors import XlnerError
-from xlner.models.encoder import longest_input, new_recognizer
+from xlner.models.encoder import new_recognizer
+from xlner.models.trial import longest_input
 
 WIDTH, LAYERS, HEADS, INNER, POSITIONS, TYPES = 32, 2, 2, 64, 40, 2
 WORDS = ("▁Anna", "▁lebt", "▁in", "▁Kiel", "▁ist", "▁alt", "en", "▁Nord", "sö", "～", "~")
