@@ -34,8 +34,8 @@ LABEL_NAMES = _names("label labels type entity entitytype entitygroup entitylabe
 START_NAMES = _names("start startoffset startchar startpos begin beginoffset")
 END_NAMES = _names("end endoffset endchar endpos stop")
 SENTENCE_NAMES = _names(
-    "sentence sentenceid sentenceno sentencenumber sentencenr sentid sid sentenceidx sentenceindex sent sentidx sentno satz "
-    "satzid satznr phrase phraseid frase fraseid zin zinid docid documentid doc document docno"
+    "sentence sentenceid sentenceno sentencenumber sentencenr sentid sid sentenceidx sentenceindex sent sentidx sentno "
+    "satz satzid satznr phrase phraseid frase fraseid zin zinid docid documentid doc document docno"
 )
 INDEX_NAMES = _names("id tokenid wordid index idx tokenidx tokenno wordno position unnamed0 nr")
 # Other columns of the formats at hand: they tell a header, and are not read.
