@@ -1,4 +1,5 @@
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from test_writing import TAGGED, UNTAGGED
 from typer.testing import CliRunner
 
-from xlner.cli import app
+from xlner.cli import app, main
 from xlner.data.corpus import read_corpus
 from xlner.data.schemes import WRITING_SCHEMES
 from xlner.data.writing import WRITERS, write_corpus
@@ -165,3 +166,50 @@ def test_real_corpora_come_back_from_every_format(shared, tmp_path, name, format
     ]
 
     assert list(written_and_read(sentences, tmp_path, format)) == sentences
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("x.conll", "Köln\tB-LOC\n".encode("latin-1"), "convert"),
+        ("x.conll", "Köln\tB-LOC\n".encode("latin-1"), "check-data"),
+        ("x.csv", "sentence;word;tag\n1;Köln;B-LOC\n".encode("latin-1"), "convert"),
+        ("x.conll", "Köln\tB-LOC\n".encode("utf-16"), "convert"),
+        ("x.conll", b"Kiel\tB-LOC\n".decode().encode("utf-16-be"), "check-data"),
+        ("x.conll", b"Anna\tPerson\nlebt\tO\n", "convert"),
+        ("x.conll", b"Anna\tPerson\nlebt\tO\n", "check-data"),
+        ("x.jsonl", b'{"tokens": ["Anna", "lebt"], "ner_tags": [1, 0]}\n', "convert"),
+        ("x.jsonl", b'{"tokens": ["Anna", "lebt"], "ner_tags": [1, 0]}\n', "check-data"),
+        ("x.jsonl", b'{"tokens": ["Anna", "lebt"], "mine": ["B-PER", "O"]}\n', "convert"),
+        ("x.jsonl", b'{"tokens": ["Anna", "lebt"], "mine": ["B-PER", "O"]}\n', "check-data"),
+        ("x.conllu", b"1\tAnna\t_\t_\t_\t_\t_\t_\t_\tEnt=B-PER\n", "convert"),
+        ("x.csv", b"word,mine\nAnna,B-PER\nlebt,O\n", "check-data"),
+        ("x.txt", b"Anna\tB-PER\nlebt\tO\n\n", "convert"),
+        ("x.txt", b"Anna\tB-PER\nlebt\tO\n\n", "check-data"),
+        ("x.conll", b"Anna,B-PER\nlebt,O\n\n", "convert"),
+        ("x.any", b"Anna\tB-PER\nlebt\tO\n\n", "check-data"),
+    ],
+)
+def test_advice_names_an_option_of_the_command_and_following_it_works(
+    tmp_path, monkeypatch, capsys, name, content, command
+):
+    (tmp_path / name).write_bytes(content)
+
+    def run(*options):
+        target = [str(tmp_path / "out.conll")] if command == "convert" else []
+        monkeypatch.setattr("sys.argv", ["xlner", command, str(tmp_path / name), *target, *options])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        said = capsys.readouterr()
+        return status or 0, said.out + said.err
+
+    status, told = run()
+    advice = re.search(r"(--[a-z]+) (?:to one of )?([\w:,.-]+)", told)
+    value = advice.group(2).replace("B-TYPE,I-TYPE,...", "B-PER").rstrip(",")
+
+    assert status != 0
+    assert "corpus." not in told.replace(str(tmp_path), "")
+    assert run(advice.group(1), value)[0] == 0

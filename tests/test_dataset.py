@@ -90,3 +90,49 @@ def test_offsets_that_point_beyond_the_file_are_refused(tmp_path):
 
     with pytest.raises(CorpusError, match=r"damaged: is damaged: .*; make it again"):
         list(read_corpus(tmp_path / "damaged"))
+
+
+@pytest.mark.parametrize("words", ["tokens", "words", "form"])
+@pytest.mark.parametrize("tags", ["ner_tags", "labels", "ner", "label", "NER"])
+def test_words_and_tags_of_a_table_are_read_under_their_usual_names(tmp_path, words, tags):
+    rows = {"id": ["1"], words: [list(KIEL.words)], "pos_tags": [["X"] * 4], tags: [list(KIEL.tags)]}
+    Dataset.from_dict(rows).to_parquet(tmp_path / "x.parquet")
+
+    assert list(read_corpus(tmp_path / "x.parquet")) == [KIEL]
+    assert list(read_corpus(tmp_path / "x.parquet", columns=words)) == [Sentence(KIEL.words)]
+
+
+def test_tags_under_a_name_that_says_nothing_are_named_and_not_lost(tmp_path):
+    named = Features(
+        {"tokens": List(Value("string")), "mine": List(ClassLabel(names=["O", "B-PER", "I-PER", "B-LOC"]))}
+    )
+    by_number = Dataset.from_dict({"tokens": [KIEL.words], "mine": [[1, 2, 0, 3]]}, features=named)
+    by_name = Dataset.from_dict({"tokens": [KIEL.words], "mine": [KIEL.tags]})
+
+    for number, rows in enumerate((by_number, by_name)):
+        path = tmp_path / f"{number}.parquet"
+        rows.to_parquet(path)
+        with pytest.raises(CorpusError, match=r"'mine' looks like tags.*corpus\.columns=tokens,mine"):
+            list(read_corpus(path))
+        assert list(read_corpus(path, columns="tokens,mine")) == [KIEL]
+        assert list(read_corpus(path, scheme="ignore")) == [Sentence(KIEL.words)]
+
+
+def test_numbers_and_missing_tags_of_a_table_are_what_they_are(tmp_path):
+    numbers = {"tokens": [KIEL.words, RAIN.words], "ner_tags": [[1, 2, 0, 3], [-100]]}
+    Dataset.from_dict(numbers).to_parquet(tmp_path / "numbers.parquet")
+    Dataset.from_dict({"tokens": [["a", "b"]], "tags": [["O", None]]}).to_parquet(tmp_path / "missing.parquet")
+
+    with pytest.raises(CorpusError, match=r"corpus\.labels=O,B-TYPE,I-TYPE"):
+        list(read_corpus(tmp_path / "numbers.parquet"))
+    named = list(read_corpus(tmp_path / "numbers.parquet", labels="O,B-PER,I-PER,B-LOC"))
+    assert named == [KIEL, Sentence(RAIN.words)]
+    with pytest.raises(CorpusError, match=r"found '_' \(no label\) beside tags"):
+        list(read_corpus(tmp_path / "missing.parquet"))
+
+
+def test_texts_with_spans_in_a_table_are_read(tmp_path):
+    entities = [[{"start": 0, "end": 13, "label": "PER"}, {"start": 17, "end": 21, "label": "LOC"}]]
+    Dataset.from_dict({"text": [" ".join(KIEL.words)], "entities": entities}).to_parquet(tmp_path / "x.parquet")
+
+    assert list(read_corpus(tmp_path / "x.parquet")) == [KIEL]

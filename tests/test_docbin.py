@@ -32,6 +32,16 @@ def test_sentences_of_a_document_are_told_apart_and_white_space_is_no_word(tmp_p
     assert sentences == [Sentence(("Kiel",), ("B-LOC",)), Sentence(("Es", "regnet"), ("O", "O"))]
 
 
+def test_tokens_of_which_nothing_is_said_have_no_label(tmp_path, nlp):
+    partly = nlp("Angela Merkel in Kiel")
+    partly.set_ents([Span(partly, 0, 2, "PER")], default="missing")
+    DocBin(docs=[partly]).to_disk(tmp_path / "x.spacy")
+
+    with pytest.raises(CorpusError, match=r"word 3: found '_' \(no label\) beside tags"):
+        list(read_corpus(tmp_path / "x.spacy"))
+    assert list(read_corpus(tmp_path / "x.spacy", scheme="ignore")) == [Sentence(KIEL.words)]
+
+
 def test_spacy_reads_what_was_written(tmp_path, nlp):
     write_corpus([KIEL, RAIN], tmp_path / "x.spacy")
 

@@ -140,6 +140,7 @@ def test_one_broken_record_costs_one_sentence(tmp_path):
 
 
 SPANS = [(0, 13, "PER"), (17, 21, "LOC")]
+WORD_SPANS = [(0, 2, "PER"), (3, 4, "LOC")]
 WHOLE = Sentence((*KIEL.words, "."), (*KIEL.tags, "O"))
 
 
@@ -183,10 +184,7 @@ DOCCANO = {
         {"text": TEXT, "ents": [{"start": a, "end": b, "label": label} for a, b, label in SPANS]},
         {"text": TEXT, "words": WHOLE.words, "tags": WHOLE.tags},
         {"text": TEXT, "tokens": WHOLE.words, "entities": SPANS},
-        {
-            "tokens": WHOLE.words,
-            "entities": [{"start": 0, "end": 2, "type": "PER"}, {"start": 3, "end": 4, "type": "LOC"}],
-        },
+        {"tokens": WHOLE.words, "entities": [{"start": a, "end": b, "type": c} for a, b, c in WORD_SPANS]},
         {"tokenized_text": WHOLE.words, "ner": [[0, 1, "PER"], [3, 3, "LOC"]]},
         {"tokens": [{"text": word, "ner": tag} for word, tag in zip(*WHOLE, strict=True)]},
         {"text": " ".join(WHOLE.words), "labels": WHOLE.tags},

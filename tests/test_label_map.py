@@ -32,6 +32,12 @@ def test_types_are_renamed_merged_and_dropped(text, tags, expected):
     assert " ".join(LabelMap.parse(text).apply(tags.split())) == expected
 
 
+def test_types_with_spaces_are_renamed_as_the_readers_take_them():
+    label_map = LabelMap.parse("first name=PER, LOC = public place")
+
+    assert label_map.apply(["B-first name", "O", "B-LOC"]) == ("B-PER", "O", "B-public place")
+
+
 def test_neighbours_in_iob1_are_not_glued_when_their_types_become_one():
     assert LabelMap.parse("GPE=LOC").apply(["I-GPE", "I-LOC", "I-LOC"]) == ("B-LOC", "B-LOC", "I-LOC")
 

@@ -1,3 +1,5 @@
+import bz2
+import gzip
 import io
 import json
 import os
@@ -70,6 +72,112 @@ def found_by(tagger, text):
 
 def told(entities):
     return [(e["text"], e["label"], e["start"], e["end"]) for e in entities]
+
+
+def test_labels_of_columns_are_not_looked_at(tag, tmp_path):
+    path = tmp_path / "x.conll"
+    path.write_text("Anna\tB-PER\nlebt\t_\nin\tO\n\nKiel\tPER\nist\tb_LOC\n")
+
+    status, out, err = tag(path)
+
+    assert (status, err) == (0, "")
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["Anna", "lebt", "in", "", "Kiel", "ist", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", 'id,text,note\r\n7,"Angela Merkel, in Kiel",x\r\n8,Regen,y\r\n'),
+        ("x.csv", "id;text;note\n7;Angela Merkel, in Kiel;x\n\n8;Regen;y\n"),
+        (
+            "x.json",
+            '[{"id": "7", "text": "Angela Merkel, in Kiel", "note": "x"}, {"id": "8", "text": "Regen", "note": "y"}]',
+        ),
+    ],
+)
+def test_texts_of_tables_and_arrays_are_tagged_with_their_fields_and_no_header(tag, tagger, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+
+    status, out, _ = tag(tmp_path / name)
+    tag(tmp_path / name, "--out", f"{tmp_path}/out/")
+
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert [(row["id"], row["text"], row["note"]) for row in rows] == [
+        ("7", "Angela Merkel, in Kiel", "x"),
+        ("8", "Regen", "y"),
+    ]
+    assert told(rows[0]["entities"]) == found_by(tagger, "Angela Merkel, in Kiel")
+    assert lines(tmp_path / "out/x.jsonl") == rows
+
+
+def test_words_of_a_table_are_tagged_by_sentence(tag, tmp_path):
+    (tmp_path / "x.csv").write_text("sentence,word,tag\n1,Anna,oops\n1,lebt,O\n2,Kiel,O\n")
+
+    _, out, _ = tag(tmp_path / "x.csv")
+
+    assert [json.loads(line)["words"] for line in out.splitlines()] == [["Anna", "lebt"], ["Kiel"]]
+
+
+def test_words_beside_their_text_have_entities_in_characters_that_are_read_back(tag, tagger, tmp_path):
+    text = "Angela Merkel besuchte Kiel."
+    words = ["Angela", "Merkel", "besuchte", "Kiel", "."]
+    path = write(tmp_path / "x.jsonl", [{"id": 1, "text": text, "words": words}])
+
+    _, out, _ = tag(path)
+
+    (row,) = map(json.loads, out.splitlines())
+    assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in row["entities"])
+    assert tuple(row["tags"]) == tagger.tag_sentences([words])[0]
+    (tmp_path / "out.jsonl").write_text(out)
+    assert [sentence.words for sentence in read_corpus(tmp_path / "out.jsonl")] == [tuple(words)]
+    spans = write(tmp_path / "spans.jsonl", [{name: row[name] for name in ("text", "words", "entities")}])
+    assert [sentence.tags for sentence in read_corpus(spans)] == [tuple(row["tags"])]
+    status, _, err = tag(write(tmp_path / "y.jsonl", [{"text": text, "words": ["Bonn"]}]))
+    assert (status, "the words are not those of the text" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "way_out"),
+    [
+        ("Anna lebt in Köln.\n".encode("utf-16"), "--encoding utf-16"),
+        ("Anna lebt in Kiel.\n".encode("utf-16-le"), "--encoding utf-16-le"),
+        ("Anna lebt in Köln.\n".encode("latin-1"), "--encoding latin-1"),
+        ("„Anna“ lebt in Kiel.\n".encode("cp1252"), "--encoding cp1252"),
+    ],
+)
+def test_the_encoding_that_is_told_is_the_right_one(tag, tmp_path, content, way_out):
+    (tmp_path / "x.txt").write_bytes(content)
+
+    status, _, err = tag(tmp_path / "x.txt")
+    followed, out, _ = tag(tmp_path / "x.txt", *way_out.split())
+
+    assert (status, followed) == (2, 0)
+    assert way_out in err
+    assert json.loads(out)["text"] in ("Anna lebt in Köln.", "Anna lebt in Kiel.", "„Anna“ lebt in Kiel.")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (gzip.compress(b"Anna\n"), "gunzip"),
+        (bz2.compress(b"Anna\n"), "bunzip2"),
+        (b"PK\x03\x04\x14\0", "Office document"),
+    ],
+)
+def test_what_is_no_text_is_told_by_its_name(tag, tmp_path, content, what):
+    for name in ("x.txt.gz", "x.conll", "x.csv"):
+        (tmp_path / name).write_bytes(content)
+        status, _, err = tag(tmp_path / name)
+        assert (status, what in err) == (2, True)
+
+
+def test_an_input_that_fails_half_way_is_told_as_the_inputs_fault(tag, tmp_path):
+    """/proc/self/mem opens, and fails when it is read."""
+    status, _, err = tag("/proc/self/mem", "--out", tmp_path / "out.jsonl")
+
+    assert status == 2
+    assert "/proc/self/mem:1: cannot be read: " in err
 
 
 @pytest.fixture

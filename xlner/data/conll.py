@@ -319,7 +319,15 @@ def _refuse_rows_in_rows(path: Path, columns: Columns, line: int, text: str) -> 
     for number, row in enumerate(text.split("\n"), line):
         found = _HAS_OTHER_LINE_END.search(row)
         parts = [_split(part) for part in _HAS_OTHER_LINE_END.split(row) if part] if found else []
-        if found and len(parts) > 1 and len(parts[0]) > 1 and len({len(part) for part in parts}) == 1:
+        # A word may hold such a sign: then what stands around it are no rows of their own.
+        are_rows = len({len(part) for part in parts}) == 1 and all(
+            len(part) > 1
+            and part[0].strip()
+            and is_any_tag(visible_label(part[-1]))
+            and (not columns.has_ids or part[0].isdecimal())
+            for part in parts
+        )
+        if found and len(parts) > 1 and are_rows:
             name = f"U+{ord(found.group()):04X}"
             message = f"{len(parts)} rows in one line, separated by {name}; lines end at LF, CRLF or CR"
             raise CorpusProblem("XL005", f"{path}:{number}", message)

@@ -334,6 +334,10 @@ def _is_array_of_records(value: object) -> bool:
 
 def _records_in(value: Mapping[str, Any]) -> list[Any] | None:
     """The records of an object that keeps them in one of its fields."""
+    if isinstance(value.get("data"), dict) or any(isinstance(value.get(name), str) for name in ("text", "data")):
+        return None  # a record itself
+    if isinstance(value.get("words", value.get("tokens")), list):
+        return None
     return next((value[name] for name in _RECORDS if _is_array_of_records(value.get(name))), None)
 
 
