@@ -20,13 +20,14 @@ from xlner.errors import CorpusError
 from xlner.recipe import choose
 from xlner.splitting import WordOffsets
 from xlner.tagging.input_lines import read_input_lines
-from xlner.tagging.records import Record
+from xlner.tagging.records import ArrowRow, Record
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
 STANDARD_INPUT = "-"
 ROWS_READ = 1000  # rows of a Parquet file that are in memory at a time
+LOOKED_AT = {"text", *WORD_FIELDS}  # columns of Parquet
 _N_SHOWN = 60
 
 
@@ -114,17 +115,22 @@ def parquet_records(name: str, first: int, last: int, options: InputOptions) -> 
         row = starts[groups[0]] if groups else 0
         for batch in undamaged(name, file.iter_batches(ROWS_READ, row_groups=groups)):
             begin, end = max(first - row, 0), min(last - row, batch.num_rows)
-            (rows,) = undamaged(name, map(_values, [batch.slice(begin, max(end - begin, 0))]))
-            for place, fields in enumerate(rows, row + begin):
+            wanted = batch.slice(begin, max(end - begin, 0))
+            (rows,) = undamaged(name, map(_values, [wanted]))
+            for number, fields in enumerate(rows):
+                place = row + begin + number
                 try:
-                    yield record_of_fields(place + 1, f"{name}, row {place}", fields, options.report)
+                    record = record_of_fields(place + 1, f"{name}, row {place}", fields, options.report)
                 except LeftOut:
                     continue
+                yield record._replace(row=ArrowRow(wanted, number))
             row += batch.num_rows
 
 
 def _values(rows: "RecordBatch") -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", rows.to_pylist())
+    """The columns that records are made of; Arrow keeps the others."""
+    looked_at = [number for number, name in enumerate(rows.schema.names) if name in LOOKED_AT]
+    return cast("list[dict[str, Any]]", rows.select(looked_at).to_pylist())
 
 
 def record_of_fields(number: int, place: str, fields: Mapping[str, Any], report: Report) -> Record:
@@ -162,8 +168,10 @@ def parquet_rows(name: str) -> int:
         columns, n_rows = file.schema_arrow.names, int(file.metadata.num_rows)
     except (OSError, ValueError, LookupError, NotImplementedError, pyarrow.ArrowException) as problem:
         raise CorpusError(f"{name}: cannot be read as Parquet: {problem}") from problem
-    if not {"text", *WORD_FIELDS} & set(columns):
+    if not LOOKED_AT & set(columns):
         raise CorpusError(f"{name}: no column text, words or tokens; columns there: {', '.join(columns)}")
+    if twice := sorted(column for column in LOOKED_AT if columns.count(column) > 1):
+        raise CorpusError(f"{name}: {columns.count(twice[0])} columns are named {twice[0]}; rename all but one")
     return n_rows
 
 
