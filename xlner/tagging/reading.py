@@ -25,7 +25,7 @@ from xlner.errors import CorpusError
 from xlner.recipe import choose
 from xlner.splitting import WordOffsets
 from xlner.tagging.input_lines import read_input_lines
-from xlner.tagging.records import Record
+from xlner.tagging.records import ArrowRow, Record
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -119,17 +119,27 @@ def parquet_records(name: str, first: int, last: int, options: InputOptions) -> 
         row = starts[groups[0]] if groups else 0
         for batch in undamaged(name, file.iter_batches(ROWS_READ, row_groups=groups)):
             begin, end = max(first - row, 0), min(last - row, batch.num_rows)
-            (rows,) = undamaged(name, map(_values, [batch.slice(begin, max(end - begin, 0))]))
-            for place, fields in enumerate(rows, row + begin):
+            wanted = batch.slice(begin, max(end - begin, 0))
+            (rows,) = undamaged(name, map(_values, [wanted]))
+            for number, fields in enumerate(rows):
+                place = row + begin + number
                 try:
-                    yield record_of_fields(place + 1, f"{name}, row {place}", fields, options.report)
+                    record = record_of_fields(place + 1, f"{name}, row {place}", fields, options.report)
                 except LeftOut:
                     continue
+                yield record._replace(row=ArrowRow(wanted, number))
             row += batch.num_rows
 
 
+def is_looked_at(column: str) -> bool:
+    """Whether records are made of a column of Parquet of that name, rather than carried along."""
+    return find_name([column], (*WORD_NAMES, *TEXT_NAMES)) is not None
+
+
 def _values(rows: "RecordBatch") -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", rows.to_pylist())
+    """The columns that records are made of; Arrow keeps the others."""
+    looked_at = [number for number, name in enumerate(rows.schema.names) if is_looked_at(name)]
+    return cast("list[dict[str, Any]]", rows.select(looked_at).to_pylist())
 
 
 def record_of_fields(number: int, place: str, fields: Mapping[str, Any], report: Report) -> Record:
@@ -177,6 +187,8 @@ def parquet_rows(name: str) -> int:
         raise CorpusError(f"{name}: cannot be read as Parquet: {problem}") from problem
     if find_name(columns, (*WORD_NAMES, *TEXT_NAMES)) is None:
         raise CorpusError(f"{name}: no column text, words or tokens; columns there: {', '.join(columns)}")
+    if twice := sorted(column for column in columns if is_looked_at(column) and columns.count(column) > 1):
+        raise CorpusError(f"{name}: {columns.count(twice[0])} columns are named {twice[0]}; rename all but one")
     return n_rows
 
 
