@@ -18,7 +18,7 @@ from xlner.commands.convert import convert
 from xlner.commands.export import export
 from xlner.commands.tag import tag
 from xlner.errors import CorpusError, StoppedError, XlnerError
-from xlner.escaping import for_terminal
+from xlner.escaping import lines_for_terminal
 from xlner.strict_json import to_json
 
 _RECIPE_KEY = re.compile(r"\bcorpus\.(columns|scheme|encoding)(=?)")
@@ -49,7 +49,7 @@ def main() -> None:
     except XlnerError as problem:
         # Messages name recipe keys; here they are options.
         told = _RECIPE_KEY.sub(lambda key: f"--{key[1]}{' ' if key[2] else ''}", problem.told())
-        typer.echo("\n".join(map(for_terminal, told.split("\n"))), err=True)
+        typer.echo(lines_for_terminal(told), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
 
 

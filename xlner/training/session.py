@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from xlner.errors import RecipeError, StoppedError, XlnerError
+from xlner.escaping import lines_for_terminal
 from xlner.recipe import Recipe, explain, load_recipe
 from xlner.signals import exit_status, sigterm_as_ctrl_c, sigterm_ends
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
@@ -41,7 +42,7 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         print(stopped, file=sys.stderr)  # noqa: T201
         return stopped.exit_status
     except XlnerError as problem:
-        print(problem.told(), file=sys.stderr)  # noqa: T201
+        print(lines_for_terminal(problem.told()), file=sys.stderr)  # noqa: T201
         return 2
     except RuntimeError as problem:
         if not is_lost_process(problem):
