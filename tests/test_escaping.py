@@ -2,11 +2,13 @@ import json
 
 import pytest
 
+from xlner.data.conll_writer import conll_blocks
 from xlner.errors import CorpusError, LabelError
 from xlner.escaping import as_code, for_csv, for_markdown, for_terminal
 from xlner.labels import LabelSet
 from xlner.sections import CorpusRecipe
 from xlner.strict_json import to_json
+from xlner.text import Sentence
 from xlner.training.corpora import read_labelled
 
 
@@ -53,6 +55,12 @@ def test_tags_of_a_model_and_of_a_corpus_hold_no_control_characters(tmp_path, re
         LabelSet.of_types([f"LOC{sign}X"])
     with pytest.raises(CorpusError, match=r"corpus\.jsonl:1.*expected no control characters"):
         read(json.dumps(record) + "\n", "corpus.jsonl")
+
+
+@pytest.mark.parametrize("sign", ["\t", "\n", "\r"])
+def test_a_tag_that_would_end_a_column_is_not_written(tmp_path, sign):
+    with pytest.raises(CorpusError, match=r"sentence 1: the tag .* holds a TAB or a line end"):
+        list(conll_blocks([Sentence(("Kiel",), (f"B-A{sign}B",))], tmp_path / "x.conll"))
 
 
 @pytest.mark.parametrize("sign", ["\t", "\n", "\r"])

@@ -18,7 +18,7 @@ from xlner.commands.convert import convert
 from xlner.commands.export import export
 from xlner.commands.tag import tag
 from xlner.errors import CorpusError, RunError, StoppedError, XlnerError
-from xlner.escaping import for_terminal
+from xlner.escaping import lines_for_terminal
 from xlner.files import StandardOutput
 from xlner.strict_json import to_json
 
@@ -50,7 +50,7 @@ def main() -> None:
             sys.stdout.flush()
     except XlnerError as problem:
         if told := as_options(problem.told(), _options(sys.argv[1:])):
-            typer.echo("\n".join(map(for_terminal, told.split("\n"))), err=True)
+            typer.echo(lines_for_terminal(told), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
     except OSError as problem:  # of a name that is given, as one that is too long
         if problem.filename is None:

@@ -26,6 +26,11 @@ def for_terminal(text: str) -> str:
     return "".join(char if is_visible(char) else ascii(char)[1:-1] for char in text)
 
 
+def lines_for_terminal(text: str) -> str:
+    """As `for_terminal`, of a message whose line ends stay."""
+    return "\n".join(map(for_terminal, text.split("\n")))
+
+
 def for_markdown(text: str) -> str:
     """A name as Markdown that shows just this name: no markup, no HTML, no link, no cell of a table."""
     return _MARKDOWN.sub(r"\\\g<0>", for_terminal(text))

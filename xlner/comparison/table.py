@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xlner.comparison.runs import Cell, ScoredRun, f1_of, p_value
 from xlner.errors import RunError
-from xlner.escaping import as_code, for_csv, for_markdown, for_terminal
+from xlner.escaping import as_code, for_csv, for_markdown, lines_for_terminal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -188,4 +188,4 @@ def draw(table: Table, languages: Sequence[str]) -> "Figure":
 
 def _plain(name: str) -> str:
     """A name that matplotlib draws as it is: no formula between dollars, and no sign that a font lacks."""
-    return "\n".join(for_terminal(line) for line in name.split("\n")).replace("$", r"\$")
+    return lines_for_terminal(name).replace("$", r"\$")

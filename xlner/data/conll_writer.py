@@ -19,7 +19,7 @@ def conll_blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
         path: Names the file in messages.
 
     Raises:
-        CorpusError: If a word could not be read back as it is (with a TAB or line end, ...), or if sentences
+        CorpusError: If a word or a tag could not be read back as it is (with a TAB or line end, ...), or if sentences
             with tags follow one without.
     """
     has_tags = None
@@ -34,6 +34,8 @@ def conll_blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
         for word in words:
             if reason := _unreadable(word, has_tags):
                 raise CorpusError(f"{place}: the word {word!r} {reason}; it could not be read back")
+        if odd := next((tag for tag in set(tags or ()) if not {"\t", "\n", "\r"}.isdisjoint(tag)), ""):
+            raise CorpusError(f"{place}: the tag {odd!r} holds a TAB or a line end; it could not be read back")
         if has_tags:
             tags = tags or (UNLABELLED,) * len(words)
             yield "".join([f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)]) + "\n"

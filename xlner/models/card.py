@@ -5,6 +5,7 @@ come from models, corpora and folders are escaped.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from xlner.models.settings import ModelSettings
 from xlner.splitting import split_words
 
 CARD_FILE = "README.md"
+_HUB_NAME = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _card(
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "xlner", *tags],
         # The hub knows names of its own alone; what else it was made of stands in the text.
-        base_model=settings.base_model if "/" in settings.base_model else None,
+        base_model=settings.base_model if _HUB_NAME.fullmatch(settings.base_model) else None,
         model_name=for_terminal(title),
         eval_results=_results(origin) or None,
     )

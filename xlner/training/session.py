@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from xlner.errors import RecipeError, RunError, StoppedError, XlnerError
+from xlner.escaping import lines_for_terminal
 from xlner.files import StandardOutput
 from xlner.recipe import Recipe, explain, load_recipe
 from xlner.signals import exit_status, sigterm_as_ctrl_c, sigterm_ends
@@ -46,7 +47,7 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         print(stopped, file=sys.stderr)  # noqa: T201
         return stopped.exit_status
     except XlnerError as problem:
-        print(problem.told(), file=sys.stderr)  # noqa: T201
+        print(lines_for_terminal(problem.told()), file=sys.stderr)  # noqa: T201
         return 2
     except OSError as problem:  # of a name that is given, as one that is too long
         if problem.filename is None:
