@@ -292,3 +292,43 @@ def test_messages_name_the_options_of_the_command_line_and_where_there_is_more(x
     assert status == 2
     assert "is the file latin-1? then set --encoding latin-1 [XL001]" in stderr
     assert "`xlner check-data FILE` lists all problems" in stderr
+
+
+def run_cli(*arguments, **named):
+    """The command in a process of its own."""
+    ask = "from xlner.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", ask, *arguments], stderr=subprocess.PIPE, check=False, **named)
+
+
+def test_a_full_disk_behind_the_standard_output_is_told():
+    with Path("/dev/full").open("w") as full:
+        finished = run_cli("--version", stdout=full)
+
+    assert finished.returncode == 2
+    assert finished.stderr.decode() == "the standard output cannot be written: No space left on device\n"
+
+
+def test_a_reader_that_has_gone_ends_the_command_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    finished = run_cli("--help", stdout=writer)
+
+    os.close(writer)
+    assert (finished.returncode, finished.stderr) == (141, b"")
+
+
+def test_a_closed_standard_output_is_refused():
+    finished = run_cli("--version", preexec_fn=lambda: os.close(1))
+
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(b"the standard output is closed")
+
+
+@pytest.mark.parametrize("arguments", [["check-data", "x" * 300], ["tag", "model", "--out", "x" * 300 + ".jsonl"]])
+def test_a_name_that_no_file_can_have_is_told(arguments):
+    finished = run_cli(*arguments, stdin=subprocess.DEVNULL)
+
+    assert finished.returncode == 2
+    assert b"Traceback" not in finished.stderr
+    assert b"xxx" in finished.stderr

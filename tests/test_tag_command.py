@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 from itertools import pairwise
+from pathlib import Path
 from signal import SIGTERM
 
 import pyarrow
@@ -390,6 +391,72 @@ def stopping_after(n_chunks, kind, monkeypatch):
     monkeypatch.setattr(files, "tag_records", tag_some)
     monkeypatch.setattr(files, "SAVE_SECONDS", -1.0)
     return done
+
+
+def test_columns_that_python_cannot_hold_are_carried_along_as_they_are(tag, tmp_path):
+    numbers = pyarrow.array([2**50, 0], pyarrow.int64())
+    columns = {
+        "text": pyarrow.array([record["text"] for record in RECORDS[:2]]),
+        "late": pyarrow.array([5_000_000, None], pyarrow.int32()).cast(pyarrow.date32()),  # in the year 15659
+        "zone": numbers.cast(pyarrow.timestamp("ms", "Moon/Crater")),
+        "ns": pyarrow.array([1, 2**60], pyarrow.int64()).cast(pyarrow.timestamp("ns")),
+        "kind": pyarrow.array(["a", "b"]).dictionary_encode(),
+    }
+    table = pyarrow.table(columns)
+    parquet.write_table(table, tmp_path / "in.parquet")
+
+    told = [tag(tmp_path / "in.parquet", "--out", tmp_path / f"out.{kind}") for kind in ("parquet", "jsonl")]
+
+    tagged = parquet.read_table(tmp_path / "out.parquet")
+    assert [status for status, _, _ in told] == [0, 0]
+    assert tagged.drop_columns(["entities"]).equals(table)
+    assert [row["late"] for row in lines(tmp_path / "out.jsonl")] == ["15659-07-14", None]
+
+
+def test_columns_of_one_name_are_carried_along_and_json_refuses_them(tag, tmp_path):
+    columns = [pyarrow.array(["Kiel", "Ulm"]), pyarrow.array([1, 2]), pyarrow.array(["a", "b"])]
+    table = pyarrow.Table.from_arrays(columns, names=["text", "id", "id"])
+    parquet.write_table(table, tmp_path / "in.parquet")
+
+    done, _, _ = tag(tmp_path / "in.parquet", "--out", tmp_path / "out.parquet")
+    refused, _, err = tag(tmp_path / "in.parquet", "--out", tmp_path / "out.jsonl")
+
+    assert (done, refused) == (0, 2)
+    assert parquet.ParquetFile(tmp_path / "out.parquet").read().select([0, 1, 2]).equals(table)
+    assert "row 0: several columns are named id; rename all but one, or write parquet" in err
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_link_stays_a_link_and_a_file_keeps_its_mode(tag, many, tmp_path, suffix):
+    real, link = tmp_path / "there" / f"real.{suffix}", tmp_path / f"link.{suffix}"
+    real.parent.mkdir()
+    real.write_text("old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+
+    status, _, _ = tag(many, "--out", link)
+
+    assert (status, link.is_symlink(), real.stat().st_mode & 0o777) == (0, True, 0o640)
+    assert real.stat().st_size > 100
+    assert [path.name for path in real.parent.iterdir()] == [real.name]
+
+
+def test_a_device_is_refused_and_stays_one(tag, many):
+    status, _, err = tag(many, "--out", "/dev/null", "--to", "jsonl")
+
+    assert status == 2
+    assert "--out /dev/null: /dev/null is a device or a pipe; leave --out away" in err
+    assert Path("/dev/null").is_char_device()
+
+
+def test_parts_that_a_killed_run_left_behind_do_not_block_the_name(tag, many, tmp_path):
+    (tmp_path / ".out.parquet.published").mkdir()
+    (tmp_path / ".out.parquet.published" / "part-000000").write_text("old")
+
+    status, _, _ = tag(many, "--out", tmp_path / "out.parquet")
+
+    assert status == 0
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out.parquet"]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".conll", ".parquet", ".spacy"])

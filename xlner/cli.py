@@ -6,7 +6,6 @@ is imported by the command that needs it, so that `--help` is quick.
 
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -18,8 +17,9 @@ from xlner.commands.compare import compare
 from xlner.commands.convert import convert
 from xlner.commands.export import export
 from xlner.commands.tag import tag
-from xlner.errors import CorpusError, StoppedError, XlnerError
+from xlner.errors import CorpusError, RunError, StoppedError, XlnerError
 from xlner.escaping import for_terminal
+from xlner.files import StandardOutput
 from xlner.strict_json import to_json
 
 app = typer.Typer(
@@ -41,14 +41,29 @@ Encoding = Annotated[str, typer.Option(help="Character encoding of the text.")]
 
 def main() -> None:
     """Run the command line."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
     try:
-        app()
+        if sys.stdout is None or sys.stdout is sys.__stdout__:
+            sys.stdout = StandardOutput.taken(_output_failed)
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except XlnerError as problem:
-        told = as_options(problem.told(), _options(sys.argv[1:]))
-        typer.echo("\n".join(map(for_terminal, told.split("\n"))), err=True)
+        if told := as_options(problem.told(), _options(sys.argv[1:])):
+            typer.echo("\n".join(map(for_terminal, told.split("\n"))), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
+    except OSError as problem:  # of a name that is given, as one that is too long
+        if problem.filename is None:
+            raise
+        typer.echo(f"{problem.filename}: {problem.strerror}", err=True)
+        raise SystemExit(2) from None
+
+
+def _output_failed(problem: OSError) -> None:
+    """End the command; where the reader has seen enough there is nothing to tell."""
+    if isinstance(problem, BrokenPipeError):
+        raise StoppedError("", 128 + 13)  # as of a process that SIGPIPE ends
+    raise RunError(f"the standard output cannot be written: {problem.strerror or problem}") from problem
 
 
 def _options(arguments: Sequence[str]) -> set[str]:

@@ -7,8 +7,13 @@ from typing import Any
 
 from xlner.errors import RecipeError
 
-# Tokens of the hub as it makes them, and addresses that hold a password.
-_SECRET = re.compile(r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{30,}|://[^/\s:@]*:[^/\s@]+@")
+# Tokens of the hub as it makes them, and addresses with a user, or with a key or signature among their parameters.
+_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{30,}"
+    r"|://[^/\s@?#]+@"
+    r"|://\S*[?&#;][\w.-]*(?:token|key|secret|pass|pwd|sig|auth|credential)[\w.-]*=[^&\s]",
+    re.IGNORECASE,
+)
 
 
 def key(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: str = "") -> Any:

@@ -162,7 +162,9 @@ def _targets(
             "and the output goes to the standard output, > redirects it"
         )
     # A link stays a link: what it points to is written.
-    targets = [(Path(os.path.realpath(path)), format, group) for path, format, group in targets]
+    targets = [
+        (Path(os.path.realpath(path)) if path.is_symlink() else path, format, group) for path, format, group in targets
+    ]
     twice = [str(path) for path, number in Counter(path for path, _, _ in targets).items() if number > 1]
     if twice:
         raise CorpusError(f"--out {out}: several files would be named {twice[0]}; tag them one by one")

@@ -25,10 +25,10 @@ from xlner.errors import CorpusError
 from xlner.recipe import choose
 from xlner.splitting import WordOffsets
 from xlner.tagging.input_lines import read_input_lines
-from xlner.tagging.records import Record
+from xlner.tagging.records import ArrowRow, Record
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch
+    from pyarrow import DataType, RecordBatch, Schema
 
 STANDARD_INPUT = "-"
 ROWS_READ = 1000  # rows of a Parquet file that are in memory at a time
@@ -119,17 +119,35 @@ def parquet_records(name: str, first: int, last: int, options: InputOptions) -> 
         row = starts[groups[0]] if groups else 0
         for batch in undamaged(name, file.iter_batches(ROWS_READ, row_groups=groups)):
             begin, end = max(first - row, 0), min(last - row, batch.num_rows)
-            (rows,) = undamaged(name, map(_values, [batch.slice(begin, max(end - begin, 0))]))
-            for place, fields in enumerate(rows, row + begin):
+            wanted = batch.slice(begin, max(end - begin, 0))
+            (rows,) = undamaged(name, map(_values, [wanted]))
+            for number, fields in enumerate(rows):
+                place = row + begin + number
                 try:
-                    yield record_of_fields(place + 1, f"{name}, row {place}", fields, options.report)
+                    record = record_of_fields(place + 1, f"{name}, row {place}", fields, options.report)
                 except LeftOut:
                     continue
+                yield record._replace(row=ArrowRow(wanted, number))
             row += batch.num_rows
 
 
 def _values(rows: "RecordBatch") -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", rows.to_pylist())
+    return cast("list[dict[str, Any]]", rows.select(columns_of_records(rows.schema)).to_pylist())
+
+
+def columns_of_records(schema: "Schema") -> list[int]:
+    """The places of the columns of Parquet that records can be made of: texts and lists; Arrow keeps all others."""
+    from pyarrow import types
+
+    def fits(kind: "DataType") -> bool:
+        is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
+        return is_text or types.is_list(kind) or types.is_large_list(kind)
+
+    return [
+        place
+        for place, field in enumerate(schema)
+        if find_name([field.name], (*WORD_NAMES, *TEXT_NAMES)) is not None and fits(field.type)
+    ]
 
 
 def record_of_fields(number: int, place: str, fields: Mapping[str, Any], report: Report) -> Record:
@@ -177,6 +195,9 @@ def parquet_rows(name: str) -> int:
         raise CorpusError(f"{name}: cannot be read as Parquet: {problem}") from problem
     if find_name(columns, (*WORD_NAMES, *TEXT_NAMES)) is None:
         raise CorpusError(f"{name}: no column text, words or tokens; columns there: {', '.join(columns)}")
+    looked_at = [columns[place] for place in columns_of_records(file.schema_arrow)]
+    if twice := sorted(column for column in looked_at if columns.count(column) > 1):
+        raise CorpusError(f"{name}: {columns.count(twice[0])} columns are named {twice[0]}; rename all but one")
     return n_rows
 
 

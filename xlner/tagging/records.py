@@ -4,12 +4,15 @@ Words that a record brings are tagged as they are; only text is split, as the ta
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xlner.labels import Span, tags_of
 from xlner.splitting import WordOffsets, split_words
 from xlner.tagger import Tagger
 from xlner.text import Entity
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 CHUNK_RECORDS = 512  # records tagged together: enough to fill batches, few enough for any memory
 CHUNK_CHARACTERS = 1 << 18  # the same bound where records are long
@@ -20,7 +23,8 @@ class Record(NamedTuple):
 
     `number` is its place among the records of the file, from 1, and `place` tells it to a person. `offsets` are
     those of the words in the text; None where they are for the tagger to find, or where there is no text. `fields`
-    are all fields of the record, for the output.
+    are the fields of the record, for the output; of a row of Parquet only those that were looked at, as all others
+    stay in `row`.
     """
 
     number: int
@@ -29,6 +33,14 @@ class Record(NamedTuple):
     words: tuple[str, ...] | None
     offsets: WordOffsets | None
     fields: Mapping[str, Any]
+    row: "ArrowRow | None" = None
+
+
+class ArrowRow(NamedTuple):
+    """A row of Parquet as it was read: Arrow holds values that Python cannot, such as dates behind the year 9999."""
+
+    batch: "RecordBatch"
+    number: int
 
 
 class TaggedRecord(NamedTuple):

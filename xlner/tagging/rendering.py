@@ -8,16 +8,46 @@ from typing import Any
 from xlner.data.conll_writer import conll_blocks
 from xlner.errors import CorpusError
 from xlner.strict_json import to_json
-from xlner.tagging.records import TaggedRecord
+from xlner.tagging.records import ArrowRow, TaggedRecord
 from xlner.text import Sentence
 
 
 def output_fields(tagged: TaggedRecord) -> dict[str, Any]:
-    """The fields of the input record, then `tags` (where it has words) and `entities`, which replace older ones."""
-    fields = {name: value for name, value in tagged.record.fields.items() if name not in ("tags", "entities")}
+    """The fields of the input record, then `tags` (where it has words) and `entities`, which replace older ones.
+
+    Raises:
+        CorpusError: If the record is a row of Parquet with columns of one name, of which a JSON object holds one.
+    """
+    carried = {} if tagged.record.row is None else _carried(tagged.record.row, tagged.record.place)
+    fields = carried | dict(tagged.record.fields)
+    fields = {name: value for name, value in fields.items() if name not in ("tags", "entities")}
     if tagged.record.words is not None:
         fields["tags"] = list(tagged.tags)
     return fields | {"entities": tagged.entities()}
+
+
+def _carried(row: ArrowRow, place: str) -> dict[str, Any]:
+    """The values of a row of Parquet; those that Python has nothing for as text."""
+    names = row.batch.schema.names
+    if twice := sorted({name for name in names if names.count(name) > 1} - {"tags", "entities"}):
+        raise CorpusError(f"{place}: several columns are named {twice[0]}; rename all but one, or write parquet")
+    return {name: _as_value(column[row.number]) for name, column in zip(names, row.batch.columns, strict=True)}
+
+
+def _as_value(scalar: Any) -> Any:
+    """A value of Arrow in Python; as text where it is a time beyond those of Python, or of an unknown zone."""
+    import pyarrow
+
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError, LookupError, pyarrow.ArrowException):
+        pass
+    try:
+        if pyarrow.types.is_timestamp(scalar.type):  # without its zone: that of Greenwich
+            scalar = scalar.cast(pyarrow.timestamp(scalar.type.unit))
+        return scalar.cast(pyarrow.string()).as_py()
+    except pyarrow.ArrowException:
+        return str(getattr(scalar, "value", scalar.type))
 
 
 def as_json(tagged: TaggedRecord) -> str:

@@ -18,8 +18,8 @@ from xlner.tagging.bad_records import BadRecords
 from xlner.tagging.files import Progress
 from xlner.tagging.reading import InputOptions, json_records, parquet_records, parquet_rows, text_records
 from xlner.tagging.records import Record, TaggedRecord, in_chunks, tag_records
-from xlner.tagging.rendering import as_json, output_fields
-from xlner.tagging.tables import GROUP_ROWS, output_schema, parquet_table
+from xlner.tagging.rendering import as_json
+from xlner.tagging.tables import GROUP_ROWS, output_schema, records_table
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -170,15 +170,15 @@ def _write_parquet(chunks: Iterator[list[TaggedRecord]], path: Path, shard: Shar
     from pyarrow import parquet
 
     schema: Schema = output_schema(shard.source)
-    rows: list[dict[str, Any]] = []
+    rows: list[TaggedRecord] = []
     with parquet.ParquetWriter(path, schema) as file:
         for chunk in chunks:
-            rows += map(output_fields, chunk)
+            rows += chunk
             if len(rows) >= GROUP_ROWS:
-                file.write_table(parquet_table(rows, schema))
+                file.write_table(records_table(rows, schema))
                 rows = []
         if rows:
-            file.write_table(parquet_table(rows, schema))
+            file.write_table(records_table(rows, schema))
 
 
 class _Kind(NamedTuple):

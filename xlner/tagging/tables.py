@@ -12,6 +12,7 @@ from xlner.data.docbin import merge_docbins, tagged_docbin
 from xlner.data.jsonl import WORD_FIELDS
 from xlner.errors import CorpusError
 from xlner.splitting import WordOffsets
+from xlner.tagging.reading import columns_of_records
 from xlner.tagging.records import TaggedRecord
 from xlner.tagging.rendering import output_fields
 
@@ -40,7 +41,7 @@ def output_schema(source: str) -> "Schema":
     from pyarrow import parquet
 
     schema = parquet.read_schema(source)
-    kept = [field for field in schema if field.name not in OUR_COLUMNS]
+    kept = _carried_fields(schema)
     tags = [_our_fields()[0]] if set(WORD_FIELDS) & set(schema.names) else []
     return pyarrow.schema([*kept, *tags, _our_fields()[1]], schema.metadata)
 
@@ -59,8 +60,41 @@ def parquet_table(rows: Sequence[dict[str, Any]], schema: "Schema | None" = None
         if late := sorted({name for row in rows for name in row} - set(schema.names)):
             raise CorpusError(f"the field {late[0]!r} is none of the columns, {', '.join(schema.names)}; {_WAY_OUT}")
         return pyarrow.Table.from_pylist(rows, schema=schema)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as problem:
+    except (pyarrow.ArrowException, ValueError, OverflowError) as problem:  # half a surrogate pair, a number too large
         raise CorpusError(f"a record does not fit the columns of the first ones ({problem}); {_WAY_OUT}") from problem
+
+
+def records_table(records: Sequence[TaggedRecord], schema: "Schema | None") -> "Table":
+    """Tagged records as a table; rows of Parquet keep their other columns as they are in Arrow.
+
+    Args:
+        records: At least one.
+        schema: Of the output; None to find it out.
+
+    Raises:
+        CorpusError: As `parquet_table`.
+    """
+    import pyarrow
+
+    rows = [tagged.record.row for tagged in records]
+    own = [field for field in schema or () if field.name not in OUR_COLUMNS]
+    if schema is None or not all(row and _carried_fields(row.batch.schema) == own for row in rows):
+        return parquet_table([output_fields(tagged) for tagged in records], schema)
+    carried = pyarrow.Table.from_batches(row.batch.slice(row.number, 1) for row in rows if row)
+    carried = carried.select([place for place, name in enumerate(carried.schema.names) if name not in OUR_COLUMNS])
+    looked_at = columns_of_records(carried.schema)
+    ours = [{"tags": list(tagged.tags), "entities": tagged.entities(), **tagged.record.fields} for tagged in records]
+    columns = [
+        pyarrow.array([row.get(field.name) for row in ours], type=field.type)
+        if place in looked_at or place >= len(own)
+        else carried.column(place)
+        for place, field in enumerate(schema)
+    ]
+    return pyarrow.Table.from_arrays(columns, schema=schema)
+
+
+def _carried_fields(schema: "Schema") -> "list[Field]":
+    return [field for field in schema if field.name not in OUR_COLUMNS]
 
 
 def _found_schema(rows: Sequence[dict[str, Any]]) -> "Schema":
@@ -86,7 +120,7 @@ def _our_fields() -> "tuple[Field, Field]":
 def _write_parquet(records: Sequence[TaggedRecord], path: Path, schema: "Schema | None") -> None:
     from pyarrow import parquet
 
-    parquet.write_table(parquet_table([output_fields(tagged) for tagged in records], schema), path)
+    parquet.write_table(records_table(records, schema), path)
 
 
 def _parquet_schema(path: Path) -> "Schema":
@@ -103,7 +137,7 @@ def _merge_parquet(parts: Sequence[Path], path: Path) -> None:
     tables: list[Table] = []
     with parquet.ParquetWriter(path, schema) as file:
         for number, part in enumerate(parts, 1):
-            tables.append(parquet.read_table(part))
+            tables.append(parquet.ParquetFile(part).read())  # `read_table` takes no columns of one name
             if number == len(parts) or sum(table.num_rows for table in tables) >= GROUP_ROWS:
                 file.write_table(pyarrow.concat_tables(tables))
                 tables = []

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from xlner.errors import RecipeError, RunError, StoppedError, XlnerError
+from xlner.files import StandardOutput
 from xlner.recipe import Recipe, explain, load_recipe
 from xlner.signals import exit_status, sigterm_as_ctrl_c, sigterm_ends
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
@@ -33,12 +34,10 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         recipes: The folder of recipes.
     """
     arguments = sys.argv[1:]
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = StandardOutput.taken(_output_failed)
     if not arguments or {"-h", "--help", "help"} & set(arguments):
-        try:
-            print(explain(kind), flush=True)  # noqa: T201
-        except BrokenPipeError:
-            # The reader has seen enough; what is left unwritten goes nowhere, or Python would complain at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(explain(kind), flush=True)  # noqa: T201
         return 0
     try:
         with sigterm_as_ctrl_c():
@@ -49,6 +48,11 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
     except XlnerError as problem:
         print(problem.told(), file=sys.stderr)  # noqa: T201
         return 2
+    except OSError as problem:  # of a name that is given, as one that is too long
+        if problem.filename is None:
+            raise
+        print(f"{problem.filename}: {problem.strerror}", file=sys.stderr)  # noqa: T201
+        return 2
     except RuntimeError as problem:
         if not is_lost_process(problem):
             raise
@@ -58,6 +62,13 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
         print("stopped; the same command goes on from what the run has saved", file=sys.stderr)  # noqa: T201
         return exit_status(stop)
     return 0
+
+
+def _output_failed(problem: OSError) -> None:
+    """Go on: what a run has to give lies in its folder."""
+    if not isinstance(problem, BrokenPipeError):
+        reason = problem.strerror or problem
+        print(f"the standard output cannot be written: {reason}; the run goes on", file=sys.stderr)  # noqa: T201
 
 
 def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
