@@ -295,11 +295,13 @@ class StandardOutput(TextIOWrapper):
     _failed: Callable[[OSError], None]
 
     def write(self, text: str) -> int:
+        """Write text; how many characters were taken."""
         with self._errors():
             return super().write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Have all that was written on its way."""
         with self._errors():
             super().flush()
 
