@@ -43,6 +43,30 @@ def test_a_token_on_the_command_line_is_refused_before_any_message_could_show_it
     assert TOKEN not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://geheim123@example.org/x",
+        "https://anna:@example.org/x",
+        "https://example.org/x?token=geheim123",
+        "https://example.org/x?page=2&api_key=geheim123",
+        "https://bucket.example.org/x?X-Amz-Signature=geheim123",
+        "https://example.org/x?sv=1&sig=geheim123",
+        "https://example.org/x#access_token=geheim123",
+    ],
+)
+def test_an_address_that_holds_a_secret_in_any_place_is_refused(address):
+    with pytest.raises(RecipeError, match="looks like an access token") as refused:
+        load_recipe("teacher", [f"data={address}"])
+
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/x?page=2#top", "hub:a/b@main", "s3://bucket/x@2"])
+def test_an_address_without_a_secret_is_taken(address):
+    assert load_recipe("teacher", [f"data={address}"]).data == address
+
+
 @pytest.mark.parametrize("content", ["run: {}\n", "hub_token: {}\n", "# {}\n", "run: [{}\n"])
 def test_a_token_in_a_recipe_file_is_refused_before_any_message_could_show_it(tmp_path, content):
     (tmp_path / "de.yaml").write_text("target: de\n" + content.format(TOKEN))

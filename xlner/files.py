@@ -295,13 +295,13 @@ class StandardOutput(TextIOWrapper):
     _failed: Callable[[OSError], None]
 
     def write(self, text: str) -> int:
-        """As of any text file, with errors told as they are here."""
+        """Write text; how many characters were taken."""
         with self._errors():
             return super().write(text)
         return len(text)
 
     def flush(self) -> None:
-        """As of any text file, with errors told as they are here."""
+        """Have all that was written on its way."""
         with self._errors():
             super().flush()
 

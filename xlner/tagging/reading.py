@@ -28,7 +28,7 @@ from xlner.tagging.input_lines import read_input_lines
 from xlner.tagging.records import ArrowRow, Record
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch
+    from pyarrow import DataType, RecordBatch, Schema
 
 STANDARD_INPUT = "-"
 ROWS_READ = 1000  # rows of a Parquet file that are in memory at a time
@@ -131,15 +131,23 @@ def parquet_records(name: str, first: int, last: int, options: InputOptions) -> 
             row += batch.num_rows
 
 
-def is_looked_at(column: str) -> bool:
-    """Whether records are made of a column of Parquet of that name, rather than carried along."""
-    return find_name([column], (*WORD_NAMES, *TEXT_NAMES)) is not None
-
-
 def _values(rows: "RecordBatch") -> list[dict[str, Any]]:
-    """The columns that records are made of; Arrow keeps the others."""
-    looked_at = [number for number, name in enumerate(rows.schema.names) if is_looked_at(name)]
-    return cast("list[dict[str, Any]]", rows.select(looked_at).to_pylist())
+    return cast("list[dict[str, Any]]", rows.select(columns_of_records(rows.schema)).to_pylist())
+
+
+def columns_of_records(schema: "Schema") -> list[int]:
+    """The places of the columns of Parquet that records can be made of: texts and lists; Arrow keeps all others."""
+    from pyarrow import types
+
+    def fits(kind: "DataType") -> bool:
+        is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
+        return is_text or types.is_list(kind) or types.is_large_list(kind)
+
+    return [
+        place
+        for place, field in enumerate(schema)
+        if find_name([field.name], (*WORD_NAMES, *TEXT_NAMES)) is not None and fits(field.type)
+    ]
 
 
 def record_of_fields(number: int, place: str, fields: Mapping[str, Any], report: Report) -> Record:
@@ -187,7 +195,8 @@ def parquet_rows(name: str) -> int:
         raise CorpusError(f"{name}: cannot be read as Parquet: {problem}") from problem
     if find_name(columns, (*WORD_NAMES, *TEXT_NAMES)) is None:
         raise CorpusError(f"{name}: no column text, words or tokens; columns there: {', '.join(columns)}")
-    if twice := sorted(column for column in columns if is_looked_at(column) and columns.count(column) > 1):
+    looked_at = [columns[place] for place in columns_of_records(file.schema_arrow)]
+    if twice := sorted(column for column in looked_at if columns.count(column) > 1):
         raise CorpusError(f"{name}: {columns.count(twice[0])} columns are named {twice[0]}; rename all but one")
     return n_rows
 

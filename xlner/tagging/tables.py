@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xlner.data.docbin import merge_docbins, tagged_docbin
-from xlner.data.field_names import WORD_NAMES, find_name
+from xlner.data.jsonl import WORD_FIELDS
 from xlner.errors import CorpusError
 from xlner.splitting import WordOffsets
-from xlner.tagging.reading import is_looked_at
+from xlner.tagging.reading import columns_of_records
 from xlner.tagging.records import TaggedRecord
 from xlner.tagging.rendering import output_fields
 
@@ -42,7 +42,7 @@ def output_schema(source: str) -> "Schema":
 
     schema = parquet.read_schema(source)
     kept = _carried_fields(schema)
-    tags = [_our_fields()[0]] if find_name(schema.names, WORD_NAMES) else []
+    tags = [_our_fields()[0]] if set(WORD_FIELDS) & set(schema.names) else []
     return pyarrow.schema([*kept, *tags, _our_fields()[1]], schema.metadata)
 
 
@@ -82,10 +82,11 @@ def records_table(records: Sequence[TaggedRecord], schema: "Schema | None") -> "
         return parquet_table([output_fields(tagged) for tagged in records], schema)
     carried = pyarrow.Table.from_batches(row.batch.slice(row.number, 1) for row in rows if row)
     carried = carried.select([place for place, name in enumerate(carried.schema.names) if name not in OUR_COLUMNS])
+    looked_at = columns_of_records(carried.schema)
     ours = [{"tags": list(tagged.tags), "entities": tagged.entities(), **tagged.record.fields} for tagged in records]
     columns = [
         pyarrow.array([row.get(field.name) for row in ours], type=field.type)
-        if is_looked_at(field.name) or place >= len(own)
+        if place in looked_at or place >= len(own)
         else carried.column(place)
         for place, field in enumerate(schema)
     ]
@@ -102,7 +103,7 @@ def _found_schema(rows: Sequence[dict[str, Any]]) -> "Schema":
     names = list(dict.fromkeys(name for row in rows for name in row if name not in OUR_COLUMNS))
     found = pyarrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
     tags, entities = _our_fields()
-    fields = [pyarrow.field(field.name, tags.type) if find_name([field.name], WORD_NAMES) else field for field in found]
+    fields = [pyarrow.field(field.name, tags.type) if field.name in WORD_FIELDS else field for field in found]
     return pyarrow.schema([*fields, *([tags] if any("tags" in row for row in rows) else []), entities])
 
 
