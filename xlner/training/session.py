@@ -54,11 +54,6 @@ def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
             raise
         print(f"{problem.filename}: {problem.strerror}", file=sys.stderr)  # noqa: T201
         return 2
-    except OSError as problem:  # of a name that is given, as one that is too long
-        if problem.filename is None:
-            raise
-        print(f"{problem.filename}: {problem.strerror}", file=sys.stderr)  # noqa: T201
-        return 2
     except RuntimeError as problem:
         if not is_lost_process(problem):
             raise
