@@ -141,7 +141,7 @@ def columns_of_records(schema: "Schema") -> list[int]:
 
     def fits(kind: "DataType") -> bool:
         is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
-        return is_text or types.is_list(kind) or types.is_large_list(kind)
+        return bool(is_text or types.is_list(kind) or types.is_large_list(kind))
 
     return [
         place
