@@ -526,8 +526,18 @@ def test_lines_are_those_of_a_text_file_and_come_with_their_numbers(parts, last,
     found = list(read_input_lines(source, str, "utf-8", refuse, n_done))
 
     whole = [line for line, _ in parts] + ([last] if last else [])
-    if all(pair[0][1] != "\r" or pair[1][0] or pair[1][1] != "\n" for pair in pairwise(parts)):  # CR LF is one end
+    # CR LF, CR CR LF and LF CR are one end.
+    ends = [first[1] + second[1] for first, second in pairwise(parts) if not second[0]]
+    if not {"\r\n", "\r\r\n", "\n\r"} & set(ends):
         assert found == list(enumerate(whole, 1))[n_done:]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n", "\n\r"])
+def test_each_kind_of_line_end_ends_a_line_once(end):
+    texts = ["Anna", "lebt", "Kiel"] if end == "\n\r" else ["Anna", "", "Kiel"]
+    source = io.BytesIO("".join(text + end for text in texts).encode())
+
+    assert list(read_input_lines(source, str, "utf-8", refuse)) == list(enumerate(texts, 1))
 
 
 def test_a_line_too_long_is_left_out_and_the_next_one_is_read(monkeypatch):
@@ -707,7 +717,10 @@ def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tag, many, tmp_p
         (["in.txt", "--to", "xml", "--out", "out.xml"], "unknown --to 'xml'"),
         (["in.txt", "--from", "xml"], "unknown --from 'xml'"),
         (["in.txt", "--on-error", "hope"], "unknown --on-error 'hope'; known: stop, skip"),
-        (["in.spacy"], "in.spacy: docbin is none of the formats that are tagged: text, jsonl, conll, parquet"),
+        (
+            ["in.spacy"],
+            "in.spacy: docbin is none of the formats that are tagged: text, jsonl, json, conll, csv, parquet",
+        ),
         (["in.txt", "sub/in.txt", "--out", "all/"], "several files would be named all/in.jsonl"),
         (["in.txt", "--from", "parquet"], "in.txt: cannot be read as Parquet"),
         (["other.parquet"], "other.parquet: no column text, words or tokens; columns there: x"),
