@@ -54,9 +54,9 @@ def wide(encoder):
 WIDE_ENCODERS = {name: wide(WordEncoder(make())) for name, make in TOKENIZERS.items()}
 
 
-def pieces_by_the_tokenizer(tokenizer, words):
+def pieces_by_the_tokenizer(encoder, words):
     """Pieces of each word of a sentence, asked from the tokenizer with all words at once."""
-    encoded = tokenizer([words], is_split_into_words=True, add_special_tokens=False)
+    encoded = encoder.tokenizer([encoder.as_list(words)], is_split_into_words=True, add_special_tokens=False)
     pieces = [[] for _ in words]
     for piece, word in zip(encoded["input_ids"][0], encoded.word_ids(0), strict=True):
         pieces[word].append(piece)
@@ -71,7 +71,7 @@ def test_a_window_holds_the_pieces_that_the_tokenizer_gives_for_the_sentence(nam
     windows = {window.sentence: window for window in encoder.encode(sentences)}
 
     for number, words in enumerate(sentences):
-        pieces = pieces_by_the_tokenizer(encoder.tokenizer, words) if words else []
+        pieces = pieces_by_the_tokenizer(encoder, words) if words else []
         visible = [place for place, found in enumerate(pieces) if found]
         if not visible:
             assert number not in windows

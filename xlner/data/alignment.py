@@ -100,8 +100,8 @@ class WordEncoder:
     def as_list(self, words: Sequence[str]) -> list[str]:
         """Words as the tokenizer must get them in a list, to make of each what it makes of it in running text."""
         before = self.before_word
-        # A word that is nothing gets no space: that would be a piece.
-        return [before + encodable(word) if word else word for word in words]
+        # A word that is nothing gets no space: that would be a piece. One that brings its own needs no second one.
+        return [before + encodable(word) if word and not word[0].isspace() else encodable(word) for word in words]
 
     def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
         """The windows of some sentences, in order; their `sentence` counts from `first_sentence`.

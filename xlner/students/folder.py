@@ -177,7 +177,7 @@ def _read_safetensors(path: Path) -> Weights:
 
     Source: https://huggingface.co/docs/safetensors, "Format".
     """
-    content = path.read_bytes()
+    content = bytearray(path.read_bytes())  # what torch shall hold must be writable
     length = int.from_bytes(content[:8], "little")
     if not 2 <= length <= len(content) - 8:
         raise ValueError("no header of safetensors; is the file cut short?")
