@@ -367,7 +367,6 @@ def test_several_files_are_repaired_into_a_folder(xlner, tmp_path):
         (["x.conll", "--fix", "x.conll"], "this is .*x.conll itself"),
         (["x.conll", "other/x.iob2", "--fix", "fixed"], "several files would be named"),
         (["empty.conll", "--fix", "new.conll"], "not written, for no sentence is left"),
-        (["tag.jsonl", "--fix", "new.conll"], "not written, for it would not read back as it is"),
         (["nope.conll"], "no corpus at"),
         (["x.conll", "--fix-duplicates"], "--fix-duplicates needs --fix"),
         (["x.conll", "--model", "runs/nope"], "runs/nope: no such folder"),
@@ -379,7 +378,6 @@ def test_what_cannot_be_done_ends_with_status_2_and_leaves_nothing(xlner, tmp_pa
     for name in ("x.conll", "other/x.iob2"):
         write(tmp_path, name, LONG)
     write(tmp_path, "empty.conll", "\n")
-    write(tmp_path, "tag.jsonl", '{"text": "Kiel", "spans": [[0, 4, "L\\tOC"]]}\n')
     before = sorted(tmp_path.rglob("*"))
 
     status, _, err = xlner("check-data", *arguments)
@@ -387,6 +385,15 @@ def test_what_cannot_be_done_ends_with_status_2_and_leaves_nothing(xlner, tmp_pa
     assert status == 2
     assert re.search(message, err)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_tag_that_would_break_columns_is_told(xlner, tmp_path):
+    path = write(tmp_path, "tag.jsonl", '{"text": "Kiel", "spans": [[0, 4, "L\\tOC"]]}\n')
+
+    status, out, err = xlner("check-data", path)
+
+    assert status == 1
+    assert "expected no control characters, TABs or line ends" in out + err
 
 
 def test_a_cut_loses_words_and_entities_that_windows_keep(xlner, tmp_path, bert_folder):

@@ -96,9 +96,9 @@ def test_tag_reads_a_file_of_any_length_encoding_and_line_end(xlner, bert_folder
 @pytest.mark.parametrize(
     ("arguments", "stdin", "message"),
     [
-        (["MODEL"], b"Kiel\nK\xf6ln", "-:2: byte 0xf6 is not utf-8; give its encoding, as in --encoding latin-1"),
+        (["MODEL"], b"Kiel\nK\xf6ln", "-:2: byte 0xf6 is not utf-8; is it latin-1? then give --encoding latin-1"),
         (["MODEL", "nope.txt"], b"", "nope.txt: cannot be read: No such file or directory"),
-        (["MODEL", "--encoding", "klingon"], b"Kiel", "unknown encoding 'klingon'"),
+        (["MODEL", "--encoding", "klingon"], b"Kiel", "--encoding is 'klingon'; expected one such as utf-8"),
         (["MODEL", "--format", "xml"], b"Kiel", "unknown --to 'xml'; known: jsonl, conll"),
         (["runs/nope"], b"Kiel", "runs/nope: no such folder"),
         (["MODEL", "--device", "warp"], b"Kiel", "device 'warp' cannot be used"),
@@ -290,7 +290,9 @@ def test_messages_name_the_options_of_the_command_line_and_where_there_is_more(x
     status, _, stderr = xlner("convert", tmp_path / "x.conll", tmp_path / "y.conll")
 
     assert status == 2
-    assert "is the file latin-1? then set --encoding latin-1 [XL001]" in stderr
+    assert (
+        "is the file latin-1? then set --encoding latin-1, or convert it: iconv -f latin-1 -t utf-8 [XL001]" in stderr
+    )
     assert "`xlner check-data FILE` lists all problems" in stderr
 
 

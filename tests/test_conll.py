@@ -341,7 +341,11 @@ BLANKS = ["\u00a0", "\u200b", "\ufeff", "\u2007", "\u3000", "\u200e", "\u00ad", 
 @pytest.mark.parametrize("blank", BLANKS)
 def test_invisible_blanks_around_tags_are_no_part_of_them(read, blank):
     assert read(TWO_COLUMNS.replace("B-PER", f"B-PER{blank}").replace("B-LOC", f"{blank}B-LOC ")) == [KIEL, RAIN]
-    assert read(f"Anna\tB-P{blank}ER\n") in ([Sentence(("Anna",), (f"B-P{mid}ER",))] for mid in ("", " ", blank))
+    if blank == "\x0c":  # it would act on a terminal
+        with pytest.raises(CorpusError, match="expected no control characters"):
+            read(f"Anna\tB-P{blank}ER\n")
+    else:
+        assert read(f"Anna\tB-P{blank}ER\n") in ([Sentence(("Anna",), (f"B-P{mid}ER",))] for mid in ("", " ", blank))
 
 
 @pytest.mark.parametrize("blank", [blank for blank in BLANKS if blank not in "\x85\x0c"])
