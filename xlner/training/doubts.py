@@ -45,7 +45,9 @@ def doubt_of_scores(scores: Scores, corpus: Path, amount: str) -> str:
     if not scores or scores["overall"]["f1"] >= LEAST_F1:
         return ""
     n_right = round(scores["overall"]["recall"] * scores["overall"]["support"] / 100)
-    found = f"finds {n_right:,} of {scores['overall']['support']:,} entities of {corpus}"
+    # It comes into the card, which goes to others: without the folders of this machine.
+    name = f"{corpus.parent.name}/{corpus.name}"
+    found = f"finds {n_right:,} of {scores['overall']['support']:,} entities of {name}"
     return f"the model {found} (F1 {scores['overall']['f1']:.2f}): it has learnt (almost) nothing. {amount}"
 
 
