@@ -48,13 +48,24 @@ def test_a_terminal_gets_no_control_characters():
 
 
 @pytest.mark.parametrize("sign", ["\t", "\n", "\x1b", "\u202e", "\u2028"])
-def test_tags_of_a_model_and_of_a_corpus_hold_no_control_characters(tmp_path, read, sign):
-    record = {"words": ["Kiel"], "tags": [f"B-LOC{sign}X"]}
-
+def test_tags_of_a_model_hold_no_control_characters(sign):
     with pytest.raises(LabelError, match="expected no control characters"):
         LabelSet.of_types([f"LOC{sign}X"])
+
+
+@pytest.mark.parametrize("sign", ["\t", "\n", "\x1b"])
+def test_tags_of_a_corpus_with_control_characters_are_refused(read, sign):
+    record = {"words": ["Kiel"], "tags": [f"B-LOC{sign}X"]}
+
     with pytest.raises(CorpusError, match=r"corpus\.jsonl:1.*expected no control characters"):
         read(json.dumps(record) + "\n", "corpus.jsonl")
+
+
+@pytest.mark.parametrize(("sign", "tag"), [("\u202e", "B-LOCX"), ("\u2028", "B-LOC X")])
+def test_what_nobody_sees_in_a_tag_of_a_corpus_does_not_come_into_the_program(read, sign, tag):
+    (sentence,) = read(json.dumps({"words": ["Kiel"], "tags": [f"B-LOC{sign}X"]}) + "\n", "corpus.jsonl")
+
+    assert sentence.tags == (tag,)
 
 
 @pytest.mark.parametrize("sign", ["\t", "\n", "\r"])
