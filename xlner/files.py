@@ -22,8 +22,6 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from xlner.errors import RunError, disk_errors
 
 MANIFEST_FILE = "manifest.json"
@@ -252,6 +250,8 @@ def locked(path: Path, taken: Callable[[], None]) -> Iterator[None]:
     Raises:
         RunError: If the disk refuses.
     """
+    import filelock  # not in the small install, which only reads
+
     lock = filelock.FileLock(path, thread_local=False)
     with disk_errors(path, ""):
         try:
