@@ -209,7 +209,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else_is(bert_folder, tmp_path
 
     with pytest.raises(ModelError, match="holds other things than an exported model"):
         export_model(bert_folder, tmp_path / "letters", WORDS)
-    with pytest.raises(ModelError, match="is a file; expected a folder to write"):
+    with pytest.raises(RunError, match="is a file; expected a folder to write"):
         export_model(bert_folder, tmp_path / "file", WORDS)
 
     assert (tmp_path / "letters" / "one.txt").read_text() == "dear"
@@ -350,7 +350,7 @@ def test_what_cannot_be_cleaned_up_does_not_hide_what_went_wrong(bert_folder, tm
     monkeypatch.setattr(export_folder, "write_manifest", read_only)
     monkeypatch.setattr(shutil.os, "rmdir", read_only)
 
-    with pytest.raises(ModelError, match=r"onnx: cannot be written: Read-only file system"):
+    with pytest.raises(RunError, match=r"onnx: cannot be written: Read-only file system"):
         export_model(bert_folder, tmp_path / "onnx", WORDS)
 
 
