@@ -1,5 +1,6 @@
 """Text with typed character spans, turned into words with tags: what JSONL records and brat files have in common."""
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -10,6 +11,7 @@ from xlner.labels import Span, tags_of
 from xlner.splitting import WordOffsets
 from xlner.text import Sentence
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _N_SHOWN = 60  # characters of a text that a message shows at most
 
 
@@ -125,7 +127,7 @@ def checked_words(words: object, place: str, report: Report) -> tuple[str, ...]:
 
 def checked_text(text: str, place: str, report: Report) -> str:
     """The text, each half of a surrogate pair (which is no character) replaced by U+FFFD."""
-    if not any("\ud800" <= char <= "\udfff" for char in text):
+    if text.isascii() or not _SURROGATE.search(text):
         return text
     message = f"half a surrogate pair in {text[:_N_SHOWN]!a}, which is no character"
     report(CorpusProblem("XL026", place, message, "replaced by U+FFFD"))

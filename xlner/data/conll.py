@@ -48,7 +48,7 @@ N_SAMPLED = 50  # sentences that the columns are found from
 # What separates sentences: blank lines, and the line of a document's start.
 _GAP = re.compile(rf"(?:\A|\n)(?:(?:[ \t]*|{DOCUMENT_START}[^\n]*)\n)+")
 # A line of which nothing can be seen, which is blank for a person.
-_LOOKS_BLANK = re.compile(r"^[\s\u200b-\u200f\u2060\ufeff\u00ad]+$")
+_LOOKS_BLANK = re.compile(r"\n(?:[^\S\t\n]|[\u200b-\u200f\u2060\ufeff\u00ad])+(?=\n)")
 _HAS_OTHER_LINE_END = re.compile(f"[{OTHER_LINE_ENDS}]")
 # What may separate columns in other files: signs, and blanks that are no ASCII spaces.
 _OTHER_SEPARATOR = re.compile(r"[,;|]|[^\S \t\n]|[\u200b\u2060\ufeff]")
@@ -110,7 +110,7 @@ class _Reader:
                 grid_of = GridReader(columns)
             if columns.tag is None and self._wanted is None and not self._tag_reader.ignores:
                 _refuse_to_lose_tags(self._path, columns, line, text)
-            if _HAS_OTHER_LINE_END.search(text):
+            if any(end in text for end in OTHER_LINE_ENDS):
                 _refuse_rows_in_rows(self._path, columns, line, text)
             grid = grid_of.read(text)
             yield from self._irregular(columns, line, text) if grid is None else self._regular(columns, line, grid)
@@ -148,7 +148,7 @@ class _Reader:
     def _irregular(self, columns: Columns, line: int, text: str) -> Iterator[Located]:
         """The sentences of a passage that must be looked at line by line."""
         if columns.width > 1 and not text.isascii():
-            text = "\n".join(["" if _LOOKS_BLANK.match(row) and "\t" not in row else row for row in text.split("\n")])
+            text = _LOOKS_BLANK.sub("\n", "\n" + text)[1:]
         for first, block in _blocks(line, text):
             try:
                 numbers, rows = self._pick_rows(columns, first, block)
@@ -173,7 +173,11 @@ class _Reader:
         return Located(Sentence(words, self._tag_reader.read(tags, place)), place)
 
     def _tags_of_misc(self, columns: Columns, cells: Sequence[str], place: Callable[[int], str]) -> tuple[str, ...]:
-        found = [misc_value(cell, columns.key) for cell in cells]
+        prefix = f"{columns.key}="
+        found = [
+            cell[len(prefix) :] if cell.startswith(prefix) and "|" not in cell else misc_value(cell, columns.key)
+            for cell in cells
+        ]
         if columns.missing == OUTSIDE and (OUTSIDE in found or UNLABELLED in found):
             position = next(number for number, value in enumerate(found) if value in (OUTSIDE, UNLABELLED))
             message = (

@@ -6,6 +6,7 @@ one name. The names of tags stand in the order in which they are believed where 
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from xlner.labels import OUTSIDE
@@ -45,6 +46,7 @@ OTHER_NAMES = _names("pos lemma upos xpos feats head deprel deps misc postag pos
 _ENTITY_TAG = re.compile(r"[BIESULMW]-\S.*", re.DOTALL)
 
 
+@lru_cache(maxsize=4096)
 def plain_name(name: str) -> str:
     """A name as the lists above have it."""
     return re.sub(r"[\W_]", "", name.rpartition(":")[2].casefold())
@@ -55,6 +57,9 @@ def find_name(names: Iterable[str], known: Sequence[str]) -> str | None:
     by_plain_name: dict[str, str] = {}
     for name in names:
         by_plain_name.setdefault(plain_name(name), name)
+    # Records are many, and most of their names unknown: then the known ones need not be gone through.
+    if by_plain_name.keys().isdisjoint(known):
+        return None
     return next((by_plain_name[name] for name in known if name in by_plain_name), None)
 
 

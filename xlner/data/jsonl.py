@@ -99,6 +99,10 @@ class RecordReader:
         self._tag_reader = tag_reader
         self._split_text = split_text
         self._report = report
+        # The fields of words and tags of records with these fields and no others that could be tags.
+        self._plans: dict[tuple[str, ...], tuple[str, str]] = {}
+        # The same of texts, of words as offsets (or nothing), and of spans.
+        self._text_plans: dict[tuple[str, ...], tuple[str, str | None, str]] = {}
 
     def read(self, value: Any, place: str) -> Located | None:
         """The sentence of a record; None where it has none.
@@ -106,6 +110,8 @@ class RecordReader:
         Raises:
             LeftOut: If it does not fit, and the report returns.
         """
+        if isinstance(value, dict) and (sentence := self._planned(value, place)) is not None:
+            return Located(sentence, by_word(place)) if sentence.words else None
         record = record_fields(value)
         if record is None:
             shown = json.dumps(value, ensure_ascii=False)[:_N_SHOWN]
@@ -116,6 +122,22 @@ class RecordReader:
         record = {name: field for name, field in record.items() if field is not None}
         sentence = self._sentence(record, place)
         return Located(sentence, by_word(place)) if sentence.words else None
+
+    def _planned(self, record: Mapping[str, Any], place: str) -> Sentence | None:
+        """The sentence of a record like one before; None where it has to be looked at more closely."""
+        names = tuple(record)
+        if plan := self._plans.get(names):
+            words, tags = (record[name] for name in plan)
+            if isinstance(words, list) and isinstance(tags, list) and words and isinstance(words[0], str):
+                return self._tagged(checked_words(words, place, self._report), tags, place)
+        elif text_plan := self._text_plans.get(names):
+            text_field, word_field, spans_field = text_plan
+            text, spans, tokens = record[text_field], record[spans_field], record[word_field] if word_field else None
+            if isinstance(text, str) and spans and _may_be_spans(spans) and (tokens is None or _are_offsets(tokens)):
+                text = checked_text(text, place, self._report)
+                found = self._spans(spans, place)
+                return tagged_words(text, self._words(text, tokens, place), found, self._report)
+        return None
 
     def _sentence(self, record: Mapping[str, Any], place: str) -> Sentence:
         word_field, tag_field = self._fields(record)
@@ -153,6 +175,8 @@ class RecordReader:
         known: tuple[str, ...] = TAG_NAMES if tag_field is None else (plain_name(tag_field),)
         tags = find_name([name for name, value in others.items() if _may_be_tags(value)], known)
         if tags is not None:
+            if "answer" not in record and find_name(others.keys() - {tags}, (*known, *WORD_NAMES)) is None:
+                self._plans[tuple(record)] = field, tags
             return self._tagged(words, others[tags], place)
         spans = find_name([name for name, value in others.items() if _may_be_spans(value)], (*SPAN_NAMES, *known))
         if spans is not None:
@@ -164,8 +188,13 @@ class RecordReader:
         return Sentence(words)
 
     def _tagged(self, words: tuple[str, ...], tags: Sequence[Any], place: str) -> Sentence:
-        numbers = any(isinstance(tag, int) for tag in tags)
-        if numbers and not self._tag_reader.has_names:
+        kinds = set(map(type, tags))
+        if kinds <= {str}:
+            checked_lengths(words, tags, place, self._report)
+            return Sentence(words, self._tag_reader.read(tuple(tags), by_word(place)))
+        if not _may_be_tags(tags):
+            self._refuse(f"expected a list of tags, as words such as B-PER; found {str(tags)[:_N_SHOWN]}", place)
+        if int in kinds and not self._tag_reader.has_names:
             self._refuse(
                 f"expected a list of tags, as words such as B-PER; found {str(tags)[:_N_SHOWN]}; numbers get their "
                 "names by corpus.labels=O,B-TYPE,I-TYPE,..., in the order of the numbers",
@@ -214,10 +243,14 @@ class RecordReader:
         others = {name: value for name, value in record.items() if name not in (text_field, word_field)}
         known = (plain_name(tag_field),) if tag_field is not None else (*SPAN_NAMES, *TAG_NAMES)
         spans = find_name([name for name, value in others.items() if _may_be_spans(value)], known)
-        tags = find_name([name for name, value in others.items() if _may_be_tags_of(text, value)], known)
-        if tags is not None and (spans is None or not others[spans]):
-            return self._tagged(tuple(text.split()), others[tags], place)
+        if spans is None or not others[spans]:
+            tags = find_name([name for name, value in others.items() if _may_be_tags_of(text, value)], known)
+            if tags is not None:
+                return self._tagged(tuple(text.split()), others[tags], place)
         if spans is not None:
+            rest = others.keys() - {spans}
+            if "answer" not in record and find_name(rest, (*known, *WORD_NAMES, *TEXT_NAMES)) is None:
+                self._text_plans[tuple(record)] = text_field, word_field, spans
             return tagged_words(
                 text, self._words(text, offsets, place), self._spans(others[spans], place), self._report
             )
@@ -436,7 +469,10 @@ def _span(span: Any, place: str) -> TextSpan | None:
             if span.get("type") not in ("labels", "hypertextlabels"):
                 return None
             span = span["value"]
-        start, end, label = (value_of(span, names) for names in (START_NAMES, END_NAMES, LABEL_NAMES))
+        if "start" in span and "end" in span and "label" in span:  # as most have it, and quick
+            start, end, label = span["start"], span["end"], span["label"]
+        else:
+            start, end, label = (value_of(span, names) for names in (START_NAMES, END_NAMES, LABEL_NAMES))
     else:
         start, end, label = span
     if isinstance(label, list):
