@@ -46,8 +46,8 @@ LONGEST_RUN = 120  # seconds
 # Where calls are caught: the module and name, and whether something can be left half done.
 CALLS = [
     (os, "mkdir", False),
-    (os, "rename", False),
-    (os, "replace", False),
+    (os, "rename", True),
+    (os, "replace", True),
     (os, "chmod", False),
     (os, "fsync", False),
     (os, "unlink", False),
@@ -103,16 +103,24 @@ class Calls:
         return call
 
 
-REAL_OPEN, REAL_RMTREE = io.open, shutil.rmtree
+REAL_OPEN, REAL_RMTREE, REAL_RENAMES = io.open, shutil.rmtree, (os.rename, os.replace)
 
 
 def _do_half(real: Callable[..., Any], place: str, arguments: Any, named: Any) -> None:
-    """Leave a file of half its content, an empty new one, or a folder of which some files are gone."""
+    """Leave a file of half its content, an empty new one, half a line, or a folder of which some files are gone.
+
+    A file or folder may have its new name all the same, as where a file server's answer is lost.
+    """
     if real is REAL_RMTREE:
         for path in sorted(Path(place).iterdir())[::2]:
             path.unlink()
+    elif real is REAL_OPEN and "a" in "".join(map(str, [*arguments[1:2], named.get("mode", "")])):
+        with real(place, "ab") as file:
+            file.write(b'{"step": 1, "lo')
     elif real is REAL_OPEN:
         real(*arguments, **named).close()
+    elif real in REAL_RENAMES:
+        real(*arguments, **named)
     else:
         real(*arguments, **named)
         os.truncate(place, os.path.getsize(place) // 2)

@@ -119,6 +119,38 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(killed, whole,
     assert outcome(tmp_path / "run") == whole
 
 
+@pytest.mark.parametrize("torn", [b'{"step": 3, "lo', b"\0" * 20])
+def test_a_torn_line_of_metrics_does_not_keep_a_run_from_going_on(killed, whole, tmp_path, torn):
+    shutil.copytree(killed, tmp_path / "run")
+    with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
+        file.write(torn)
+
+    status, told = go_on(tmp_path / "run", tmp_path / "log")
+
+    assert status == 0, told
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_an_empty_report_is_that_of_a_run_that_is_not_finished(killed, whole, tmp_path):
+    shutil.copytree(killed, tmp_path / "run")
+    (tmp_path / "run" / "report.json").touch()
+
+    status, told = go_on(tmp_path / "run", tmp_path / "log")
+
+    assert status == 0, told
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_what_killed_runs_left_of_checkpoints_goes_when_the_run_goes_on(killed, tmp_path):
+    shutil.copytree(killed, tmp_path / "run")
+    for name in (".step-2.removed", ".step-9.unfinished"):
+        (tmp_path / "run" / "checkpoints" / name).mkdir()
+
+    go_on(tmp_path / "run", tmp_path / "log")
+
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
 def test_a_file_that_is_not_in_the_manifest_is_named(killed, whole, tmp_path):
     shutil.copytree(killed, tmp_path / "run")
     newest = checkpoints(tmp_path / "run" / "checkpoints")[-1]

@@ -106,7 +106,7 @@ def load_network(folder: Path, settings: StudentSettings, encoder: RowEncoder) -
     weights = float_weights(folder, settings)
     network = new_network(settings, encoder.width)
     try:
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        network.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     except RuntimeError as problem:
         raise ModelError(f"{folder / WEIGHTS_FILE}: {' '.join(str(problem).split())}") from problem
     return network
