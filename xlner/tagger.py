@@ -354,13 +354,17 @@ class Tagger:
 
         Raises:
             TypeError: If a sentence is a text rather than a list of words.
+            ModelError: If the model gives numbers that are none, or cannot be run.
         """
         split = [
             _checked_list(words, "a sentence is a list of words (str)", "for texts call tag_batch")
             for words in sentences
         ]
         n_tags = len(self.labels.tags) if self._reading is None else self._reading.n_tags
-        found = word_probs(self.backend, self.encoder, split, n_tags=n_tags, batch_pieces=self.batch_pieces)
+        try:
+            found = word_probs(self.backend, self.encoder, split, n_tags=n_tags, batch_pieces=self.batch_pieces)
+        except ModelError as problem:
+            raise ModelError(f"{self.name}: {problem}" if self.name else str(problem)) from problem
         if self._reading is None:
             return found
         return [self._reading.iob2(rows).astype(np.float32) for rows in found]
