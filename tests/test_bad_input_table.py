@@ -12,6 +12,7 @@ from xlner.labels import LabelMap
 from xlner.sections import CorpusRecipe
 from xlner.text import Sentence
 from xlner.training.corpora import read_labelled, repeated_sentences
+from xlner.training.labelling import target_stream, text_fingerprint
 
 NOTHING_WORDS = ["\u200b", "\u200c", "\ufeff", "\u00ad", "\x01", "\u200f", "\u00a0", "\u3000", "\ufffd", "\ue000"]
 
@@ -201,3 +202,16 @@ def test_row_duplicate_train_and_test_sentences_are_counted_and_told(tmp_path):
 
     assert repeated_sentences(train, [test]) == [f"{test.path}: 3 sentences also stand in {train.path}"]
     assert repeated_sentences(test, []) == []
+
+
+def test_labels_of_target_text_are_not_looked_at(tmp_path):
+    path = tmp_path / "train.conll"
+    path.write_text("Anna\tB-PER\nlebt\t_\n\nBo\tPER\nkam\to\n")
+
+    words = list(target_stream(path, CorpusRecipe()))
+    mark = text_fingerprint(path, CorpusRecipe())
+    path.write_text("Anna\nlebt\n\nBo\nkam\n")
+
+    assert words == [Sentence(("Anna", "lebt")), Sentence(("Bo", "kam"))]
+    assert (mark.labelled, mark.n_sentences) == (True, 2)
+    assert text_fingerprint(path, CorpusRecipe()) == mark._replace(labelled=False)

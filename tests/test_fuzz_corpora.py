@@ -30,8 +30,27 @@ FILES = {
     "jsonl": "a.jsonl",
     "spans": "b.jsonl",
     "text": "a.txt",
+    "csv": "a.csv",
+    "json": "a.json",
+    "table": "b.tsv",
+    "texts": "b.csv",
     "docbin": "a.spacy",
     "parquet": "a.parquet",
+}
+# Formats that are read and not written.
+FOREIGN = {
+    "csv": b'Sentence #,Word,POS,Tag\r\nSentence: 1,Anna,NN,B-PER\r\n,",",NN,O\r\nSentence: 2,Kiel,NN,B-LOC\r\n',
+    "json": json.dumps(
+        [
+            {"id": 1, "data": {"text": "Kiel"}, "annotations": [{"result": [{"value": {"start": 0}}]}]},
+            ["Kiel", {"entities": [[0, 4, "LOC"]]}],
+            {"text": "Kiel", "label": [{"start": 0, "end": 4, "text": "Kiel", "labels": ["LOC"]}]},
+            {"text": "Anna lebt", "words": ["Anna", "lebt"], "ner": [[0, 4, "PER"]]},
+            {"tokenized_text": ["Anna", "lebt"], "ner": [[0, 0, "PER"]]},
+        ]
+    ).encode(),
+    "table": b"0\tAnna\tB-PER\n0\tlebt\tO\n1\tKiel\tB-LOC\n1\t.\tO\n",
+    "texts": b'id;text;labels\n1;"Anna lebt";B-PER O\n2;Kiel;B-LOC\n',
 }
 BRAT_TEXT, BRAT_MARKS = "Angela Merkel in Kiel .\nRegen .\n", "T1\tPER 0 13\tAngela Merkel\nT2\tLOC 17 21\tKiel\n"
 COLUMNS = st.sampled_from(
@@ -45,8 +64,10 @@ ENCODINGS = st.sampled_from(["utf-8", "latin-1", "utf-16", "ascii", "cp1252", "u
 def written(tmp_path_factory):
     """The bytes of each format, as xlner writes them."""
     place = tmp_path_factory.mktemp("written")
-    found = {}
+    found = dict(FOREIGN)
     for format, name in FILES.items():
+        if format in FOREIGN:
+            continue
         write_corpus(iter(SENTENCES), place / name, format=format)
         found[format] = (place / name).read_bytes()
     # What a tagger reads beside them, and xlner does not write.
@@ -101,12 +122,14 @@ def test_a_damaged_file_is_read_or_refused_by_name(written, place, format, data)
     )
 
 
-@pytest.mark.parametrize("format", ["jsonl", "spans"])
+@pytest.mark.parametrize("format", ["jsonl", "spans", "json"])
 @fuzzing
 @given(st.data())
 def test_records_with_values_of_any_kind_are_read_or_refused_by_name(written, place, format, data):
     path = place / FILES[format]
-    records = [data.draw(damaged_json(json.loads(line))) for line in written[format].decode().splitlines()]
+    text = written[format].decode()
+    whole = json.loads(text) if format == "json" else [json.loads(line) for line in text.splitlines()]
+    records = [data.draw(damaged_json(record)) for record in whole]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
     read_or_refuse(path.name, path, scheme=data.draw(SCHEMES), split_text=WORD_SPLITTERS["unicode"])

@@ -398,6 +398,8 @@ def record_fields(value: Any) -> Mapping[str, Any] | None:
     content = value.get("data")
     if isinstance(content, dict):
         done = value.get("annotations") or value.get("completions") or []
+        if not isinstance(done, list):
+            return {**content, "entities": done}  # is refused as what it is
         finished = [one for one in done if isinstance(one, dict) and not one.get("was_cancelled")]
         texts = [field for field in content.values() if isinstance(field, str)]
         named = find_name(content, TEXT_NAMES) is not None or len(texts) != 1
