@@ -70,9 +70,6 @@ def written(tmp_path_factory):
             continue
         write_corpus(iter(SENTENCES), place / name, format=format)
         found[format] = (place / name).read_bytes()
-    # What a tagger reads beside them, and xlner does not write.
-    found["csv"] = b"Sentence #,Word,Tag\n1,Angela,B-PER\n1,Merkel,I-PER\n2,Regen,O\n"
-    found["json"] = json.dumps([{"text": "Angela Merkel in Kiel"}, {"text": "Regen ."}]).encode()
     return found
 
 
@@ -175,7 +172,7 @@ def test_a_damaged_data_set_is_read_or_refused_by_name(place, data):
 @fuzzing
 @given(st.data())
 def test_a_damaged_input_of_the_tagger_is_read_or_refused_by_name(written, place, format, data):
-    path = place / f"input-{FILES.get(format, f'a.{format}')}"
+    path = place / f"input-{FILES[format]}"
     path.write_bytes(data.draw(damaged_bytes(written[format])))
 
     with refused_by_name(path.name):
