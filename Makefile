@@ -18,7 +18,7 @@ demo: install  ## encoder, teacher, students, scores; SENTENCE="..." tags yours,
 test: lint  ## style, types, tests, wheel
 	$(BIN)/python -m pytest
 
-test-faults: install  ## every file-system call of a run fails once, in every way: 1,152 cases
+test-faults: install  ## every file-system call of a run fails once, in every way: 1,528 cases
 	$(BIN)/python tests/fault_runs.py
 
 test-fuzz: install  ## damaged corpora, recipes, text and model folders; make test-fuzz CASES=20000 tries more of each

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
 from xlner.errors import RecipeError, RunError, StoppedError, XlnerError
 from xlner.escaping import lines_for_terminal
@@ -77,6 +77,7 @@ def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
 
     Raises:
         RecipeError: If TensorBoard is asked for and not installed.
+        RunError: If processes were started together and cannot know of each other.
     """
     if recipe.tensorboard and not find_spec("tensorboard"):
         raise RecipeError("tensorboard=true, but TensorBoard is not installed: pip install 'xlner[tensorboard]'")
@@ -86,6 +87,10 @@ def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
         n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         torch.set_num_threads(recipe.hardware.threads or max(1, n_cores // n_local))
     precision = effective_precision(recipe.hardware.precision, recipe.hardware.cpu)
+    on_cpu = recipe.hardware.cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
+    if not on_cpu and not torch.accelerator.is_available():
+        # Accelerate then leaves each process alone; asked before, since one that ends resets the others' connections.
+        check_world(1)
     with sigterm_ends():  # processes that start together wait for each other, perhaps for one that is gone
         accelerator = Accelerator(
             cpu=recipe.hardware.cpu,
