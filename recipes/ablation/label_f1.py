@@ -19,7 +19,7 @@ from accelerate import Accelerator
 
 from xlner.data.corpus_files import corpus_path
 from xlner.data.soft_labels import SoftLabels
-from xlner.denoising.pooling import Outside, Probs, pooled_probs, strength_for
+from xlner.denoising.pooling import Outside, Probs, pooled_probs, weights_for
 from xlner.denoising.recipes import PoolingRecipe
 from xlner.denoising.sureness import mean_sureness
 from xlner.errors import XlnerError
@@ -78,11 +78,9 @@ class Labelled:
 
     def pooled(self, recipe: PoolingRecipe) -> list[Probs]:
         """The labels of all sentences after pooling."""
-        strength = recipe.fixed_strength
-        strength = strength_for(self.sureness) if strength is None else strength
-        share = read_settings(self.teacher).outside_share
-        outside = Outside(self.dev.card.tags.index(OUTSIDE), share, recipe.outside)
-        weights = {name: weight * strength for name, weight in recipe.weights.items()}
+        tag_id, share = self.dev.card.tags.index(OUTSIDE), read_settings(self.teacher).outside_share
+        weights = weights_for(recipe, (probs for _, probs in self.sentences()), tag_id)
+        outside = Outside(tag_id, share, recipe.outside)
         return list(pooled_probs(self.sentences, weights, outside, temperature=recipe.temperature))
 
 

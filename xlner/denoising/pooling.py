@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.denoising.recipes import MOST_STRENGTH
+from xlner.denoising.recipes import MOST_STRENGTH, PoolingRecipe
+from xlner.denoising.sureness import mean_sureness
 
 Probs = NDArray[np.float64]
 
@@ -146,6 +147,14 @@ def shift_outside(probs: Probs, outside: int, shift: float) -> Probs:
 def strength_for(sureness: float) -> float:
     """By what to multiply the weights of a teacher that is so sure (`Sureness.mean`) of what it takes for entities."""
     return float(np.clip(1.0 + STRENGTH_PER_DOUBT * (SURE - sureness), 1.0, MOST_STRENGTH))
+
+
+def weights_for(recipe: PoolingRecipe, sentences: Iterable[NDArray[np.floating]], outside: int) -> dict[str, float]:
+    """The weights of a recipe times its strength, which `auto` derives from the teacher's labels, (W, C) a sentence."""
+    strength = recipe.fixed_strength
+    if strength is None:
+        strength = strength_for(mean_sureness(sentences, outside))
+    return {name: weight * strength for name, weight in recipe.weights.items()}
 
 
 class Outside(NamedTuple):

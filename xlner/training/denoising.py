@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from xlner.data.soft_labels import SoftLabels, SoftRow
-from xlner.denoising.pooling import Outside, pooled_probs, strength_for
+from xlner.denoising.pooling import Outside, pooled_probs, weights_for
 from xlner.denoising.recipes import PoolingRecipe
-from xlner.denoising.sureness import LabelChanges, label_changes, mean_sureness
+from xlner.denoising.sureness import LabelChanges, label_changes
 from xlner.labels import OUTSIDE
 from xlner.recipe import choose
 from xlner.schema import DistillRecipe
@@ -74,26 +74,19 @@ def pooled(soft_labels: SoftLabels, recipe: DistillRecipe, workplace: Workplace)
             "the teacher does not say how often O is right in its language: pooling.outside does nothing"
         )
 
-    strength = recipe.pooling.fixed_strength
-    if strength is None:
-        outside = soft_labels.card.tags.index(OUTSIDE)
-        strength = strength_for(mean_sureness(map(soft_labels.probs, range(len(soft_labels))), outside))
-
     def rows() -> Iterator[SoftRow]:
-        return _pooled_rows(soft_labels, recipe.pooling, strength, share)
+        return _pooled_rows(soft_labels, recipe.pooling, share)
 
     settings = [asdict(recipe.pooling), share]
     return derived_soft_labels(soft_labels, "pooled", settings, rows, workplace.accelerator)
 
 
-def _pooled_rows(
-    soft_labels: SoftLabels, recipe: PoolingRecipe, strength: float, outside_share: float
-) -> Iterator[SoftRow]:
-    numbers = range(len(soft_labels))
+def _pooled_rows(soft_labels: SoftLabels, recipe: PoolingRecipe, outside_share: float) -> Iterator[SoftRow]:
+    numbers, outside = range(len(soft_labels)), soft_labels.card.tags.index(OUTSIDE)
     all_probs = pooled_probs(
         lambda: ((soft_labels.words(number), soft_labels.probs(number)) for number in numbers),
-        {name: weight * strength for name, weight in recipe.weights.items()},
-        Outside(soft_labels.card.tags.index(OUTSIDE), outside_share, recipe.outside),
+        weights_for(recipe, map(soft_labels.probs, numbers), outside),
+        Outside(outside, outside_share, recipe.outside),
         temperature=recipe.temperature,
     )
     for number, probs in zip(numbers, all_probs, strict=True):
