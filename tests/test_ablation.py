@@ -110,3 +110,36 @@ def test_a_corpus_that_is_too_short_for_the_curve_is_told(small_data, tmp_path):
     assert refused.returncode == 1
     assert "train.conll: 60 sentences; expected 6,000 or more" in refused.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_words_without_spaces_become_those_of_raw_text_with_their_entities(tmp_path):
+    corpus, out = tmp_path / "a.conll", tmp_path / "out" / "b.conll"
+    corpus.write_text("北京\tB-LOC\n大学\tO\n\nABC\tB-ORG\nD\tO\n\n", encoding="utf-8")
+
+    command = [sys.executable, str(FOLDER / "raw_words.py"), str(corpus), str(out)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "1 entities were widened" in done.stdout  # `ABCD` is one word of raw text
+    assert out.read_text(encoding="utf-8") == "北\tB-LOC\n京\tI-LOC\n大\tO\n学\tO\n\nABCD\tB-ORG\n\n"
+
+
+def test_labels_of_a_teacher_are_scored_for_each_setting_of_pooling(teacher, small_data, tmp_path):
+    command = [sys.executable, str(FOLDER / "label_f1.py"), str(teacher / "model"), "--data", str(small_data)]
+
+    done = subprocess.run(
+        [*command, "--languages", "en", "--try", "strength=0,outside=0", "word=0"],
+        cwd=tmp_path,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    rows = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")[1] for line in done.stdout.splitlines() if " | " in line
+    }
+    # Without pooling and shift the labels stay those of the teacher.
+    assert rows["strength=0,outside=0"] == rows["the teacher alone"]
+    assert float(rows["word=0"]) > 0
