@@ -8,6 +8,7 @@ import pytest
 from xlner.denoising.pooling import (
     DOUBT,
     KEYS,
+    Capitals,
     Outside,
     TagMeans,
     entity_margins,
@@ -44,10 +45,51 @@ def pooled(weights, *, source_share=0.0, strength=0.0, temperature=1.0):
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("Kiel", "A"), ("kiel", "a"), ("ǅep", "A"), ("北京", "a"), ("3.", "0"), (",", ","), ("(a", "(a"), ("", "")],
+    [
+        ("Kiel", "A"),
+        ("kiel", "a"),
+        ("ǅep", "A"),
+        ("北京", "北京"),
+        ("दिल्ली", "दिल्ली"),
+        ("3.", "0"),
+        (",", ","),
+        ("(a", "(a"),
+        ("", ""),
+    ],
 )
 def test_an_outline_tells_capitals_letters_digits_and_signs_apart(word, expected):
     assert outline(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "few"),
+    [
+        (["Kiel", "liegt", "am", "Meer"], False),
+        (["kiel"] * 98 + ["Kiel"] * 2, True),
+        (["kiel"] * 97 + ["Kiel"] * 3, False),
+        (["北", "京"] * 98 + ["Kiel"] * 4, True),
+        ([], True),
+    ],
+)
+def test_capitals_are_few_where_hardly_a_word_begins_with_one(words, few):
+    capitals = Capitals()
+
+    capitals.add(words)
+
+    assert capitals.are_few == few
+
+
+@pytest.mark.parametrize(
+    "words", [["北", "在", "海"], ["दिल्ली", "में", "है"], ["კიევი", "არის", "აქ"], ["kiel", "is", "here"]]
+)
+@pytest.mark.parametrize("kind", sorted(KEYS))
+def test_a_text_without_capitals_is_not_pooled(words, kind):
+    # One of three words is a name; pooled by outlines with the others it would be lost.
+    rows = np.array([[0.1, 0.9], [0.99, 0.01], [0.99, 0.01]])
+
+    (found,) = pooled_probs(lambda: iter([(words, rows)]), NONE | {kind: 0.9}, Outside(0, 0.0, 0.0))
+
+    np.testing.assert_allclose(found, rows, atol=1e-5)
 
 
 def test_keys_name_the_word_its_neighbours_and_the_outlines_around():

@@ -32,7 +32,7 @@ WINDOW_COLUMNS = {"sentence": "int64", "piece_ids": "int32", "word_positions": "
 FORMULAS = {
     "labelled": 2,  # 2: stored as logarithms
     "mixed": 2,
-    "pooled": 3,  # 3: a strength by how sure the teacher is, the shift of O by doubt
+    "pooled": 4,  # 3: a strength by how sure the teacher is, the shift of O by doubt; 4: scripts without capitals
     "neighbours": 2,
     "prototypes": 2,
     "discriminator": 2,
