@@ -1,13 +1,8 @@
-"""Distil a student on unlabelled target text: `accelerate launch distill.py target=de`; `--help` lists the keys."""
+"""Distil a student on unlabelled target text, as `xlner distill`: `accelerate launch distill.py target=de`."""
 
 import sys
-from pathlib import Path
 
-from xlner.launcher import end_with_the_launcher
+from xlner.launcher import launch
 
 if __name__ == "__main__":
-    end_with_the_launcher()  # before the imports below, which take seconds
-    from xlner.training.distillation import distill
-    from xlner.training.session import launch
-
-    sys.exit(launch("distill", distill, Path(__file__).parent / "recipes"))
+    sys.exit(launch("distill"))

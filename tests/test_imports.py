@@ -16,7 +16,6 @@ FLOORS = {
     "errors": 0,
     "escaping": 0,
     "files": 1,
-    "launcher": 0,
     "signals": 0,
     "strict_json": 0,
     "text": 0,
@@ -52,9 +51,12 @@ FLOORS = {
     "training": 9,
     # It reads and tags records as `tagging` does.
     "spacy_pipeline": 10,
+    # It starts any job of training or tagging.
+    "launcher": 10,
     # Parts of the command line, which `cli` puts together.
     "commands": 11,
     "cli": 12,
+    "__main__": 13,
 }
 
 
@@ -64,7 +66,7 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted((REPOSITORY / "xlner").rglob("*.py"))}
-# The package itself only names where its five public names live; nothing is imported before one is used.
+# The package itself only names where its public names live; nothing is imported before one is used.
 ROOMS = sorted(MODULES.keys() - {"xlner"})
 
 
@@ -157,7 +159,7 @@ def test_the_public_names_are_there_and_no_others():
 
     answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
 
-    assert answer.stdout == "['Tagger', 'distill', 'load_recipe', 'load_tagger', 'train_teacher']\n"
+    assert answer.stdout == "['Tagger', 'adapt_encoder', 'distill', 'load_recipe', 'load_tagger', 'train_teacher']\n"
 
 
 @pytest.mark.parametrize("module", ROOMS)

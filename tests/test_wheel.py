@@ -2,33 +2,59 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy
 import pytest
 from conftest import REPOSITORY
 
-BESIDE_THE_PACKAGE = ("pyproject.toml", "README.md", "LICENSE")
+DEPENDENCIES = Path(numpy.__file__).parents[1]  # where what xlner needs is installed
 
 
-def run(*command: str, cwd: Path) -> str:
-    """A module run by this Python, which sees no xlner but the installed one; its output."""
+def run(*command: str | Path, cwd: Path, python: str | Path = sys.executable) -> str:
+    """A module run by a Python that sees no xlner but the installed one; its output."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    outcome = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True)
+    outcome = subprocess.run([python, *command], cwd=cwd, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     return outcome.stdout
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """The wheel, built of a copy (a build leaves files in the tree) and installed outside the tree."""
+def clone(tmp_path_factory) -> Path:
+    """A copy of the repository (a build leaves files in the tree), in a folder that is named as the package is."""
+    folder = tmp_path_factory.mktemp("clone") / "xlner"
+    for name in ("xlner", "recipes", "data_scripts", "docs"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(clone, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    shutil.copytree(REPOSITORY / "xlner", source / "xlner", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in BESIDE_THE_PACKAGE:
-        shutil.copy(REPOSITORY / name, source)
-    run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), cwd=source)
-    (wheel,) = folder.glob("xlner-*.whl")
-    run("-m", "pip", "install", "--no-deps", "--no-index", "--target", str(folder / "site"), str(wheel), cwd=folder)
+    run("-m", "build", "--wheel", "--no-isolation", "--outdir", folder, cwd=clone)
+    (path,) = folder.glob("xlner-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The wheel, installed outside the tree."""
+    site = tmp_path_factory.mktemp("installed") / "site"
+    run("-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel, cwd=wheel.parent)
+    return site
+
+
+@pytest.fixture(scope="module")
+def editable(clone, tmp_path_factory) -> Path:
+    """What an editable install of the clone puts among the installed packages."""
+    folder = tmp_path_factory.mktemp("editable")
+    build = "import sys, hatchling.build; print(hatchling.build.build_editable(sys.argv[1]))"
+    name = run("-c", build, folder, cwd=clone).strip()
+    with zipfile.ZipFile(folder / name) as files:
+        files.extractall(folder / "site")
     return folder / "site"
 
 
@@ -51,3 +77,29 @@ def test_the_installed_package_tells_spacy_of_its_component(installed):
     (entry_points,) = installed.glob("*.dist-info/entry_points.txt")
 
     assert "[spacy_factories]\nxlner = xlner.spacy_component:make_component" in entry_points.read_text()
+
+
+def test_a_clone_is_imported_from_the_folder_above_it_too(clone, editable):
+    program = (
+        f"import site, sys; sys.path.append({str(DEPENDENCIES)!r}); site.addsitedir({str(editable)!r})\n"
+        "from xlner import load_tagger; print(sys.modules['xlner'].__file__)"
+    )
+
+    # -S: an xlner that is installed for these tests is not seen.
+    found = run("-S", "-c", program, cwd=clone.parent)
+
+    assert Path(found.strip()) == clone / "xlner" / "__init__.py"
+
+
+def test_a_type_checker_sees_the_types_of_an_editable_install(clone, editable, tmp_path):
+    pytest.importorskip("mypy", reason="mypy is not installed: pip install -e '.[dev]'")
+    environment = tmp_path / "environment"
+    run("-m", "venv", "--without-pip", environment, cwd=tmp_path)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    shutil.copytree(editable, packages, dirs_exist_ok=True)
+    (clone.parent / "use.py").write_text("from xlner import __version__\n\nreveal_type(__version__)\n")
+
+    checker = ("-m", "mypy", "--strict", "--config-file", "", "--python-executable", environment / "bin" / "python")
+    told = run(*checker, "use.py", cwd=clone.parent)
+
+    assert 'Revealed type is "str"' in told

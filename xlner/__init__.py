@@ -1,6 +1,6 @@
 """xlner: named-entity taggers for languages without labels.
 
-`import xlner` is cheap: the five public names are loaded when they are first used (PEP 562).
+`import xlner` is cheap: the public names are loaded when they are first used (PEP 562).
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from xlner.recipe import load_recipe as load_recipe
     from xlner.tagger import Tagger as Tagger
     from xlner.tagger import load_tagger as load_tagger
+    from xlner.training.adaptation import adapt_encoder as adapt_encoder
     from xlner.training.distillation import distill as distill
     from xlner.training.teacher import train_teacher as train_teacher
 
@@ -20,9 +21,10 @@ _HOMES = {
     "Tagger": "xlner.tagger",
     "train_teacher": "xlner.training.teacher",
     "distill": "xlner.training.distillation",
+    "adapt_encoder": "xlner.training.adaptation",
     "load_recipe": "xlner.recipe",
 }
-__all__ = ["Tagger", "distill", "load_recipe", "load_tagger", "train_teacher"]
+__all__ = ["Tagger", "adapt_encoder", "distill", "load_recipe", "load_tagger", "train_teacher"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,6 @@
-"""The command `xlner`: evaluate models on corpora, tag text. Results go to stdout, everything else to stderr.
+"""The command `xlner`: train, tag, evaluate, and what there is around them.
+
+Results go to stdout, everything else to stderr; the lines that a training prints are its result, too.
 
 A mistake that the user can mend ends with its message and status 2, Ctrl-C with 130. What is slow to import
 is imported by the command that needs it, so that `--help` is quick.
@@ -6,7 +8,7 @@ is imported by the command that needs it, so that `--help` is quick.
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +22,7 @@ from xlner.commands.tag import tag
 from xlner.errors import CorpusError, RunError, StoppedError, XlnerError
 from xlner.escaping import lines_for_terminal
 from xlner.files import StandardOutput
+from xlner.launcher import launch
 from xlner.strict_json import to_json
 
 app = typer.Typer(
@@ -30,9 +33,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.command()(convert)
-app.command()(compare)
-app.command()(export)
+Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys of the recipe; --help lists all.")]
+# Their words are those of the launch scripts, `--help` included, which lists the keys of the recipe.
+_OF_RECIPES: dict[str, Any] = {"add_help_option": False, "context_settings": {"ignore_unknown_options": True}}
 
 Model = Annotated[str, typer.Argument(help="Model folder such as runs/de/model, or hub name.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")]
@@ -85,6 +88,33 @@ def _xlner(
     ] = False,
 ) -> None:
     pass
+
+
+@app.command(**_OF_RECIPES)
+def train_teacher(keys: Keys = None) -> None:
+    """Train a teacher on labelled source text."""
+    raise typer.Exit(launch("teacher", keys or []))
+
+
+@app.command(**_OF_RECIPES)
+def distill(keys: Keys = None) -> None:
+    """Distil a student from a teacher, on unlabelled target text."""
+    raise typer.Exit(launch("distill", keys or []))
+
+
+@app.command(**_OF_RECIPES)
+def adapt(keys: Keys = None) -> None:
+    """Adapt an encoder to a language, by raw text."""
+    raise typer.Exit(launch("adapt", keys or []))
+
+
+app.command()(tag)
+
+
+@app.command(**_OF_RECIPES)
+def tag_corpus(keys: Keys = None) -> None:
+    """Tag a corpus in shards, by many processes and machines."""
+    raise typer.Exit(launch("tag", keys or []))
 
 
 @app.command()
@@ -157,5 +187,7 @@ def evaluate(
         typer.echo(to_json(found[0] if len(found) == 1 else found, indent=2))
 
 
-app.command()(tag)
-app.command("check-data")(check_data)
+app.command()(check_data)
+app.command()(convert)
+app.command()(export)
+app.command()(compare)

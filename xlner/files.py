@@ -34,6 +34,13 @@ _NUMBERS = itertools.count()
 _MARK = re.compile(r"([\w-]*)@(\d+)-\d+\.unfinished$")
 
 
+@functools.cache
+def shipped(name: str) -> Path:
+    """Where a file or folder is that lies beside the package in a clone, and within it where it was installed."""
+    package = Path(__file__).parent
+    return next((path for path in (package / name, package.parent / name) if path.exists()), package / name)
+
+
 @contextmanager
 def replaced(path: Path, check_folder: Callable[[Path], None] | None = None, *, way_out: str = "") -> Iterator[Path]:
     """A hidden path beside `path` to write a file or folder to; it takes the place of `path` in the end.
@@ -289,10 +296,10 @@ class StandardOutput(TextIOWrapper):
         sys.stdout.flush()
         out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
         output = cls(out, encoding="utf-8", line_buffering=sys.stdout.isatty())
-        output._failed = failed
+        output.failed = failed
         return output
 
-    _failed: Callable[[OSError], None]
+    failed: Callable[[OSError], None]
 
     def write(self, text: str) -> int:
         """Write text; how many characters were taken."""
@@ -311,7 +318,7 @@ class StandardOutput(TextIOWrapper):
             yield
         except OSError as problem:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            self._failed(problem)
+            self.failed(problem)
 
 
 @contextmanager

@@ -1,11 +1,65 @@
-"""The end of `accelerate launch` becomes that of the processes that it started. Imports nothing that takes time."""
+"""A training job from the command line, alone or as one of the processes that `accelerate launch` starts.
+
+Nothing that takes time is imported before it is needed: help is quick, and a process is bound to its launcher at once.
+"""
 
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def launch(kind: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a job; the exit status: 0 done, 2 refused, 130 or 143 stopped.
+
+    Args:
+        kind: A key of `recipe.KINDS`.
+        arguments: `key=value` texts, or `--help`; None: those of the command line.
+    """
+    end_with_the_launcher()  # before the imports below, which take seconds
+    from xlner.errors import StoppedError, XlnerError
+    from xlner.escaping import lines_for_terminal
+    from xlner.files import StandardOutput
+    from xlner.recipe import explain, load_recipe
+    from xlner.signals import exit_status, sigterm_as_ctrl_c
+
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, StandardOutput):  # that of the command `xlner`, which would end
+        sys.stdout.failed = _output_failed
+    elif sys.stdout is sys.__stdout__:
+        sys.stdout = StandardOutput.taken(_output_failed)
+    if not given or {"-h", "--help", "help"} & set(given):
+        print(explain(kind), flush=True)  # noqa: T201
+        return 0
+    try:
+        with sigterm_as_ctrl_c():
+            _job(kind)(load_recipe(kind, given))
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)  # noqa: T201
+        return stopped.exit_status
+    except XlnerError as problem:
+        print(lines_for_terminal(problem.told()), file=sys.stderr)  # noqa: T201
+        return 2
+    except OSError as problem:  # of a name that is given, as one that is too long
+        if problem.filename is None:
+            raise
+        print(f"{problem.filename}: {problem.strerror}", file=sys.stderr)  # noqa: T201
+        return 2
+    except RuntimeError as problem:
+        from xlner.training.interruption import LOST_PROCESS, is_lost_process
+
+        if not is_lost_process(problem):
+            raise
+        print(LOST_PROCESS, file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt as stop:
+        print("stopped; the same command goes on from what the run has saved", file=sys.stderr)  # noqa: T201
+        return exit_status(stop)
+    return 0
 
 
 def end_with_the_launcher() -> None:
@@ -19,3 +73,29 @@ def end_with_the_launcher() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
     if os.getppid() != launcher:  # it died in between
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _job(kind: str) -> Callable[[Any], object]:
+    """What does the work; each brings its own libraries."""
+    if kind == "teacher":
+        from xlner.training.teacher import train_teacher
+
+        return train_teacher
+    if kind == "distill":
+        from xlner.training.distillation import distill
+
+        return distill
+    if kind == "adapt":
+        from xlner.training.adaptation import adapt_encoder
+
+        return adapt_encoder
+    from xlner.tagging.corpus import tag_corpus
+
+    return tag_corpus
+
+
+def _output_failed(problem: OSError) -> None:
+    """Go on: what a run has to give lies in its folder."""
+    if not isinstance(problem, BrokenPipeError):
+        reason = problem.strerror or problem
+        print(f"the standard output cannot be written: {reason}; the run goes on", file=sys.stderr)  # noqa: T201

@@ -5,11 +5,13 @@ Values are text until the schema gives them a type, in YAML files as on the comm
 Later wins: defaults, then the variant's settings, then the files, then the command line.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -18,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from xlner.errors import RecipeError
+from xlner.files import shipped
 from xlner.labels import LabelMap
 from xlner.recipe_keys import refuse_secret
 from xlner.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
@@ -27,6 +30,9 @@ Recipe = TeacherRecipe | DistillRecipe | AdaptRecipe
 AnyRecipe = Recipe | TagRecipe
 Schema = type[TeacherRecipe] | type[DistillRecipe] | type[AdaptRecipe] | type[TagRecipe]
 Choice = TypeVar("Choice")
+# What a key may be given in Python; a list is what stands between commas on the command line.
+Scalar = str | float | os.PathLike[str]
+Value = Scalar | Sequence[Scalar] | Mapping[str, Scalar | Sequence[Scalar]]
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Za-z]{2,8})?")
 
 # Adam at one rate from the first step to the last: no warm-up, no decay of weights or rate, no clipping.
@@ -100,46 +106,93 @@ KINDS: dict[str, tuple[Schema, str]] = {
 
 @overload
 def load_recipe(
-    kind: Literal["teacher"], arguments: Sequence[str], recipes: Path | str = "recipes"
+    kind: Literal["teacher"], arguments: Sequence[str], recipes: Path | str | None = None
 ) -> TeacherRecipe: ...
 @overload
 def load_recipe(
-    kind: Literal["distill"], arguments: Sequence[str], recipes: Path | str = "recipes"
+    kind: Literal["distill"], arguments: Sequence[str], recipes: Path | str | None = None
 ) -> DistillRecipe: ...
 @overload
-def load_recipe(kind: Literal["adapt"], arguments: Sequence[str], recipes: Path | str = "recipes") -> AdaptRecipe: ...
+def load_recipe(kind: Literal["adapt"], arguments: Sequence[str], recipes: Path | str | None = None) -> AdaptRecipe: ...
 @overload
-def load_recipe(kind: Literal["tag"], arguments: Sequence[str], recipes: Path | str = "recipes") -> TagRecipe: ...
+def load_recipe(kind: Literal["tag"], arguments: Sequence[str], recipes: Path | str | None = None) -> TagRecipe: ...
 @overload
-def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str = "recipes") -> AnyRecipe: ...
-def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str = "recipes") -> AnyRecipe:
+def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str | None = None) -> AnyRecipe: ...
+def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str | None = None) -> AnyRecipe:
     """The recipe that a command line asks for.
+
+    >>> load_recipe("distill", ["target=de", "optimization.epochs=5"]).optimization.epochs
+    5
 
     Args:
         kind: A key of `KINDS`; also the folder of the recipe files within `recipes`.
         arguments: `key=value` texts. `recipe=NAME` (teacher) or `target=NAME` (all others) names a file of that
             folder, or is a path to one; a target language without a file of its own takes the defaults. With
             `target=`, `recipe=NAME` or a path adds the settings of a further file.
-        recipes: The folder that holds `teacher/`, `distill/` and `adapt/`.
+        recipes: The folder that holds `teacher/`, `distill/` and `adapt/`; None: `recipes` here, then those that
+            come with xlner.
 
     Raises:
         RecipeError: For an unknown key or value, one out of bounds, or a secret; the message says what would be right.
     """
+    return _load(kind, arguments, recipes, "command line")
+
+
+def recipe_of_keys(kind: str, keys: Mapping[str, Value]) -> AnyRecipe:
+    """The recipe that keyword arguments ask for: `target="de", optimization={"epochs": 5}`.
+
+    Args:
+        kind: A key of `KINDS`.
+        keys: Keys of the recipe, sections as mappings; they mean what they mean on the command line.
+
+    Raises:
+        RecipeError: As `load_recipe`, and for a value that is neither text nor a number.
+    """
+    return _load(kind, _as_arguments(keys), None, "keyword arguments")
+
+
+def _as_arguments(keys: Mapping[str, Value]) -> list[str]:
+    """Keyword arguments as `key=value` texts."""
+    arguments: list[str] = []
+    for name, value in keys.items():
+        if isinstance(value, Mapping):
+            arguments += [f"{name}.{argument}" for argument in _as_arguments(value)]
+        elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            arguments.append(f"{name}={','.join(_as_text(name, one) for one in value)}")
+        else:
+            arguments.append(f"{name}={_as_text(name, value)}")
+    return arguments
+
+
+def _as_text(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | Real):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    hint = "; leave the key out for its default" if value is None else ""
+    raise RecipeError(f"{name} is {value!r}; expected text, a number, True or False, or a list of these{hint}")
+
+
+def _load(kind: str, arguments: Sequence[str], recipes: Path | str | None, origin: str) -> AnyRecipe:
+    """As `load_recipe`; `origin` is what messages call the arguments."""
     schema, selector = choose(KINDS, kind, "kind of recipe")
+    folders = [Path("recipes"), shipped("recipes")] if recipes is None else [Path(recipes)]
     for argument in arguments:
-        refuse_secret("command line", argument)  # before a message shows what was given
+        refuse_secret(origin, argument)  # before a message shows what was given
     given = _parse_arguments(arguments)
     selected = given.pop(selector, None)
     if isinstance(selected, dict):
         raise RecipeError(f"{selector} is a name or a path, without further keys")
     layers: list[tuple[str, dict[str, Any]]] = []
     if selected is not None:
-        path = _recipe_file(kind, selector, selected, Path(recipes))
-        layers.append((str(path), _read_yaml(path)) if path else ("command line", {"target": selected}))
+        path = _recipe_file(kind, selector, selected, folders)
+        layers.append((str(path), _read_yaml(path)) if path else (origin, {"target": selected}))
     further = str(given.pop("recipe")) if selector == "target" and "recipe" in given else None
-    if further is not None and (path := _recipe_file(kind, "recipe", further, Path(recipes))):
+    if further is not None and (path := _recipe_file(kind, "recipe", further, folders)):
         layers.append((str(path), _read_yaml(path)))
-    layers.append(("command line", given))
+    layers.append((origin, given))
     if schema is DistillRecipe:
         variant = next((layer["variant"] for _, layer in reversed(layers) if "variant" in layer), "pooled")
         layers.insert(0, (f"variant {variant}", choose(VARIANTS, str(variant), "variant")))
@@ -167,14 +220,9 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def explain(kind: str) -> str:
-    """The help of a launch script: how to call it, and every key with its default and meaning."""
+    """The help of a training command: how to call it, and every key with its default and meaning."""
     schema, selector = KINDS[kind]
-    script = {
-        "teacher": "train_teacher.py",
-        "distill": "distill.py",
-        "adapt": "adapt_encoder.py",
-        "tag": "tag_corpus.py",
-    }[kind]
+    command = {"teacher": "train-teacher", "distill": "distill", "adapt": "adapt", "tag": "tag-corpus"}[kind]
     example = {
         "teacher": "recipe=en run=first seed=1 optimization.epochs=5",
         "distill": "target=de run=first seed=1 optimization.epochs=5",
@@ -185,8 +233,9 @@ def explain(kind: str) -> str:
     rows = _rows(schema, {}, "")
     width = max(len(name) for name, _, _ in rows)
     lines = [
-        f"accelerate launch {script}{selection} [key=value ...]",
-        f"for example: accelerate launch {script} {example}",
+        f"xlner {command}{selection} [key=value ...]",
+        f"for example: xlner {command} {example}",
+        f"by several processes: accelerate launch --multi_gpu --num_processes 2 -m xlner {command} {example}",
         "",
         *(f"  {name:<{width}}  {meaning} [{default}]" for name, default, meaning in rows),
     ]
@@ -251,24 +300,27 @@ def _parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
-def _recipe_file(kind: str, selector: str, selected: str, recipes: Path) -> Path | None:
+def _recipe_file(kind: str, selector: str, selected: str, folders: Sequence[Path]) -> Path | None:
     if selected.endswith((".yaml", ".yml")) or "/" in selected:
         path = Path(selected)
         if not path.is_file():
             raise RecipeError(f"{selector}={selected}: no such file")
         return path
-    path = recipes / kind / f"{selected}.yaml"
-    if path.is_file():
-        return path
+    candidates = [folder / kind / f"{selected}.yaml" for folder in folders]
+    if found := next((one for one in candidates if one.is_file()), None):
+        return found
     if selector == "target" and _LANGUAGE.fullmatch(selected):
         return None  # any language works with the defaults
-    known = sorted(found.stem for found in (recipes / kind).glob("*.yaml"))
+    known = sorted({one.stem for folder in folders for one in (folder / kind).glob("*.yaml")})
     near = get_close_matches(selected, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     if kind == "teacher" and _LANGUAGE.fullmatch(selected) and known:
         plain = next((name for name in known if _LANGUAGE.fullmatch(name)), known[0])
         hint += f"; for a teacher of another language give it to one of these: recipe={plain} language={selected}"
-    raise RecipeError(f"no recipe at {path}; recipes in that folder: {', '.join(known) or 'none'}{hint}")
+    where = "that folder" if len(folders) == 1 else "these folders"
+    raise RecipeError(
+        f"no recipe at {' or '.join(map(str, candidates))}; recipes in {where}: {', '.join(known) or 'none'}{hint}"
+    )
 
 
 class _TextLoader(yaml.BaseLoader):

@@ -151,6 +151,7 @@ class DistillRecipe:
 
     target: str = key("", "target language: the folder of `data` that is read")
     data: str = key("data", "folder with TARGET/train.txt or train.conll, and TARGET/test.conll where there is one")
+    text: str = key("", "the unlabelled text itself: a file, or the folder of a data set; empty: that of `data`")
     run: str = key("", "result folder; a bare name lies under runs/; empty: runs/TARGET")
     teacher: str = key(
         "runs/teacher-en/model",
@@ -329,6 +330,7 @@ class AdaptRecipe:
 
     target: str = key("", "target language: the folder of `data` that is read")
     data: str = key("data", "folder with TARGET/train.txt or train.conll")
+    text: str = key("", "the unlabelled text itself: a file, or the folder of a data set; empty: that of `data`")
     run: str = key("", "result folder; a bare name lies under runs/; empty: runs/encoder-TARGET")
     encoder: str = key("google-bert/bert-base-multilingual-cased", "encoder folder or hub name; of a tagger, its body")
     encoder_revision: str = key("", "commit, tag or branch of an encoder of the hub; empty: the newest")

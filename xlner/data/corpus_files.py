@@ -41,6 +41,17 @@ def corpus_path(data: str | Path, language: str, split: str) -> Path:
     return found
 
 
+def text_path(text: str, data: str | Path, language: str) -> Path:
+    """Where an unlabelled text is: where `text` says, or if that is empty, the `train` of a language.
+
+    Raises:
+        CorpusError: If it is not there.
+    """
+    if not text:
+        return corpus_path(data, language, "train")
+    return Path(text) if Path(text).is_dir() else existing_file(text)
+
+
 def find_corpus(data: str | Path, language: str, split: str) -> Path | None:
     """As `corpus_path`, but None where there is no such file or folder."""
     folder = Path(data, language, split)

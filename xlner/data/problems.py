@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from xlner.errors import CorpusError
+from xlner.files import shipped
 
 ERROR, WARNING = "error", "warning"
 
@@ -34,7 +35,8 @@ class CorpusProblem(CorpusError):  # noqa: N818 - a CorpusError with a code and 
         """
         super().__init__(f"{place}: {message} [{code}]")
         self.code = code
-        self.hint = f"`xlner check-data FILE` lists all problems of a corpus; docs/errors.md explains {code}"
+        explained = shipped("docs/errors.md")
+        self.hint = f"`xlner check-data FILE` lists all problems of a corpus; {explained} explains {code}"
         self.place = place
         self.message = message
         self.repair = repair

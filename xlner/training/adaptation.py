@@ -9,9 +9,9 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -30,13 +30,15 @@ from xlner.models.files import revision_of
 from xlner.models.folder import replaced_folder
 from xlner.models.masked import MaskedModel, extend_embeddings, load_masked_network, save_encoder
 from xlner.network_outputs import word_encoder
+from xlner.recipe import Value
 from xlner.schema import AdaptRecipe
 from xlner.training.checkpoint import checkpoints
+from xlner.training.corpora import Text, text_file
 from xlner.training.fitting import fit_as_asked
 from xlner.training.interruption import summed
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import write_report
-from xlner.training.run_folder import RunFolder, open_run, run_path, start_run
+from xlner.training.run_folder import RUNS, FinishedRun, RunFolder, asked_recipe, open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator
 from xlner.training.task import Task
 from xlner.training.texts import Words, describe_pieces, read_texts, refuse_unknown_text, told, training_rows
@@ -44,19 +46,31 @@ from xlner.training.texts import Words, describe_pieces, read_texts, refuse_unkn
 HELD_OUT_BATCH = 32  # sentences; part of what fixes the masks, so that no recipe key may change it
 
 
-def adapt_encoder(recipe: AdaptRecipe) -> Path:
+@overload
+def adapt_encoder(recipe: AdaptRecipe, /, *, text: Text = "") -> FinishedRun: ...
+@overload
+def adapt_encoder(*, text: Text = "", **keys: Value) -> FinishedRun: ...
+def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **keys: Value) -> FinishedRun:
     """Train an encoder on unlabelled text and write its run folder.
 
+        encoder = adapt_encoder(target="de", text="letters.txt", vocabulary={"new_pieces": 2000})
+
     Args:
-        recipe: From `load_recipe("adapt", [...])`, or made in Python.
+        recipe: From `load_recipe("adapt", [...])`, or made in Python; instead of its keys.
+        text: The unlabelled text: a file, sentences, lists of words, or a `datasets.Dataset` with a column of either;
+            nothing: the file of `data`.
+        keys: Keys of the recipe, sections as dicts. They mean what they mean on the command line.
 
     Returns:
-        The run folder; `model/` within it is an encoder that teachers and students start from.
+        The run: its `report`, its `path`, and its `model`, an encoder that teachers and students start from.
 
     Raises:
         XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
+    recipe = asked_recipe(AdaptRecipe, recipe, keys)
+    if given := text_file(text, RUNS / "texts", recipe.corpus.format):
+        recipe = replace(recipe, text=given)
     path = run_path(recipe.run, f"encoder-{recipe.target}")
     accelerator = make_accelerator(recipe, path)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
@@ -114,7 +128,7 @@ def adapt_encoder(recipe: AdaptRecipe) -> Path:
             "held_out_loss": {"before": round(before, 5), "after": round(after, 5)},
         }
         write_report(run, accelerator, about, [], {}, progress)
-    return path
+    return FinishedRun(path)
 
 
 class HeldOut:

@@ -1,26 +1,43 @@
 """Whole corpora for training and evaluation, with their names and fingerprints, and what became of their words."""
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xlner.data.alignment import Window, WordEncoder
 from xlner.data.corpus import ReadingOptions, read_corpus, read_located
+from xlner.data.field_names import TEXT_NAMES, WORD_NAMES, find_name
 from xlner.data.known_splits import name_split
 from xlner.data.problems import CorpusProblem
 from xlner.data.schemes import IGNORE
 from xlner.data.summaries import CorpusTally, summarize
 from xlner.errors import CorpusError, LabelError
+from xlner.files import write_text
 from xlner.labels import LabelMap, LabelSet, spans_of
 from xlner.recipe import choose
 from xlner.sections import CorpusRecipe
 from xlner.splitting import WORD_SPLITTERS
 from xlner.text import Sentence
 
+
+class TextTable(Protocol):
+    """A `datasets.Dataset`, or what else has columns."""
+
+    @property
+    def column_names(self) -> list[str]: ...  # noqa: D102
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+# An unlabelled text as Python has it: a file, sentences, sentences of words, or a table with a column of either.
+Text = str | os.PathLike[str] | Iterable[str | Sequence[str]] | TextTable
 N_PEEKED = 1000  # sentences of a target text that are looked at for labels, to say that these are not used
 
 
@@ -42,6 +59,49 @@ class Corpus:
     def types(self) -> tuple[str, ...]:
         """The entity types that occur, in alphabetical order."""
         return tuple(sorted({span.label for tags in self.tags for span in spans_of(tags)}))
+
+
+def text_file(text: Text, folder: Path, format: str) -> str:
+    """The file of a text, for the recipe key `text`; empty for an empty text.
+
+    What is no file yet is written to one that is named after its content: a run that is taken up with another text has
+    another recipe.
+
+    Args:
+        text: What a training function was given.
+        folder: Where the file goes.
+        format: As which the recipe reads it (`corpus.format`).
+
+    Raises:
+        CorpusError: If there is no column of text or words, a sentence is neither, or another format is asked for.
+    """
+    if isinstance(text, str | os.PathLike):
+        return os.fspath(text)
+    if format not in ("auto", "jsonl"):
+        raise CorpusError(f"text= is stored as JSON lines, and corpus.format is {format}; leave the format out")
+    sentences: Any = text
+    if names := getattr(text, "column_names", None):
+        column = find_name(names, WORD_NAMES) or find_name(names, TEXT_NAMES)
+        if column is None:
+            raise CorpusError(f"text= has the columns {', '.join(names)}; expected one named text or words")
+        sentences = sentences[column]
+    lines = [_text_record(number, sentence) for number, sentence in enumerate(sentences)]
+    if not lines:
+        raise CorpusError("text= holds no sentence")
+    content = "".join(lines)
+    path = folder / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.jsonl"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, content)
+    return str(path)
+
+
+def _text_record(number: int, sentence: Any) -> str:
+    if isinstance(sentence, str):
+        return json.dumps({"text": sentence}) + "\n"
+    if isinstance(sentence, Sequence) and all(isinstance(word, str) for word in sentence):
+        return json.dumps({"words": list(sentence)}) + "\n"
+    raise CorpusError(f"text=[{number}] is {sentence!r:.80}; expected a sentence, or a list of its words")
 
 
 def read_labelled(path: Path, recipe: CorpusRecipe, *, limit: int = 0) -> Corpus:

@@ -7,44 +7,67 @@ run's folder, so that a stopped one goes on where it stood; the student of the b
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from xlner.data.corpus_files import corpus_path
+from xlner.data.corpus_files import text_path
 from xlner.errors import RecipeError
 from xlner.mixing.recipes import MixingRecipe
 from xlner.models.folder import replaced_folder
+from xlner.recipe import Value
 from xlner.schema import DistillRecipe, RoundsRecipe
 from xlner.training.compact_run import train_compact_student
+from xlner.training.corpora import Text, text_file
 from xlner.training.denoising import check_denoising
 from xlner.training.labelling import check_teacher
 from xlner.training.objective import check_published
 from xlner.training.reporting import score_table
-from xlner.training.run_folder import RunFolder, open_run, read_report, run_path, start_run
+from xlner.training.run_folder import (
+    RUNS,
+    RunFolder,
+    TrainedTagger,
+    asked_recipe,
+    open_run,
+    read_report,
+    run_path,
+    start_run,
+)
 from xlner.training.session import make_accelerator
 from xlner.training.source_text import source_language
 from xlner.training.student import with_pretrained_encoder
 from xlner.training.student_run import train_student
 
 
-def distill(recipe: DistillRecipe) -> Path:
+@overload
+def distill(recipe: DistillRecipe, /, *, text: Text = "") -> TrainedTagger: ...
+@overload
+def distill(*, text: Text = "", **keys: Value) -> TrainedTagger: ...
+def distill(recipe: DistillRecipe | None = None, /, *, text: Text = "", **keys: Value) -> TrainedTagger:
     """Train a student on unlabelled text and write its run folder.
 
+        student = distill(target="de", teacher=teacher, text=["Angela Merkel besuchte Kiel.", ...])
+
     Args:
-        recipe: From `load_recipe("distill", [...])`, or made in Python.
+        recipe: From `load_recipe("distill", [...])`, or made in Python; instead of its keys.
+        text: The unlabelled text: a file, sentences, lists of words, or a `datasets.Dataset` with a column of either;
+            nothing: the file of `data`.
+        keys: Keys of the recipe, sections as dicts. They mean what they mean on the command line.
 
     Returns:
-        The run folder; `model/` within it opens with `load_tagger` and in transformers. Where the target has a
-        labelled test set, `report.json` holds the scores of teacher and student side by side.
+        The run: its `tagger()`, its `report`, its `path`; `model/` within that opens in transformers, too.
+        Where the target has a labelled test set, the report holds the scores of teacher and student side by side.
 
     Raises:
         XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
+    recipe = asked_recipe(DistillRecipe, recipe, keys)
+    if given := text_file(text, RUNS / "texts", recipe.corpus.format):
+        recipe = replace(recipe, text=given)
     check_published(recipe)
     if recipe.is_compact:
-        return train_compact_student(recipe)
+        return TrainedTagger(train_compact_student(recipe))
     recipe = with_pretrained_encoder(recipe)
-    return train_student(recipe) if recipe.rounds.count == 1 else _train_in_rounds(recipe)
+    return TrainedTagger(train_student(recipe) if recipe.rounds.count == 1 else _train_in_rounds(recipe))
 
 
 def _train_in_rounds(recipe: DistillRecipe) -> Path:
@@ -59,7 +82,7 @@ def _train_in_rounds(recipe: DistillRecipe) -> Path:
     # As a single round would say it, but before there is a folder.
     for name in recipe.model_teachers:
         check_teacher(name)
-    corpus_path(recipe.data, recipe.target, "train")
+    text_path(recipe.text, recipe.data, recipe.target)
     accelerator = make_accelerator(recipe, path)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         start_run(run, recipe)

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from xlner.data.alignment import Window
-from xlner.data.corpus_files import corpus_path, find_corpus
+from xlner.data.corpus_files import corpus_path, find_corpus, text_path
 from xlner.data.known_splits import name_text
 from xlner.data.soft_labels import SoftLabels
 from xlner.denoising.sureness import LabelChanges
@@ -70,7 +70,7 @@ def read_lesson(recipe: DistillRecipe, label_map: LabelMap, accelerator: Acceler
     """
     test_path = find_corpus(recipe.data, recipe.target, "test")
     test = read_labelled(test_path, recipe.corpus) if test_path else None
-    text = corpus_path(recipe.data, recipe.target, "train")
+    text = text_path(recipe.text, recipe.data, recipe.target)
     number_format = autocast_dtype(accelerator.mixed_precision)
     taught = taught_soft_labels(recipe, text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)

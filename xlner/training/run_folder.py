@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, who may write to it, and when it counts as finished.
+"""The folder of a run: what lies in it, who may write to it, when it counts as finished, and what is then there.
 
 `recipe.yaml`, `status.json`, `metrics.jsonl`, `checkpoints/step-N/`, `model/`, and last `report.json`, which marks
 the run as finished. One process writes; a lock keeps a second run out.
@@ -12,20 +12,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from xlner.errors import GOES_ON, RunError, StoppedError
+from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError
 from xlner.files import append_line, locked, read_lines, remove_leftovers, remove_unfinished, write_text
-from xlner.recipe import Recipe, recipe_text
+from xlner.recipe import KINDS, Recipe, Value, recipe_of_keys, recipe_text
+from xlner.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
 from xlner.signals import exit_status
 from xlner.strict_json import to_json
+from xlner.tagger import Tagger, load_tagger
 from xlner.training.changes import Change, allowed_changes, recipe_changes
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
 
 RUNS = Path("runs")
+RecipeT = TypeVar("RecipeT", TeacherRecipe, DistillRecipe, AdaptRecipe)
 _WRITTEN = ("recipe.yaml", "status.json", "metrics.jsonl", "report.json")
 # Lines that stand in every recipe that a run wrote.
 _RECIPE_SECTIONS = {"corpus:", "optimization:", "hardware:", "checkpoint:"}
@@ -121,6 +124,67 @@ def run_path(run: str, default: str) -> Path:
             f"run name {name!r}; expected letters, digits, dots, dashes and underscores, or a path with a slash"
         )
     return RUNS / name
+
+
+@dataclass(frozen=True)
+class FinishedRun(os.PathLike[str]):
+    """What a training gives back. It is a path, too: that of the run's folder."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model: what `encoder=` and `teacher=` of further runs and `load_tagger` take."""
+        return self.path / "model"
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The content of report.json.
+
+        Raises:
+            RunError: If it is gone, or damaged.
+        """
+        found = read_report(self.path)
+        if found is None:
+            raise RunError(f"{self.path / 'report.json'}: is not there or damaged; train again, under another run=")
+        return found
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    __str__ = __fspath__
+
+
+class TrainedTagger(FinishedRun):
+    """The run of a teacher or a student."""
+
+    def tagger(self, *, device: str = "cpu") -> Tagger:
+        """The model, loaded; errors as for `load_tagger`."""
+        return load_tagger(str(self.model), device=device)
+
+
+def asked_recipe(schema: type[RecipeT], recipe: RecipeT | None, keys: Mapping[str, Value]) -> RecipeT:
+    """The recipe that a training function was given, whole or as keyword arguments.
+
+    A finished run among the values stands for its model, as in `teacher=train_teacher(...)`.
+
+    Raises:
+        RecipeError: If it was given both ways, or a key or value is none.
+    """
+    if recipe is not None:
+        if keys:
+            raise RecipeError(f"found a recipe and keyword arguments ({', '.join(keys)}); expected one or the other")
+        return recipe
+    kind = next(name for name, (own, _) in KINDS.items() if own is schema)
+    made = recipe_of_keys(kind, {name: _with_models(value) for name, value in keys.items()})
+    assert isinstance(made, schema)
+    return made
+
+
+def _with_models(value: Value) -> Value:
+    if isinstance(value, list | tuple):
+        return [one.model if isinstance(one, FinishedRun) else one for one in value]
+    return value.model if isinstance(value, FinishedRun) else value
 
 
 @contextmanager

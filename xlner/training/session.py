@@ -1,4 +1,4 @@
-"""What all jobs need around the loop: the Accelerator, the tracker, the launch from a command line."""
+"""What all jobs need around the loop: the Accelerator and the tracker."""
 
 import os
 import sys
@@ -6,70 +6,20 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
-from xlner.errors import RecipeError, RunError, StoppedError, XlnerError
-from xlner.escaping import lines_for_terminal
-from xlner.files import StandardOutput
-from xlner.recipe import Recipe, explain, load_recipe
-from xlner.signals import exit_status, sigterm_as_ctrl_c, sigterm_ends
-from xlner.training.interruption import LOST_PROCESS, is_lost_process
+from xlner.errors import RecipeError, RunError
+from xlner.recipe import Recipe
+from xlner.signals import sigterm_ends
 from xlner.training.optimization import effective_precision
 from xlner.training.run_folder import RunFolder
 
 # Processes wait for each other where one of them works alone: for a lock that another run holds, pooling, scores. That
 # may take days; a process that has ended is noticed by its connection, or by the launcher.
 LONGEST_WAIT = timedelta(days=7)
-
-
-def launch(kind: str, job: Callable[[Any], Path], recipes: Path) -> int:
-    """Run a job from the command line; the exit status: 0 done, 2 refused, 130 or 143 stopped.
-
-    Args:
-        kind: A key of `recipe.KINDS`.
-        job: `train_teacher`, `distill` or `adapt_encoder`.
-        recipes: The folder of recipes.
-    """
-    arguments = sys.argv[1:]
-    if sys.stdout is sys.__stdout__:
-        sys.stdout = StandardOutput.taken(_output_failed)
-    if not arguments or {"-h", "--help", "help"} & set(arguments):
-        print(explain(kind), flush=True)  # noqa: T201
-        return 0
-    try:
-        with sigterm_as_ctrl_c():
-            job(load_recipe(kind, arguments, recipes))
-    except StoppedError as stopped:
-        print(stopped, file=sys.stderr)  # noqa: T201
-        return stopped.exit_status
-    except XlnerError as problem:
-        print(lines_for_terminal(problem.told()), file=sys.stderr)  # noqa: T201
-        return 2
-    except OSError as problem:  # of a name that is given, as one that is too long
-        if problem.filename is None:
-            raise
-        print(f"{problem.filename}: {problem.strerror}", file=sys.stderr)  # noqa: T201
-        return 2
-    except RuntimeError as problem:
-        if not is_lost_process(problem):
-            raise
-        print(LOST_PROCESS, file=sys.stderr)  # noqa: T201
-        return 2
-    except KeyboardInterrupt as stop:
-        print("stopped; the same command goes on from what the run has saved", file=sys.stderr)  # noqa: T201
-        return exit_status(stop)
-    return 0
-
-
-def _output_failed(problem: OSError) -> None:
-    """Go on: what a run has to give lies in its folder."""
-    if not isinstance(problem, BrokenPipeError):
-        reason = problem.strerror or problem
-        print(f"the standard output cannot be written: {reason}; the run goes on", file=sys.stderr)  # noqa: T201
 
 
 def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:

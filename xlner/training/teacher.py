@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from xlner.models.folder import ModelSettings, base_of, save_model
 from xlner.models.heads import SIMILARITIES, new_head
 from xlner.models.joint import JointModel, JointOutput
 from xlner.network_outputs import word_encoder
-from xlner.recipe import choose
+from xlner.recipe import Value, choose
 from xlner.schema import TeacherRecipe
 from xlner.training.corpora import (
     Corpus,
@@ -38,24 +37,32 @@ from xlner.training.corpora import (
 from xlner.training.doubts import QUOTED_TEACHER, doubt_of_scores, trained_on
 from xlner.training.fitting import fit_as_asked
 from xlner.training.reporting import Evaluator, finish, measured_on
-from xlner.training.run_folder import open_run, run_path, start_run
+from xlner.training.run_folder import TrainedTagger, asked_recipe, open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator
 from xlner.training.task import Task
 
 
-def train_teacher(recipe: TeacherRecipe) -> Path:
+@overload
+def train_teacher(recipe: TeacherRecipe, /) -> TrainedTagger: ...
+@overload
+def train_teacher(**keys: Value) -> TrainedTagger: ...
+def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> TrainedTagger:
     """Train a teacher and write its run folder.
 
+        teacher = train_teacher(language="en", data="data", encoder="xlm-roberta-base", optimization={"epochs": 2})
+
     Args:
-        recipe: From `load_recipe("teacher", [...])`, or made in Python.
+        recipe: From `load_recipe("teacher", [...])`, or made in Python; instead of its keys.
+        keys: Keys of the recipe, sections as dicts. They mean what they mean on the command line.
 
     Returns:
-        The run folder; `model/` within it opens with `load_tagger` and in transformers.
+        The run: its `tagger()`, its `report`, its `path`; `model/` within that opens in transformers, too.
 
     Raises:
         XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
+    recipe = asked_recipe(TeacherRecipe, recipe, keys)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, f"teacher-{recipe.language}")
     accelerator = make_accelerator(recipe, path)
@@ -110,7 +117,7 @@ def train_teacher(recipe: TeacherRecipe) -> Path:
         measured = measured_on(held_out, [scores[corpus.name] for corpus in held_out], recipe.language)
         origin = Origin(recipe.language, (), measured, doubt)
         finish(run, accelerator, about, [train, *held_out], scores, progress, origin)
-    return path
+    return TrainedTagger(path)
 
 
 def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, WordEncoder, ModelSettings]:

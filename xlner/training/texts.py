@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.data.alignment import WordEncoder
-from xlner.data.corpus_files import corpus_path, existing_file
+from xlner.data.corpus_files import existing_file, text_path
 from xlner.data.masked_text import TextRows, pair_rows, sentence_rows, unknown_share
 from xlner.data.parallel import read_pairs
 from xlner.data.summaries import CorpusTally
@@ -43,7 +43,7 @@ def read_texts(recipe: AdaptRecipe, say: Callable[[str], None]) -> Texts:
     Raises:
         CorpusError: If a file is missing, cannot be read, or holds something else.
     """
-    path = corpus_path(recipe.data, recipe.target, "train")
+    path = text_path(recipe.text, recipe.data, recipe.target)
     limit = recipe.corpus.max_sentences or None
     tally = CorpusTally()
     read = islice(text_stream(path, recipe.corpus), limit)
