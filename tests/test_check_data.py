@@ -10,6 +10,7 @@ from conftest import REPOSITORY
 from corpus_samples import TWO_COLUMNS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_tagger import with_tags
 
 from xlner.cli import main
 from xlner.data import conll, lines
@@ -440,3 +441,31 @@ def test_whatever_a_file_holds_its_repaired_copy_reads_strictly_or_is_refused(co
         if copy.exists():
             list(read_corpus(copy, scheme="strict"))
             assert not check_corpus(str(copy), "auto", ReadingOptions()).findings.total(ERROR)
+
+
+# The tags of a tagger of LOC, ORG and PER in other schemes, and one without `O`, which is none.
+TAGS_OF_MODELS = {
+    "BIOES": ("O", *(f"{prefix}-{name}" for name in ("LOC", "ORG", "PER") for prefix in "BIES")),
+    "BILOU": ("O", *(f"{prefix}-{name}" for name in ("LOC", "ORG", "PER") for prefix in "BILU")),
+    "plain": ("O", "LOC", "ORG", "PER"),
+}
+
+
+@pytest.mark.parametrize("scheme", sorted(TAGS_OF_MODELS))
+def test_the_types_of_a_tagger_of_any_scheme_are_compared(xlner, tmp_path, bert_folder, scheme):
+    folder = with_tags(bert_folder, tmp_path / scheme, TAGS_OF_MODELS[scheme])
+    path = write(tmp_path, "x.conll", "Kiel\tB-LOC\nist\tO\nein\tO\nFilm\tB-FILM\n")
+
+    status, out, err = xlner("check-data", path, "--model", folder)
+
+    assert (status, err) == (0, "")
+    assert "the model does not know FILM (1 entities); it knows LOC, ORG, PER" in out
+
+
+def test_a_tagger_without_the_tag_o_is_told_in_a_line(xlner, tmp_path, bert_folder):
+    folder = with_tags(bert_folder, tmp_path / "none", ["LOC", "ORG"])
+
+    status, out, err = xlner("check-data", write(tmp_path, "x.conll", "Kiel\tB-LOC\n"), "--model", folder)
+
+    assert (status, out) == (2, "")
+    assert err.splitlines() == [f"{folder}: config.json: a tagger needs the tag O; found LOC, ORG"]

@@ -1,4 +1,8 @@
+import json
+import multiprocessing
 import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import EntryPoint
 
@@ -8,6 +12,7 @@ from conftest import REPOSITORY, SENTENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin, Span
+from test_forks import threads
 
 import xlner.spacy_component  # registers the component, as the entry point does in an installed package
 from xlner.errors import ModelError, RecipeError
@@ -178,3 +183,36 @@ def test_a_model_that_is_not_there_is_told_with_the_first_document_and_when_savi
         nlp("Kiel")
     with pytest.raises(ModelError, match="no such folder"):
         nlp.to_disk(tmp_path / "pipeline")
+
+
+# Threads that computed before the fork are missing behind it; where processes are spawned, the tagger is sent to them.
+ON_PROCESSES = """
+import json, multiprocessing, sys
+import spacy
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[3])
+    nlp = spacy.blank("de")
+    nlp.add_pipe("xlner", config={"model": sys.argv[1]})
+    texts = json.loads(sys.argv[2])
+
+    def found(documents):
+        return [[(e.start, e.end, e.label_, round(e._.xlner_score, 4)) for e in doc.ents] for doc in documents]
+
+    alone = found(nlp.pipe(texts, batch_size=20))
+    assert any(alone)
+    assert found(nlp.pipe(texts, batch_size=20, n_process=2)) == alone
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_two_processes_of_spacy_find_what_the_parent_found_before(method, bert_folder, tmp_path):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this system")
+    script = tmp_path / "on_processes.py"  # a file, since spawned processes read it again
+    script.write_text(ON_PROCESSES, encoding="utf-8")
+    command = [sys.executable, str(script), bert_folder, json.dumps([" ".join(SENTENCES)] * 40), method]
+
+    done = subprocess.run(command, env=threads(2), cwd=tmp_path, capture_output=True, text=True, timeout=170)
+
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -12,11 +12,12 @@ from signal import SIGTERM
 import pyarrow
 import pytest
 import spacy
-from conftest import SENTENCES
+from conftest import LABELS, SENTENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 from spacy.tokens import DocBin
+from test_tagger import OTHER_SCHEMES, with_tags
 
 from xlner.cli import main
 from xlner.data.corpus import read_corpus
@@ -322,6 +323,51 @@ def test_bad_records_are_told_with_their_lines_and_left_out(tag, tmp_path):
     assert [line.split(": ")[0].rpartition(":")[2] for line in err.splitlines()] == ["2", "3", "4", "5", "6", "7"]
     assert "in.jsonl:3: expected a field text, or words" in err
     assert "in.jsonl:6: half a surrogate pair" in err
+
+
+# Half a surrogate pair, which JSON can escape and UTF-8 cannot hold: in a value, within one, in a name, beside words.
+HALF = """{"text": "Kiel", "id": "a"}
+{"text": "Kiel", "id": "\\ud800"}
+{"text": "Kiel", "id": "b", "more": [{"k": "\\udfff!"}]}
+{"text": "Kiel", "\\ud800": 1}
+{"words": ["Kiel"], "id": "\\ud800"}
+{"text": "Bonn", "id": "c", "tags": "\\ud800"}
+"""
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_half_characters_of_carried_fields_are_told_where_parquet_cannot_hold_them(tag, tmp_path, suffix):
+    source, out = tmp_path / f"in.{suffix}", tmp_path / "out.parquet"
+    source.write_text(HALF if suffix == "jsonl" else f"[{','.join(HALF.splitlines())}]")
+    place = ":2" if suffix == "jsonl" else ": record 2"
+
+    stopped, _, message = tag(source, "--out", out, "--fresh")
+    status, told, err = tag(source, "--out", out, "--on-error", "skip", "--fresh")
+
+    assert stopped == 2
+    assert f"in.{suffix}{place}: the field 'id' holds half a surrogate pair, '\\ud800', which" in message
+    assert status == 0
+    assert "6 records" in told
+    assert [line.split("the field ")[1].split()[0] for line in err.splitlines()] == [
+        "'id'",
+        "'more'",
+        "'\\ud800'",
+        "'id'",
+    ]
+    assert [(row["text"], row["id"]) for row in parquet.read_table(out).to_pylist()] == [("Kiel", "a"), ("Bonn", "c")]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.conll", "out.txt", "out.spacy"])
+def test_half_characters_of_carried_fields_stop_no_other_output(tag, tmp_path, name):
+    (tmp_path / "in.jsonl").write_text(HALF)
+
+    status, _, err = tag(tmp_path / "in.jsonl", "--out", tmp_path / name)
+
+    assert (status, err) == (0, "")
+    if name == "out.jsonl":  # as JSON has it, so that nothing is lost
+        carried = [{key: value for key, value in row.items() if key != "entities"} for row in lines(tmp_path / name)]
+        assert carried[1] == {"text": "Kiel", "id": "\ud800"}
+        assert carried[3] == {"text": "Kiel", "\ud800": 1}
 
 
 def test_the_first_bad_record_stops_the_run_unless_told_otherwise(tag, tmp_path):
@@ -726,8 +772,11 @@ def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tag, many, tmp_p
         (["other.parquet"], "other.parquet: no column text, words or tokens; columns there: x"),
         (["--from", "parquet"], "Parquet is read from a file, not from the standard input"),
         (["nope.jsonl"], "nope.jsonl: cannot be read: No such file"),
-        (["mixed.jsonl", "--out", "out.parquet"], "a record does not fit the columns of the first ones"),
-        (["late.jsonl", "--out", "out.parquet"], "the field 'new' is none of the columns, id, text, entities"),
+        (["mixed.jsonl", "--out", "out.parquet"], "mixed.jsonl:2: does not fit the columns of the first records"),
+        (
+            ["late.jsonl", "--out", "out.parquet"],
+            "late.jsonl:513: the field 'new' is none of the columns, id, text, entities",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_told_alone_and_with_status_2(tag, tmp_path, monkeypatch, arguments, message):
@@ -793,3 +842,16 @@ def test_numbers_that_json_lacks_are_null_in_carried_fields(tag, tmp_path):
     rows = [[json.loads(line, parse_constant=pytest.fail) for line in lines] for lines in found]
     assert [(row["x"], row["nested"]) for row in rows[0]] == [(None, [None]), (1.5, [0.5])]
     assert (rows[1][0]["x"], rows[1][0]["y"]) == (None, {"z": None})
+
+
+@pytest.mark.parametrize("scheme", sorted(OTHER_SCHEMES))
+def test_a_tagger_of_another_scheme_tags_into_a_file(tag, bert_folder, tmp_path, scheme):
+    names = OTHER_SCHEMES[scheme]
+    folder = with_tags(bert_folder, tmp_path / scheme, [names.get(name, name) for name in LABELS.tags])
+    source = write(tmp_path / "in.jsonl", RECORDS)
+
+    status, _, err = tag(source, "--out", tmp_path / "out.jsonl", model=str(folder))
+
+    assert (status, err) == (0, "")
+    tagger = load_tagger(folder)
+    assert [told(row["entities"]) for row in lines(tmp_path / "out.jsonl")] == [found_by(tagger, s) for s in SENTENCES]

@@ -37,12 +37,7 @@ def load_recognizer(folder: str) -> tuple[PreTrainedModel, LabelSet, TagReading 
         ModelError: If there is no such model, its labels have no names, or it asks for what is refused.
         LabelError: If it has no tag `O`.
     """
-    config = checked_config(folder)
-    begins = config.to_dict().get(SCHEME_KEY) == "iob2"
-    try:
-        labels, reading = read_tagging(_tag_names(folder, config), begins=begins)
-    except LabelError as problem:
-        raise LabelError(f"{folder}: config.json: {problem}") from problem
+    labels, reading = _tagging(folder)
     return load_classifier(folder), labels, reading
 
 
@@ -70,16 +65,19 @@ def read_tags(folder: str) -> tuple[str, ...]:
 
 
 def read_labels(folder: str) -> LabelSet:
-    """The labels of a trained token classifier, without loading its weights.
+    """The labels of a trained token classifier in IOB2, whatever its own tags are, without loading its weights.
 
     Raises:
         ModelError: As `load_classifier`.
-        LabelError: If they are of another scheme.
+        LabelError: If it has no tag `O`.
     """
+    return _tagging(folder)[0]
+
+
+def _tagging(folder: str) -> tuple[LabelSet, TagReading | None]:
     config = checked_config(folder)
-    _tag_names(folder, config)
     try:
-        return labels_of(config)
+        return read_tagging(_tag_names(folder, config), begins=config.to_dict().get(SCHEME_KEY) == "iob2")
     except LabelError as problem:
         raise LabelError(f"{folder}: config.json: {problem}") from problem
 
@@ -96,11 +94,6 @@ def _tag_names(folder: str, config: PretrainedConfig) -> tuple[str, ...]:
 def tags_of_model(config: PretrainedConfig) -> tuple[str, ...]:
     """The tags of a model's configuration, in the order of its outputs, of any scheme."""
     return tuple([name for _, name in sorted((int(index), str(tag)) for index, tag in (config.id2label or {}).items())])
-
-
-def labels_of(config: PretrainedConfig) -> LabelSet:
-    """The label set of a model's configuration; models of xlner say that their tags are IOB2."""
-    return LabelSet(tags_of_model(config), begins=config.to_dict().get(SCHEME_KEY) == "iob2")
 
 
 def new_recognizer(

@@ -70,7 +70,14 @@ class Lines:
 class Parts:
     """A folder of parts: a position is their number."""
 
-    def __init__(self, unfinished: Path, format: PartFormat, schema: "Schema | None", position: int) -> None:
+    def __init__(
+        self,
+        unfinished: Path,
+        format: PartFormat,
+        bad_records: BadRecords,
+        schema: "Schema | None",
+        position: int,
+    ) -> None:
         """Open it, and drop the parts behind a position.
 
         Raises:
@@ -78,6 +85,7 @@ class Parts:
         """
         self._folder = unfinished
         self._format = format
+        self._bad_records = bad_records
         self._schema = schema
         self._records: list[TaggedRecord] = []
         self._n_parts = position
@@ -93,8 +101,14 @@ class Parts:
             self._held = held.pop_all()
 
     def add(self, records: Sequence[TaggedRecord]) -> None:
-        """Take records into the next part."""
-        self._records += records
+        """Take records into the next part, but those that the format cannot hold."""
+        for tagged in records:
+            try:
+                self._format.check(tagged)
+            except CorpusError as problem:
+                self._bad_records.refused(problem)
+            else:
+                self._records.append(tagged)
 
     def save(self) -> int:
         """Write the next part, if there is anything for it; the number of parts."""
@@ -140,7 +154,7 @@ def open_output(
     Args:
         target: The file that it will be.
         format: A key of `LINE_FORMATS` or `PART_FORMATS`.
-        bad_records: Gets records that a format of lines cannot hold.
+        bad_records: Gets records that the format cannot hold.
         schema: For Parquet: the columns, None to find them out.
         position: What `save` gave; 0 for a new one.
 
@@ -151,7 +165,7 @@ def open_output(
     _refuse_link(path)
     if format in LINE_FORMATS:
         return Lines(path, line_rendering(format, bad_records), position)
-    return Parts(path, PART_FORMATS[format], schema, position)
+    return Parts(path, PART_FORMATS[format], bad_records, schema, position)
 
 
 def line_rendering(format: str, bad_records: BadRecords) -> Render:
