@@ -24,6 +24,7 @@ from typing import Any
 
 from xlner.errors import RunError, disk_errors
 
+RUNS = Path("runs")  # where runs lie that no recipe puts elsewhere, and what they share
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1  # of manifests
 Files = Mapping[str, tuple[int, str]]

@@ -125,3 +125,8 @@ def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
         has_it = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu.get_capabilities().get("amx_tile", False)
         precision = "bf16" if has_it else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def number_format(autocast_dtype: torch.dtype | None) -> str:
+    """The name of what a network computes in, as Accelerate calls it."""
+    return {torch.bfloat16: "bf16", torch.float16: "fp16", None: "fp32"}[autocast_dtype]

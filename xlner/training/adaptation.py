@@ -25,6 +25,7 @@ from xlner.data.batches import length_order
 from xlner.data.masked_text import TextRows, sentence_rows
 from xlner.data.masking import MaskedBatch, MaskedTexts, Masker
 from xlner.data.vocabulary import check_extendable, extend_tokenizer
+from xlner.files import RUNS
 from xlner.models.encoder import freeze
 from xlner.models.files import revision_of
 from xlner.models.folder import replaced_folder
@@ -38,7 +39,7 @@ from xlner.training.fitting import fit_as_asked
 from xlner.training.interruption import summed
 from xlner.training.optimization import autocast_dtype
 from xlner.training.reporting import write_report
-from xlner.training.run_folder import RUNS, FinishedRun, RunFolder, asked_recipe, open_run, run_path, start_run
+from xlner.training.run_folder import FinishedRun, RunFolder, asked_recipe, open_run, run_path, start_run
 from xlner.training.session import announce, make_accelerator
 from xlner.training.task import Task
 from xlner.training.texts import Words, describe_pieces, read_texts, refuse_unknown_text, told, training_rows

@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from xlner.data.corpus_files import text_path
 from xlner.errors import RecipeError
+from xlner.files import RUNS
 from xlner.mixing.recipes import MixingRecipe
 from xlner.models.folder import replaced_folder
 from xlner.recipe import Value
@@ -22,7 +23,6 @@ from xlner.training.labelling import check_teacher
 from xlner.training.objective import check_published
 from xlner.training.reporting import score_table
 from xlner.training.run_folder import (
-    RUNS,
     RunFolder,
     TrainedTagger,
     asked_recipe,

@@ -9,13 +9,14 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from xlner.backends.torch_backend import number_format
 from xlner.data.soft_labels import BLOCK, SoftLabels
 from xlner.data.storage import RowWriter, StoredRows, in_blocks, is_whole
 from xlner.errors import RecipeError
 from xlner.models.encoder import checked_config
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.network_outputs import word_encoder, word_vectors
-from xlner.training.labelling import locked, number_format
+from xlner.training.labelling import locked
 
 # Whoever changes the vectors that come out of the same teacher and words adds 1.
 _FORMULA = 1

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from xlner import files
+from xlner.backends.torch_backend import number_format
 from xlner.data.alignment import WordEncoder
 from xlner.data.fingerprints import CorpusFingerprint
 from xlner.data.soft_label_parts import keep_parts, write_counted_card
@@ -154,11 +155,6 @@ def soft_labels_of(
             )
         accelerator.wait_for_everyone()
     return found or SoftLabels(folder)
-
-
-def number_format(autocast_dtype: torch.dtype | None) -> str:
-    """The name of what a network computes in, as Accelerate calls it."""
-    return {torch.bfloat16: "bf16", torch.float16: "fp16", None: "fp32"}[autocast_dtype]
 
 
 def whole_soft_labels(folder: Path, accelerator: Accelerator) -> SoftLabels | None:

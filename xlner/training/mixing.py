@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from xlner.backends.torch_backend import number_format
 from xlner.data.annotations import Annotations, read_annotations
 from xlner.data.soft_labels import (
     BLOCK,
@@ -29,7 +30,7 @@ from xlner.data.soft_labels import (
 )
 from xlner.data.storage import RowWriter, in_blocks
 from xlner.errors import LabelError
-from xlner.files import json_digest, read_json, write_json
+from xlner.files import RUNS, json_digest, read_json, write_json
 from xlner.labels import LabelMap, LabelSet
 from xlner.mixing.recipes import BY_LANGUAGE
 from xlner.mixing.tags import TagReading, is_iob, prefix_and_type
@@ -40,14 +41,12 @@ from xlner.schema import DistillRecipe
 from xlner.training.labelling import (
     check_teacher,
     locked,
-    number_format,
     soft_labels_of,
     target_stream,
     text_fingerprint,
     whole_soft_labels,
 )
 from xlner.training.language_similarity import SourceLanguages, language_weights, source_languages
-from xlner.training.run_folder import RUNS
 from xlner.training.voices import AnnotationVoice, ModelVoice, Voice
 
 # Beside the card of a mixture: its teachers with their fingerprints and weights.

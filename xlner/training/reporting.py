@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from xlner.backends.torch_backend import number_format
 from xlner.data.alignment import Window
 from xlner.data.soft_labels import SoftLabels
 from xlner.data.writing import write_lines
@@ -30,7 +31,6 @@ from xlner.prediction import Encoder, decide_tags
 from xlner.training.checkpoint import Progress
 from xlner.training.corpora import Corpus
 from xlner.training.interruption import summed
-from xlner.training.labelling import number_format
 from xlner.training.optimization import autocast_dtype
 from xlner.training.run_folder import RunFolder
 

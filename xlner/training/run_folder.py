@@ -18,7 +18,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError
-from xlner.files import append_line, locked, read_lines, remove_leftovers, remove_unfinished, write_text
+from xlner.files import RUNS, append_line, locked, read_lines, remove_leftovers, remove_unfinished, write_text
 from xlner.recipe import KINDS, Recipe, Value, recipe_of_keys, recipe_text
 from xlner.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
 from xlner.signals import exit_status
@@ -27,7 +27,6 @@ from xlner.tagger import Tagger, load_tagger
 from xlner.training.changes import Change, allowed_changes, recipe_changes
 from xlner.training.interruption import LOST_PROCESS, is_lost_process
 
-RUNS = Path("runs")
 RecipeT = TypeVar("RecipeT", TeacherRecipe, DistillRecipe, AdaptRecipe)
 _WRITTEN = ("recipe.yaml", "status.json", "metrics.jsonl", "report.json")
 # Lines that stand in every recipe that a run wrote.
