@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SENTENCES
+from conftest import REPOSITORY, SENTENCES
+from runs import are_equal, run_script, weights_of
 
 from xlner import __version__
 from xlner.cli import main
@@ -269,19 +270,73 @@ def test_the_version_is_that_of_the_package(xlner):
     assert xlner("--version") == (0, f"xlner {__version__}\n", "")
 
 
-def test_help_is_given_without_loading_torch():
+def help_without_torch(path, *arguments):
+    """What a program prints; it fails where it loads torch on the way."""
     script = (
-        "import sys; sys.argv = ['xlner', '--help']\n"
-        "from xlner.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as end: sys.exit(end.code or int('torch' in sys.modules))"
+        "import runpy, sys; path, *sys.argv[1:] = sys.argv[1:]\n"
+        "try: runpy.run_path(path, run_name='__main__')\n"
+        "except SystemExit as end: sys.exit(end.code or ('torch' in sys.modules and 'torch was loaded') or 0)"
     )
+    command = [sys.executable, "-c", script, str(REPOSITORY / path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
-    assert done.returncode == 0
-    assert "evaluate" in done.stdout
-    assert "tag" in done.stdout
+def test_help_is_given_without_loading_torch_and_lists_all_commands():
+    told = help_without_torch("xlner/__main__.py", "--help")
+
+    commands = [line.split()[0] for line in told.partition("Commands:\n")[2].splitlines()]
+    assert commands == [
+        "train-teacher",
+        "distill",
+        "adapt",
+        "tag",
+        "tag-corpus",
+        "evaluate",
+        "check-data",
+        "convert",
+        "export",
+        "compare",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "script", "key"),
+    [
+        ("train-teacher", "train_teacher.py", "sharing"),
+        ("distill", "distill.py", "rounds.count"),
+        ("adapt", "adapt_encoder.py", "vocabulary.new_pieces"),
+        ("tag-corpus", "tag_corpus.py", "shard_megabytes"),
+    ],
+)
+def test_a_command_and_its_script_list_the_keys_of_the_recipe_without_loading_torch(command, script, key):
+    told = help_without_torch("xlner/__main__.py", command, "--help")
+
+    assert told == help_without_torch(script, "--help")
+    assert told.startswith(f"xlner {command} ")
+    assert f"\n  {key} " in told
+
+
+def test_a_command_trains_as_its_script_does(teaching, teacher, tmp_path):
+    commanded = run_script("xlner/__main__.py", "train-teacher", *teaching, "run=first", cwd=tmp_path)
+    refused = run_script("xlner/__main__.py", "train-teacher", "--run=first", "seed=x", cwd=tmp_path)
+    again = run_script("xlner/__main__.py", "train-teacher", *teaching, "run=first", cwd=tmp_path)
+
+    assert (commanded.status, commanded.messages) == (0, [])
+    assert commanded.stdout.startswith("run runs/first: 1 process(es) on cpu")
+    assert are_equal(weights_of(tmp_path / "runs" / "first"), weights_of(teacher))
+    assert (refused.status, refused.messages[0][:18]) == (2, "command line: Valu")
+    assert (again.status, again.stdout) == (2, "")
+    assert again.messages == ["runs/first: holds a finished run (report.json); give another run=, or remove the folder"]
+
+
+def test_the_output_of_a_training_may_go_away_as_it_may_from_its_script(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        finished = run_cli("train-teacher", "--help", stdout=full)
+
+    assert finished.returncode == 0
+    assert finished.stderr == b"the standard output cannot be written: No space left on device; the run goes on\n"
 
 
 def test_messages_name_the_options_of_the_command_line_and_where_there_is_more(xlner, tmp_path):

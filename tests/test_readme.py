@@ -5,6 +5,22 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
+KEYWORDS = """
+from os import fspath
+from pathlib import Path
+
+from xlner import Tagger, adapt_encoder, distill, load_recipe, train_teacher
+
+encoder = adapt_encoder(target="de", text=Path("letters.txt"), vocabulary={"new_pieces": 2000})
+teacher = train_teacher(language="en", data="data", encoder=encoder, optimization={"epochs": 2, "decay": "cosine"})
+student = distill(target="de", teacher=[teacher, "runs/nl/model"], text=["Ein Satz.", "Noch einer."], seed=1)
+student = distill(target="de", teacher=teacher, text=[["Ein", "Satz", "."]], tensorboard=True)
+student = distill(load_recipe("distill", ["target=de"]))
+tagger: Tagger = student.tagger()
+score: float = student.report["scores"]["student"]["overall"]["f1"]
+place: str = fspath(student)
+folder: Path = student.path
+"""
 pytest.importorskip("mypy", reason="mypy is not installed: pip install -e '.[dev]'")
 
 
@@ -20,6 +36,7 @@ def test_the_python_of_the_readme_passes_a_strict_type_checker(tmp_path):
     (tmp_path / "model_of_torch.py").write_text(
         "from torch import nn\nfrom xlner import load_tagger\n\nnetwork: nn.Module = load_tagger('x').model\n"
     )
+    (tmp_path / "keywords.py").write_text(KEYWORDS)
     wrong = "from xlner import distill, load_recipe\n\ndistill(load_recipe('teacher', []))\n"
     (tmp_path / "wrong.py").write_text(wrong)
 
