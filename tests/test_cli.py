@@ -269,6 +269,7 @@ def test_the_version_is_that_of_the_package(xlner):
     assert xlner("--version") == (0, f"xlner {__version__}\n", "")
 
 
+@pytest.mark.slow
 def test_help_is_given_without_loading_torch():
     script = (
         "import sys; sys.argv = ['xlner', '--help']\n"
@@ -302,6 +303,7 @@ def run_cli(*arguments, **named):
     return subprocess.run([sys.executable, "-c", ask, *arguments], stderr=subprocess.PIPE, check=False, **named)
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_the_standard_output_is_told():
     with Path("/dev/full").open("w") as full:
         finished = run_cli("--version", stdout=full)
@@ -310,6 +312,7 @@ def test_a_full_disk_behind_the_standard_output_is_told():
     assert finished.stderr.decode() == "the standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_ends_the_command_without_a_word():
     reader, writer = os.pipe()
     os.close(reader)
@@ -320,6 +323,7 @@ def test_a_reader_that_has_gone_ends_the_command_without_a_word():
     assert (finished.returncode, finished.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_is_refused():
     finished = run_cli("--version", preexec_fn=lambda: os.close(1))
 
@@ -327,6 +331,7 @@ def test_a_closed_standard_output_is_refused():
     assert finished.stderr.startswith(b"the standard output is closed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["check-data", "x" * 300], ["tag", "model", "--out", "x" * 300 + ".jsonl"]])
 def test_a_name_that_no_file_can_have_is_told(arguments):
     finished = run_cli(*arguments, stdin=subprocess.DEVNULL)

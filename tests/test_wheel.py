@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 BESIDE_THE_PACKAGE = ("pyproject.toml", "README.md", "LICENSE")
 
 
