@@ -44,6 +44,7 @@ def test_rows_of_additions_differ_from_what_they_add_to_in_what_they_add_alone()
             assert recipe.setting.startswith(f"{base} + ")
 
 
+@pytest.mark.slow
 def test_one_command_trains_teachers_and_rows_and_draws_the_table(tiny_encoder, small_data, tmp_path):
     out = tmp_path / "ablation"
     command = [
@@ -70,6 +71,7 @@ def test_one_command_trains_teachers_and_rows_and_draws_the_table(tiny_encoder, 
     assert (out / "table.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_row_that_does_not_exist_is_named(tmp_path):
     command = [sys.executable, str(FOLDER / "measure.py"), "--encoder", "x", "--data", "y", "--rows", "nothing"]
 
@@ -80,6 +82,7 @@ def test_a_row_that_does_not_exist_is_named(tmp_path):
     assert not list(Path(tmp_path).iterdir())
 
 
+@pytest.mark.slow
 def test_one_command_draws_the_curve_over_few_labels(tiny_encoder, small_data, tmp_path):
     out = tmp_path / "few"
     command = [
@@ -102,6 +105,7 @@ def test_one_command_draws_the_curve_over_few_labels(tiny_encoder, small_data, t
     assert labelled + text == read_sentences(small_data / "en" / "train.conll")
 
 
+@pytest.mark.slow
 def test_a_corpus_that_is_too_short_for_the_curve_is_told(small_data, tmp_path):
     command = [sys.executable, str(FOLDER / "few_labels.py"), "--encoder", "x", "--data", str(small_data)]
 
@@ -112,6 +116,7 @@ def test_a_corpus_that_is_too_short_for_the_curve_is_told(small_data, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_words_without_spaces_become_those_of_raw_text_with_their_entities(tmp_path):
     corpus, out = tmp_path / "a.conll", tmp_path / "out" / "b.conll"
     corpus.write_text("北京\tB-LOC\n大学\tO\n\nABC\tB-ORG\nD\tO\n\n", encoding="utf-8")
@@ -124,6 +129,7 @@ def test_words_without_spaces_become_those_of_raw_text_with_their_entities(tmp_p
     assert out.read_text(encoding="utf-8") == "北\tB-LOC\n京\tI-LOC\n大\tO\n学\tO\n\nABCD\tB-ORG\n\n"
 
 
+@pytest.mark.slow
 def test_labels_of_a_teacher_are_scored_for_each_setting_of_pooling(teacher, small_data, tmp_path):
     command = [sys.executable, str(FOLDER / "label_f1.py"), str(teacher / "model"), "--data", str(small_data)]
 

@@ -14,6 +14,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from xlner.models.encoder import load_recognizer
 from xlner.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 OWN = [argument for argument in TINY if "pairs." not in argument and "epochs" not in argument]
 BRIEF = ("target=de", "optimization.epochs=4", "run=first", *OWN)
 STEPS_PER_EPOCH = 8  # 57 sentences in batches of 8, three held out

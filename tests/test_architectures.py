@@ -136,6 +136,7 @@ def test_a_network_that_lets_padding_in_is_refused_for_training(tmp_path):
     assert str(no.value).startswith(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -294,6 +295,7 @@ def test_what_fails_inside_a_network_is_told_in_a_line(tmp_path):
         tagger.tag(" ".join(SENTENCES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
@@ -313,6 +315,7 @@ def test_an_encoder_that_cannot_be_used_is_told_before_a_teacher_labels_anything
     assert not (tmp_path / "runs" / "soft-labels").exists()
 
 
+@pytest.mark.slow
 def test_an_encoder_without_a_mask_is_not_adapted(small_data, tmp_path):
     folder = saved(tmp_path / "encoder", "roberta")
     settings = json.loads((tmp_path / "encoder" / "tokenizer_config.json").read_text(encoding="utf-8"))

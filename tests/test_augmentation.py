@@ -89,6 +89,7 @@ def recipe_of():
     return lambda **keys: load_recipe("distill", ["target=de", *(f"{key}={value}" for key, value in keys.items())])
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_new_sentences_that_its_teacher_labelled(teacher, small_data, tmp_path):
     arguments = ("target=de", f"teacher={teacher / 'model'}", f"data={small_data}", *TINY, *SMALL, "compact.augment=2")
 
@@ -102,6 +103,7 @@ def test_a_student_learns_from_new_sentences_that_its_teacher_labelled(teacher, 
     assert report_of(tmp_path / "runs" / "a")["training"]["steps"] == 2 * (48 * 3 // 8)
 
 
+@pytest.mark.slow
 def test_a_changed_bit_in_any_cache_is_noticed_and_the_student_is_the_same(teacher, small_data, tmp_path):
     arguments = (
         "target=de",

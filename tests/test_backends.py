@@ -135,6 +135,7 @@ def test_every_kind_of_tokenizer_and_network_can_be_exported(kind, tmp_path):
     assert (after.word_splitter, after.encoder.max_length, after.labels) == ("whitespace", 32, LABELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_exported_folder_is_tagged_without_torch_and_transformers(exported, precision):
     # None in sys.modules makes an import fail as if nothing were installed.
@@ -150,6 +151,7 @@ def test_an_exported_folder_is_tagged_without_torch_and_transformers(exported, p
     assert done.stdout.strip() == load_tagger(exported[precision]).tag(SENTENCES[0])[0].text, done.stderr
 
 
+@pytest.mark.slow
 def test_without_torch_a_model_folder_says_what_is_missing(bert_folder):
     script = (
         "import sys; sys.modules['torch'] = None;"

@@ -12,6 +12,8 @@ from runs import DISTILL, TEACHER, TINY, run_script, sentences, write_conll
 
 from xlner.models.folder import ModelSettings, save_model
 
+pytestmark = pytest.mark.slow
+
 BRIEF = (*(argument for argument in TINY if "epochs" not in argument), "optimization.epochs=1", "run=first")
 
 

@@ -256,6 +256,7 @@ def test_the_base_of_a_model_that_was_trained_on_is_the_base_of_that_model(tmp_p
     assert "- Base model: maker/encoder\n- Licence of the base model, as its card states it: apache-2.0" in card.text
 
 
+@pytest.mark.slow
 def test_the_card_of_a_run_tells_source_teacher_and_scores_and_no_place_of_this_machine(learning, teacher, tmp_path):
     run_well(DISTILL, *brief(learning), "run=first", cwd=tmp_path)
 

@@ -283,6 +283,7 @@ def help_without_torch(path, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_help_is_given_without_loading_torch_and_lists_all_commands():
     told = help_without_torch("xlner/__main__.py", "--help")
 
@@ -301,6 +302,7 @@ def test_help_is_given_without_loading_torch_and_lists_all_commands():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "script", "key"),
     [
@@ -318,6 +320,7 @@ def test_a_command_and_its_script_list_the_keys_of_the_recipe_without_loading_to
     assert f"\n  {key} " in told
 
 
+@pytest.mark.slow
 def test_a_command_trains_as_its_script_does(teaching, teacher, tmp_path):
     commanded = run_script("xlner/__main__.py", "train-teacher", *teaching, "run=first", cwd=tmp_path)
     refused = run_script("xlner/__main__.py", "train-teacher", "--run=first", "seed=x", cwd=tmp_path)
@@ -357,6 +360,7 @@ def run_cli(*arguments, **named):
     return subprocess.run([sys.executable, "-c", ask, *arguments], stderr=subprocess.PIPE, check=False, **named)
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_the_standard_output_is_told():
     with Path("/dev/full").open("w") as full:
         finished = run_cli("--version", stdout=full)
@@ -365,6 +369,7 @@ def test_a_full_disk_behind_the_standard_output_is_told():
     assert finished.stderr.decode() == "the standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_ends_the_command_without_a_word():
     reader, writer = os.pipe()
     os.close(reader)
@@ -375,6 +380,7 @@ def test_a_reader_that_has_gone_ends_the_command_without_a_word():
     assert (finished.returncode, finished.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_is_refused():
     finished = run_cli("--version", preexec_fn=lambda: os.close(1))
 
@@ -382,6 +388,7 @@ def test_a_closed_standard_output_is_refused():
     assert finished.stderr.startswith(b"the standard output is closed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["check-data", "x" * 300], ["tag", "model", "--out", "x" * 300 + ".jsonl"]])
 def test_a_name_that_no_file_can_have_is_told(arguments):
     finished = run_cli(*arguments, stdin=subprocess.DEVNULL)

@@ -72,6 +72,7 @@ def test_halves_take_half_the_bytes_and_are_opened_as_before(tmp_path, kind):
     assert half < 0.75 * whole  # the header of so small a file counts
 
 
+@pytest.mark.slow
 def test_an_exported_student_is_opened_without_torch(tmp_path):
     make_student(tmp_path / "model", "bilstm", "crf")
     export_model(str(tmp_path / "model"), tmp_path / "onnx", SENTENCES[:1])

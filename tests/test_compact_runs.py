@@ -44,6 +44,7 @@ def compact(teacher, small_data):
     return ("target=de", f"teacher={teacher / 'model'}", f"data={small_data}", "denoising=none", *TINY, *SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["softmax", "crf"])
 @pytest.mark.parametrize("kind", sorted(BODIES))
 def test_a_student_of_every_kind_learns_what_its_teacher_says(compact, tmp_path, kind, decoder):
@@ -63,6 +64,7 @@ def test_a_student_of_every_kind_learns_what_its_teacher_says(compact, tmp_path,
     assert "transformers" not in (run / "model" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_student_also_after_a_stop(compact, tmp_path):
     arguments = (*brief(compact, 3), "student=bilstm", "compact.decoder=crf")
     run_well(DISTILL, *arguments, "run=whole", cwd=tmp_path)
@@ -82,6 +84,7 @@ def test_the_same_recipe_gives_the_same_student_also_after_a_stop(compact, tmp_p
     assert report_of(whole)["scores"] == report_of(resumed)["scores"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_student(compact, tmp_path):
     arguments = (*brief(compact, 2), "student=bilstm", "compact.decoder=crf", "run=two")
 
@@ -91,6 +94,7 @@ def test_two_processes_train_one_student(compact, tmp_path):
     assert report_of(tmp_path / "runs" / "two")["training"]["processes"] == 2
 
 
+@pytest.mark.slow
 def test_gold_sentences_beside_the_text_and_a_selection_are_as_for_other_students(compact, tmp_path):
     arguments = (*brief(compact, 2), "student=linear", "source.share=0.3", "selection=score", "run=mixed")
 
@@ -101,6 +105,7 @@ def test_gold_sentences_beside_the_text_and_a_selection_are_as_for_other_student
     assert {"agreement_f1", "source_f1"} <= lines_with(run, "selection_score")[0].keys()
 
 
+@pytest.mark.slow
 def test_hard_labels_alone_are_learnt_without_soft_ones(compact, tmp_path):
     arguments = (*brief(compact, 2), "student=linear", "loss.recognizer_weight=0", "compact.hard_weight=1")
 
@@ -110,6 +115,7 @@ def test_hard_labels_alone_are_learnt_without_soft_ones(compact, tmp_path):
         assert line["loss"] == pytest.approx(line["loss_task"], abs=2e-6)
 
 
+@pytest.mark.slow
 def test_vectors_of_a_file_are_what_words_start_from(compact, tmp_path):
     numbers = " ".join(["0.5", "-0.5"] * 6)
     (tmp_path / "vectors.txt").write_text(f"2 12\nKiel {numbers}\nnowhere {numbers}\n", encoding="utf-8")
@@ -124,6 +130,7 @@ def test_vectors_of_a_file_are_what_words_start_from(compact, tmp_path):
     torch.testing.assert_close(found / found[0], torch.tensor([1.0, -1.0] * 6))
 
 
+@pytest.mark.slow
 def test_a_file_of_vectors_of_another_width_is_refused_with_its_line(compact, tmp_path):
     (tmp_path / "vectors.txt").write_text("Kiel 0.5 0.5\n", encoding="utf-8")
 
@@ -165,6 +172,7 @@ def test_every_kind_has_defaults_and_every_default_a_kind():
     assert Sizes().layers == load_recipe("distill", ["target=de", "student=bilstm"]).compact.layers
 
 
+@pytest.mark.slow
 def test_a_corpus_with_other_types_is_refused_before_training(compact, tmp_path):
     data = tmp_path / "data"
     write_conll(data / "de" / "train.conll", [[("Kiel", "O")]] * 20)

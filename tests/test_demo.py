@@ -100,6 +100,7 @@ def demo_runs(tiny_encoder, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["teacher", "de"])
 def test_the_scripts_leave_a_whole_run(demo_runs, name):
     run = demo_runs / name
@@ -109,6 +110,7 @@ def test_the_scripts_leave_a_whole_run(demo_runs, name):
     assert metrics(run)[-1]["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_the_student_tags_and_its_offsets_are_right(demo_runs):
     text = "Elena Rossi flog am Montag von Oslo nach Lima."
     tagger = load_tagger(demo_runs / "de" / "model")
@@ -117,6 +119,7 @@ def test_the_student_tags_and_its_offsets_are_right(demo_runs):
     assert all(text[entity.start : entity.end] == entity.text for entity in tagger.tag(text))
 
 
+@pytest.mark.slow
 def test_the_table_shows_direct_transfer_and_student_of_each_language(demo_runs):
     demo = runpy.run_path(str(DEMO / "run.py"))
     scores = json.loads((demo_runs / "de" / "report.json").read_text(encoding="utf-8"))["scores"]
@@ -170,6 +173,7 @@ def run_demo(folder, *arguments, status=0):
     return stdout, stderr
 
 
+@pytest.mark.slow
 def test_a_text_of_ones_own_gets_a_student_and_goes_on_where_it_was_stopped(small_demo, tmp_path):
     lines = (DEMO / "de" / "train.txt").read_text(encoding="utf-8").splitlines()[:60]
     text = tmp_path / "my letters.txt"

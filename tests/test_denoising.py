@@ -252,6 +252,7 @@ def long_text(still_encoder, small_data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_makes_the_same_soft_labels(long_text):
     steps = ",".join(["neighbours", *(step for step in STEPS if step != "neighbours")])
     arguments = [

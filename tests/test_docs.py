@@ -1,6 +1,7 @@
 """What the documentation says is true where a machine can tell: commands, files, links, lengths of lines."""
 
 import argparse
+import json
 import os
 import re
 import runpy
@@ -8,15 +9,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import typer
+import yaml
 from accelerate.commands.launch import launch_command_parser
 from conftest import REPOSITORY
+from runs import TINY
 
+import xlner
 from xlner.cli import app
 from xlner.recipe import load_recipe
 
@@ -236,6 +241,64 @@ def test_the_reference_is_what_the_code_says_today():
         assert (REPOSITORY / "docs" / name).read_text(encoding="utf-8") == text, told
 
 
+def test_the_tables_that_contributors_are_sent_to_are_there():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "xlner").rglob("*.py"))
+
+    tables = re.findall(
+        r"`([A-Z_]{5,})`", text.partition("## Where something new goes")[2].partition("## What stays")[0]
+    )
+
+    assert len(tables) > 10
+    assert [name for name in tables if not re.search(rf"^{name}\b.* = \{{", code, re.MULTILINE)] == []
+
+
+def test_the_workflow_and_the_citation_are_what_they_say():
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/tests.yml").read_text(encoding="utf-8"))
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    versions = [name.rpartition(":: ")[2] for name in project["classifiers"] if "Python :: 3." in name]
+
+    assert workflow["jobs"]["all"]["strategy"]["matrix"]["python"] == versions
+    assert os.access(REPOSITORY / ".ci/run", os.X_OK)
+    assert (citation["version"], citation["license"]) == (xlner.__version__, project["license"])
+
+
+def example(name, *arguments, cwd):
+    """Runs a script of `examples/`; what it printed."""
+    command = [sys.executable, REPOSITORY / "examples" / name, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_example_of_own_data_trains_scores_and_tags(tiny_encoder, small_data, tmp_path):
+    out = example("own_data.py", "--data", small_data, "--target", "de", "--encoder", tiny_encoder, *TINY, cwd=tmp_path)
+
+    assert re.search(r"^teacher: F1 [\d.]+\nstudent: F1 [\d.]+$", out, re.MULTILINE)
+    assert out.count("[(") > 1  # entities, which a network that learnt nothing would not find
+    tagged = example("tag.py", tmp_path / "runs/de/model", "Anna lebt in Kiel .", cwd=tmp_path)
+    assert "Anna lebt in Kiel .\tAnna\tPER\t0\t4" in tagged
+
+
+@pytest.mark.slow
+def test_the_example_of_spans_learns_from_an_annotator(tiny_encoder, small_data, tmp_path):
+    lines = (small_data / "de/train.txt").read_text(encoding="utf-8").splitlines()
+    places = re.compile("Kiel|Ulm|Wien|Graz")
+    records = [
+        {"text": line, "spans": [{"start": m.start(), "end": m.end(), "label": "LOC"} for m in places.finditer(line)]}
+        for line in lines
+    ]
+    (tmp_path / "spans.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    options = ("--data", small_data, "--target", "de", "--encoder", tiny_encoder)
+
+    out = example("annotators_spans.py", "spans.jsonl", *options, *TINY, cwd=tmp_path)
+
+    assert out.splitlines()[-1] == "runs/de-spans/model finds LOC"
+
+
 @pytest.mark.slow
 def test_the_tutorial_runs_from_its_first_command_to_its_last(tiny_encoder, tmp_path):
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")
@@ -245,6 +308,9 @@ def test_the_tutorial_runs_from_its_first_command_to_its_last(tiny_encoder, tmp_
     for script in SCRIPTS:
         shutil.copy(REPOSITORY / script, copy)
     shutil.copytree(tiny_encoder, copy / "runs/e5")
+    for path in (copy / "recipes/demo").glob("*/*.*"):  # the same commands, on few sentences
+        end = "\n" if path.suffix == ".txt" else "\n\n"
+        path.write_text(end.join(path.read_text(encoding="utf-8").split(end)[:40]) + end, encoding="utf-8")
     text = (copy / "docs/tutorial.md").read_text(encoding="utf-8")
     to_run = [block for block, is_run in blocks(text) if is_run]
     environment = os.environ | {

@@ -9,6 +9,8 @@ from xlner.data.alignment import Window
 from xlner.data.soft_labels import SoftLabels
 from xlner.training.doubts import doubt_of_agreement
 
+pytestmark = pytest.mark.slow
+
 SHORT = (*(setting for setting in TINY if not setting.startswith("optimization.epochs")), "optimization.epochs=1")
 RAIN = [("es", "O"), ("regnet", "O"), ("in", "O"), ("der", "O"), ("Stadt", "O"), (".", "O")]
 

@@ -137,6 +137,7 @@ def test_an_interrupted_download_leaves_nothing_and_the_files_before_it_stay(ser
     assert everything_in(tmp_path) == [LOCK_NAME, "first"]
 
 
+@pytest.mark.slow
 def test_a_script_that_is_ended_from_outside_clears_away_what_it_began(server, tmp_path):
     server.answers["/corpus"] = (CONTENT, 0)
     server.is_slow = True

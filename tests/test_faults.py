@@ -43,6 +43,7 @@ def go_on(folder, log, **checkpoint):
     return in_a_process(lambda: train(folder, **checkpoint), log), log.read_text(errors="replace")
 
 
+@pytest.mark.slow
 def test_a_selection_of_file_system_faults_is_survived():
     found = subprocess.run(
         [sys.executable, HERE / "fault_runs.py", "--every", "31"], capture_output=True, text=True, check=False

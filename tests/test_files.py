@@ -173,6 +173,7 @@ def test_a_changed_byte_of_checked_json_is_found(tmp_path, place):
         read_json(path)
 
 
+@pytest.mark.slow
 def test_a_lock_keeps_other_processes_out_and_leaves_no_file(tmp_path):
     ask = "import sys; from pathlib import Path; from xlner.files import locked\n"
     ask += "with locked(Path(sys.argv[1]), lambda: sys.exit('taken')): pass"
@@ -215,6 +216,7 @@ def test_nothing_needs_a_module_that_windows_lacks_before_it_is_used(module):
     assert [(path, line) for path, line in lines if line.startswith((f"import {module}", f"from {module}"))] == []
 
 
+@pytest.mark.slow
 def test_a_full_file_system_is_told_and_leaves_what_was_there(tmp_path):
     place = tmp_path / "small"
     place.mkdir()

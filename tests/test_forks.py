@@ -62,6 +62,7 @@ assert os.waitpid(process, 0)[1] == 0, "forked"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tagger_that_has_computed_works_in_a_forked_process(kind, bert_folder, tmp_path):
     folder, texts = folder_of(kind, bert_folder, tmp_path), [" ".join(SENTENCES)] * 40
@@ -87,6 +88,7 @@ assert found["n"][:] == expected
 """
 
 
+@pytest.mark.slow
 def test_a_tagger_maps_a_data_set_on_two_processes(bert_folder, tmp_path):
     command = [sys.executable, "-c", MAPPED, bert_folder]
     environment = threads(2) | {"HF_HOME": str(tmp_path)}

@@ -14,6 +14,8 @@ from conftest import REPOSITORY, SENTENCES
 from xlner import load_tagger
 from xlner.training.labelling import teacher_fingerprint
 
+pytestmark = pytest.mark.slow
+
 TEXT = f"{SENTENCES[0]} Kiel, ja. " + " ".join(SENTENCES)
 ASK = """
 import json, sys

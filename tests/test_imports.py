@@ -145,6 +145,7 @@ def test_a_model_reads_no_corpus_and_no_batch(module):
     assert not [name for name in needed if room(name) == "data"]
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_before_a_name_is_used():
     ask = "import sys, xlner; print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'transformers'}))"
     ask += "; print([name for name in sys.modules if name.startswith('xlner.')])"
@@ -154,6 +155,7 @@ def test_importing_the_package_loads_nothing_before_a_name_is_used():
     assert answer.stdout.split("\n")[:2] == ["[]", "[]"]
 
 
+@pytest.mark.slow
 def test_the_public_names_are_there_and_no_others():
     ask = "import xlner; print(sorted(xlner.__all__)); [getattr(xlner, name) for name in ('load_recipe',)]"
 

@@ -57,6 +57,7 @@ def by_name(probs, tags):
     return np.asarray(probs)[:, [tags.index(tag) for tag in LABELS.tags]]
 
 
+@pytest.mark.slow
 def test_soft_labels_of_a_teacher_are_the_same_by_name_in_every_order(bert_folder, shuffled_folder, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(SENTENCES))
@@ -83,6 +84,7 @@ def test_a_tagger_and_its_scores_are_the_same_in_every_order(bert_folder, shuffl
 
 
 # The published variants want a teacher with an encoder for each task, and heads that are drawn by column.
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", sorted(VARIANTS.keys() - set(PUBLISHED)))
 def test_students_of_a_teacher_in_two_orders_are_the_same(bert_folder, shuffled_folder, small_data, tmp_path, variant):
     taggers, reports = [], []
@@ -137,6 +139,7 @@ def test_a_head_for_other_types_keeps_the_rows_of_the_tags_that_it_shares(shuffl
     assert load_recognizer(str(tmp_path / "saved"))[1] == labels
 
 
+@pytest.mark.slow
 def test_a_teacher_maps_labels_and_students_are_scored_under_a_map(tiny_encoder, tmp_path):
     foreign = {"PER": "PERSON", "LOC": "GPE"}
     extra = [[("Kap", "B-EVENT"), ("Kiel", "B-GPE")]]

@@ -109,6 +109,7 @@ def test_what_is_scored_and_kept_is_the_student_alone(student, task, masking):
     assert masking.evaluate(model) == task.evaluate(student)
 
 
+@pytest.mark.slow
 def test_a_student_tells_hidden_pieces_while_it_learns(learning, tmp_path):
     run_well(DISTILL, *brief(learning), "loss.masked_weight=0.5", "run=first", cwd=tmp_path)
 
@@ -121,6 +122,7 @@ def test_a_student_tells_hidden_pieces_while_it_learns(learning, tmp_path):
     assert not [name for name in weights_of(run) if "pieces" in name]
 
 
+@pytest.mark.slow
 def test_two_passes_and_hidden_pieces_do_not_go_together(learning, tmp_path):
     arguments = ("loss.masked_weight=0.5", "loss.rdrop_weight=0.5", "run=first")
 

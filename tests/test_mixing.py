@@ -232,6 +232,7 @@ def test_teachers_that_do_not_fit_the_recipe_are_refused(teacher, keys, message)
         DistillRecipe(target="de", teacher=teacher, **keys)
 
 
+@pytest.mark.slow
 def test_one_teacher_is_taken_as_it_is(bert_folder, text):
     found = taught(text, bert_folder)
 
@@ -240,6 +241,7 @@ def test_one_teacher_is_taken_as_it_is(bert_folder, text):
     assert [path.name for path in (text.parent / "store").glob("mixed-*")] == []
 
 
+@pytest.mark.slow
 def test_tags_are_mixed_by_name_and_not_by_number(bert_folder, text, tmp_path):
     order = [3, 6, 0, 5, 1, 4, 2]
     copy = with_tags(bert_folder, [LABELS.tags[place] for place in order], tmp_path / "copy")
@@ -262,6 +264,7 @@ def test_tags_are_mixed_by_name_and_not_by_number(bert_folder, text, tmp_path):
     assert mixed.card.projection_size == 2 * alone.card.projection_size
 
 
+@pytest.mark.slow
 def test_teachers_of_other_tokenizers_schemes_and_types_make_one_set_of_tags(bert_folder, foreign_folder, text):
     rename = MixingRecipe(weights="3,1", rename="PERSON=PER,GPE=LOC")
 
@@ -286,6 +289,7 @@ def test_teachers_of_other_tokenizers_schemes_and_types_make_one_set_of_tags(ber
         np.testing.assert_allclose(mixed[:, org], ours[:, org] / scale[:, None], atol=4 * FP16_STEP)
 
 
+@pytest.mark.slow
 def test_a_single_teacher_of_another_scheme_is_brought_to_iob2(foreign_folder, text):
     found = taught(text, foreign_folder)
 
@@ -293,6 +297,7 @@ def test_a_single_teacher_of_another_scheme_is_brought_to_iob2(foreign_folder, t
     assert found.soft_labels.probs(0).astype(float).sum(axis=1) == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_stored_mixture_is_found_again_and_another_one_is_made_for_other_weights(bert_folder, foreign_folder, text):
     teacher = f"{bert_folder},{foreign_folder}"
 
@@ -305,6 +310,7 @@ def test_a_stored_mixture_is_found_again_and_another_one_is_made_for_other_weigh
     assert len(list((text.parent / "store").glob("mixed-*"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rename", "error", "message"),
     [
@@ -317,6 +323,7 @@ def test_a_renaming_that_fits_no_teacher_is_refused(foreign_folder, bert_folder,
         taught(text, f"{foreign_folder},{bert_folder}", mixing=MixingRecipe(rename=rename))
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_not_there_or_has_no_o_is_refused(bert_folder, text, tmp_path):
     without = with_tags(bert_folder, [f"B-{name}" for name in "ABCDEFG"], tmp_path / "without")
 
@@ -326,6 +333,7 @@ def test_a_teacher_that_is_not_there_or_has_no_o_is_refused(bert_folder, text, t
         taught(text, f"{bert_folder},{without}")
 
 
+@pytest.mark.slow
 def test_a_student_of_two_models_and_annotations_knows_all_their_types(
     bert_folder, foreign_folder, small_data, tmp_path
 ):
@@ -361,6 +369,7 @@ def test_a_student_of_two_models_and_annotations_knows_all_their_types(
     assert f"times.jsonl: {len(set(lines))} records, 60 sentences of the text have one" in done.stdout
 
 
+@pytest.mark.slow
 def test_annotations_alone_teach_a_student_that_starts_from_an_encoder(tiny_encoder, small_data, tmp_path):
     lines = (small_data / "de" / "train.txt").read_text(encoding="utf-8").splitlines()
     records = []
@@ -381,6 +390,7 @@ def test_annotations_alone_teach_a_student_that_starts_from_an_encoder(tiny_enco
     assert json.loads((tmp_path / "runs" / "first" / "report.json").read_text())["scores"].keys() == {"student"}
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_mixture_that_one_makes(bert_folder, foreign_folder, small_data, tmp_path):
     arguments = ("target=de", f"teacher={bert_folder},{foreign_folder}", f"data={small_data}", *BRIEF)
     for name in ("one", "two"):

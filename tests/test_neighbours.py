@@ -111,6 +111,7 @@ def test_the_exact_search_needs_no_faiss(without_faiss):
     check_search("exact")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("faiss") is None, reason="faiss is not installed")
 def test_a_student_learns_from_neighbours_that_faiss_found(learning, tmp_path):
     for search in ("exact", "faiss"):

@@ -121,6 +121,7 @@ def test_two_processes_report_the_losses_and_scores_of_one(request, kind):
 
 
 # Nothing is learnt, so that the loss of a step tells which batches it was made of: of 7, the last one comes alone.
+@pytest.mark.slow
 def test_a_batch_that_stands_in_where_there_is_none_counts_for_nothing(still_encoder, small_data, tmp_path):
     rates = ("optimization.learning_rate=0", "optimization.head_learning_rate=0", "optimization.epochs=1")
     shared = [argument for argument in SMALL if not any(name in argument for name in ("rate=", "epochs=", "run="))]
@@ -177,6 +178,7 @@ def test_what_comes_twice_in_a_pass_comes_in_parts_of_half_the_size_and_small_ne
 # Without dropout and without pairs, which each part draws by itself, nothing but the order of additions is different.
 # Of two processes one makes more passes in a step than the other. Losses are compared rather than weights: the biases
 # of the keys of attention change nothing, so that their gradients are mere rounding, which Adam makes large.
+@pytest.mark.slow
 def test_batches_in_parts_learn_as_whole_ones_do_on_one_process_and_on_two(still_encoder, small_data, tmp_path):
     arguments = (f"encoder={still_encoder}", f"data={small_data}", *SMALL[:-1], *UNEVEN, "similarity_weight=0")
     in_parts = "optimization.batch_pieces=40"
@@ -196,6 +198,7 @@ def test_batches_in_parts_learn_as_whole_ones_do_on_one_process_and_on_two(still
     assert two_losses == pytest.approx(whole_losses, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_soft_labels_of_one(students):
     one, two = (next((run.parent / "soft-labels").iterdir()) for run in students)
 
@@ -205,6 +208,7 @@ def test_two_processes_write_the_soft_labels_of_one(students):
 
 
 # With dropout, so that the random state of each process has to come back too.
+@pytest.mark.slow
 def test_two_stopped_processes_go_on_as_if_they_had_never_been_stopped(tiny_encoder, small_data, tmp_path):
     arguments = (f"encoder={tiny_encoder}", f"data={small_data}", *SMALL, "checkpoint.steps=8")
     whole, parted = tmp_path / "whole", tmp_path / "parted"
@@ -222,6 +226,7 @@ def test_two_stopped_processes_go_on_as_if_they_had_never_been_stopped(tiny_enco
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
+@pytest.mark.slow
 def test_a_run_of_one_process_does_not_go_on_with_two(tiny_encoder, small_data, tmp_path):
     arguments = (f"encoder={tiny_encoder}", f"data={small_data}", *SMALL)
     run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(2, tmp_path / "runs" / "first", signal.SIGTERM))
@@ -233,6 +238,7 @@ def test_a_run_of_one_process_does_not_go_on_with_two(tiny_encoder, small_data, 
 
 
 # Without dropout, so that nothing but the order of additions tells one process from two.
+@pytest.mark.slow
 def test_where_it_is_allowed_two_processes_go_on_with_the_steps_of_one(teachers, still_encoder, data, tmp_path):
     arguments = (f"encoder={still_encoder}", f"data={data}", "similarity_weight=1", *SMALL, *UNEVEN)
     run, allowed = tmp_path / "runs" / "first", "checkpoint.allow_changes=processes"
@@ -272,6 +278,7 @@ runpy.run_path({script!r}, run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies", [False, True])
 def test_where_one_process_fails_all_end_and_its_own_message_is_the_one_that_tells_why(
     dies, tiny_encoder, small_data, tmp_path
@@ -290,6 +297,7 @@ def test_where_one_process_fails_all_end_and_its_own_message_is_the_one_that_tel
     assert (status["state"], status["exit_status"], status["message"]) == ("failed", 2, first.messages[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [lambda *given, cwd: [run_script(*given, cwd=cwd)], run_on_two], ids=["one", "two"])
 def test_a_run_that_is_stopped_within_an_evaluation_goes_on_as_if_it_had_never_been(
     start, tiny_encoder, small_data, tmp_path
@@ -333,6 +341,7 @@ runpy.run_path({script!r}, run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU two processes find each other")
 def test_processes_that_do_not_know_of_each_other_are_refused_before_they_write(teaching, tmp_path):
     arguments = [argument for argument in teaching if not argument.startswith("hardware.cpu")]

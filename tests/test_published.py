@@ -182,6 +182,7 @@ def published(request, tiny_encoder, small_data, tmp_path_factory):
     return variant, place / "runs"
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_teacher_and_the_name_of_the_variant_are_all_that_is_needed(published):
     variant, runs = published
 
@@ -192,6 +193,7 @@ def test_the_recipe_of_the_teacher_and_the_name_of_the_variant_are_all_that_is_n
     assert report["teacher"]["folder"] == f"runs/teacher-{variant}/model"
 
 
+@pytest.mark.slow
 def test_a_published_student_starts_from_the_encoder_that_its_teacher_started_from(published, tiny_encoder):
     variant, runs = published
     name = BODY.removeprefix("recognizer.bert.")
@@ -208,6 +210,7 @@ def test_a_published_student_starts_from_the_encoder_that_its_teacher_started_fr
     assert kept.encoder == tiny_encoder
 
 
+@pytest.mark.slow
 def test_a_published_student_is_a_tagger_with_one_encoder_and_one_layer_of_scores(published):
     variant, runs = published
 
@@ -217,6 +220,7 @@ def test_a_published_student_is_a_tagger_with_one_encoder_and_one_layer_of_score
     assert read_settings(str(runs / "de" / "model")).similarity == ("cosine" if variant == "authors" else "")
 
 
+@pytest.mark.slow
 def test_two_layers_of_scores_are_trained_again_from_where_a_run_was_stopped(published, tmp_path):
     """The second layer is no part of the result, and so has to be in the checkpoints."""
     variant, runs = published
@@ -227,6 +231,7 @@ def test_two_layers_of_scores_are_trained_again_from_where_a_run_was_stopped(pub
     assert ("second.weight" in names) == (variant == "blog")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", PUBLISHED)
 @pytest.mark.parametrize(
     ("similarity", "sharing", "found"),
@@ -255,6 +260,7 @@ def test_a_teacher_of_another_make_is_refused_by_name(variant, similarity, shari
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", PUBLISHED)
 def test_annotations_are_no_teacher_of_a_published_variant(variant, tiny_encoder):
     recipe = recipe_of("distill", variant, "teacher=names.jsonl", f"encoder={tiny_encoder}")
@@ -273,6 +279,7 @@ def published_folder(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_teacher_without_its_recipe_asks_for_the_encoder(published_folder):
     recipe = recipe_of("distill", "authors", f"teacher={published_folder}")
 
@@ -282,6 +289,7 @@ def test_a_teacher_without_its_recipe_asks_for_the_encoder(published_folder):
         distill(recipe)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_gone_is_told_with_the_recipe_that_names_it(published_folder, tmp_path):
     own = recipe_of("teacher", "authors", f"encoder={tmp_path / 'moved'}")
     write_recipe(published_folder.parent, own)
@@ -297,6 +305,7 @@ def write_recipe(folder, recipe):
     (folder / "recipe.yaml").write_text(recipe_text(recipe), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_published_variant_has_one_round(published_folder, tiny_encoder):
     recipe = recipe_of("distill", "authors", f"teacher={published_folder}", "rounds.count=2", f"encoder={tiny_encoder}")
 

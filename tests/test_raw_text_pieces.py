@@ -88,6 +88,7 @@ def test_each_splitter_shows_the_tagger_other_words(taggers, kind):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splitter", sorted(WORD_SPLITTERS))
 def test_a_student_tags_with_the_splitter_that_cut_its_training_text(bert_folder, small_data, tmp_path, splitter):
     brief = (*(argument for argument in TINY if "epochs" not in argument), "optimization.epochs=1", "run=first")

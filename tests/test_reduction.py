@@ -208,6 +208,7 @@ def small(learning):
     return (*others, "student=transformer", "variant=pooled", "denoising=none")
 
 
+@pytest.mark.slow
 def test_a_smaller_student_learns_what_its_teacher_says(small, teacher, tmp_path):
     run_well(DISTILL, *brief(small, 10), "run=small", cwd=tmp_path)
 
@@ -227,6 +228,7 @@ def test_a_smaller_student_learns_what_its_teacher_says(small, teacher, tmp_path
     assert [found["word"] for found in opened("Anna lebt in Kiel .")] == ["Anna", "Kiel"]
 
 
+@pytest.mark.slow
 def test_the_next_round_does_not_make_a_small_student_smaller(small, tmp_path):
     run_well(DISTILL, *brief(small), "run=small", "rounds.count=2", "holdout_ratio=0.2", cwd=tmp_path)
 
@@ -258,6 +260,7 @@ def test_the_new_term_is_the_distance_of_the_words_vectors(width):
     assert isinstance(model.bridge, torch.nn.Identity) is (width == 32)
 
 
+@pytest.mark.slow
 def test_hidden_states_draw_nearer(small, tmp_path):
     run_well(DISTILL, *small, "run=near", "loss.hidden_weight=1", cwd=tmp_path)
 
@@ -290,6 +293,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(settings, message):
         load_recipe("distill", ["target=de", *settings])
 
 
+@pytest.mark.slow
 def test_too_many_layers_are_told_in_a_line(small, tmp_path):
     refused = run_script(DISTILL, *small, "run=small", "reduction.layers=7", cwd=tmp_path)
 
@@ -298,6 +302,7 @@ def test_too_many_layers_are_told_in_a_line(small, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_vocabulary_of_merges_is_told_before_a_teacher_labels_anything(small, small_data, tmp_path):
     encoder = tmp_path / "encoder"
     tokenizer = byte_level_tokenizer()
@@ -313,6 +318,7 @@ def test_a_vocabulary_of_merges_is_told_before_a_teacher_labels_anything(small, 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_another_encoder_can_be_made_smaller_too(small, tiny_encoder, tmp_path):
     arguments = ("run=small", f"encoder={tiny_encoder}", "reduction.feed_forward=16", "reduction.min_frequency=0")
     run_well(DISTILL, *brief(small), *arguments, cwd=tmp_path)

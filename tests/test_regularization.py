@@ -71,6 +71,7 @@ def without_dropout(teaching, still_encoder):
     return [f"encoder={still_encoder}", *(argument for argument in teaching if not argument.startswith("encoder="))]
 
 
+@pytest.mark.slow
 def test_without_dropout_r_drop_changes_nothing(without_dropout, tmp_path):
     arguments = brief(without_dropout)
     for name, weight in (("plain", 0), ("rdrop", 2)):
@@ -82,6 +83,7 @@ def test_without_dropout_r_drop_changes_nothing(without_dropout, tmp_path):
     assert [line["loss"] for line in rdrop] == pytest.approx([line["loss"] for line in plain], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "key"), [(TEACHER, "rdrop_weight"), (DISTILL, "loss.rdrop_weight")])
 def test_with_dropout_two_passes_diverge_and_the_loss_tells(request, script, key, tmp_path):
     arguments = request.getfixturevalue("teaching" if script == TEACHER else "learning")
@@ -95,6 +97,7 @@ def test_with_dropout_two_passes_diverge_and_the_loss_tells(request, script, key
         assert line["loss"] == pytest.approx(total, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_result_is_the_moving_average_of_the_weights(teaching, tmp_path):
     # Two steps: with a decay of 0.75 the average is 3/4 of the weights after the first and 1/4 after the second.
     kept = [argument for argument in brief(teaching) if "batch_size" not in argument]
@@ -111,6 +114,7 @@ def test_the_result_is_the_moving_average_of_the_weights(teaching, tmp_path):
     assert all(torch.equal(kept[name], averaged[f"module.{name}"]) for name in kept)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_with_averaged_weights_goes_on_as_if_it_had_never_been_stopped(teaching, tmp_path):
     arguments = [*brief(teaching, 3), "optimization.ema=0.9", "run=first"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -11,6 +11,8 @@ import time
 import pytest
 from runs import ENVIRONMENT, REPOSITORY, TEACHER
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 

@@ -45,6 +45,7 @@ def publish(folder, home, commit, *refs):
         (model / "refs" / ref).write_text(commit)
 
 
+@pytest.mark.slow
 def test_configuration_weights_and_tokenizer_are_of_the_revision_that_a_recipe_names(small_data, tmp_path):
     save_tiny_encoder(tmp_path / "old", dropout=0.1)
     newest = Path(shutil.copytree(tmp_path / "old", tmp_path / "new"))
@@ -78,6 +79,7 @@ def test_configuration_weights_and_tokenizer_are_of_the_revision_that_a_recipe_n
         torch.testing.assert_close(found, weights["embeddings.word_embeddings.weight"], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "language"), [(TEACHER, "language=en"), (ADAPT, "target=de"), (DISTILL, "target=de")]
 )

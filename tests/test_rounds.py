@@ -10,6 +10,8 @@ from runs import DISTILL, are_equal, brief, report_of, run_script, run_well, sto
 
 from xlner.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = ("rounds.count=3", "holdout_ratio=0.2", "run=first")
 
 

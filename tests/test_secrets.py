@@ -83,6 +83,7 @@ def test_names_that_only_resemble_a_token_are_taken():
     assert (recipe.data, recipe.run) == ("hf_datasets/en", "half_a_hundred")
 
 
+@pytest.mark.slow
 def test_nothing_of_the_environment_and_no_recipe_comes_into_the_files_of_a_run_or_its_tracker(teaching, tmp_path):
     secrets = {"HF_TOKEN": TOKEN, "MY_PASSWORD": "geheim-4711"}
 

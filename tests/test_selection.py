@@ -12,6 +12,8 @@ from xlner.comparison.table import markdown
 from xlner.schema import DistillRecipe
 from xlner.training.selection import SELECTIONS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(small_data, tmp_path_factory):

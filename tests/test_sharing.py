@@ -99,6 +99,7 @@ def separate_teacher(tiny_encoder, small_data, tmp_path_factory):
     return place / "runs" / "first" / "model"
 
 
+@pytest.mark.slow
 def test_both_encoders_of_a_separate_teacher_learn(separate_teacher, tiny_encoder):
     start = load_file(f"{tiny_encoder}/model.safetensors")
     name = "encoder.layer.1.output.dense.weight"
@@ -111,6 +112,7 @@ def test_both_encoders_of_a_separate_teacher_learn(separate_teacher, tiny_encode
     assert not torch.equal(recognizer, evaluator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["authors", "blog", "pooled"])
 def test_a_student_of_two_encoders_has_one(separate_teacher, small_data, tmp_path, variant):
     arguments = ["target=de", f"variant={variant}", f"teacher={separate_teacher}", f"data={small_data}", *TINY]
@@ -123,6 +125,7 @@ def test_a_student_of_two_encoders_has_one(separate_teacher, small_data, tmp_pat
     assert read_settings(str(model)).sharing == "joint"
 
 
+@pytest.mark.slow
 def test_a_teacher_says_how_often_o_is_right(separate_teacher, small_data):
     lines = (small_data / "en" / "train.conll").read_text(encoding="utf-8").split("\n")
     tags = [line.split("\t")[1] for line in lines if line]

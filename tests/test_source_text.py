@@ -63,6 +63,7 @@ def test_a_word_of_a_type_that_the_student_does_not_know_is_not_learnt_from(targ
     assert found.weights(place).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["pooled", "calibrated"])
 def test_a_student_learns_from_both_languages(learning, variant, tmp_path):
     arguments = [argument for argument in brief(learning) if not argument.startswith("variant=")]
@@ -77,6 +78,7 @@ def test_a_student_learns_from_both_languages(learning, variant, tmp_path):
     assert with_projections == (variant == "calibrated")
 
 
+@pytest.mark.slow
 def test_a_source_without_labelled_text_is_named(learning, tmp_path):
     finished = run_script(DISTILL, *learning, "source.share=0.4", "source.language=fr", "run=x", cwd=tmp_path)
 

@@ -205,6 +205,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_two_processes_of_spacy_find_what_the_parent_found_before(method, bert_folder, tmp_path):
     if method not in multiprocessing.get_all_start_methods():

@@ -257,6 +257,7 @@ def test_the_command_tells_what_it_has_made(trained):
     assert sorted(path.name for path in folder.parent.iterdir()) == ["de_small", "rules.jsonl", "wheels"]
 
 
+@pytest.mark.slow
 def test_the_pipeline_opens_where_xlner_cannot_be_imported(trained):
     folder, _ = trained
     without_xlner = (  # neither its modules nor the entry points that its installation made

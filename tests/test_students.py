@@ -174,6 +174,7 @@ def test_smaller_weights_say_nearly_the_same(tmp_path, precision):
         np.testing.assert_allclose(one, other, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_linear_student_is_opened_in_the_small_install(tmp_path, precision):
     make_student(tmp_path, "linear", "crf", precision)

@@ -110,6 +110,7 @@ def lengthen(corpus, n_records):
     (corpus / "z.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_shards_alone_and_is_taken_up(bert_folder, corpus, tmp_path):
     lengthen(corpus, 1000)
 
@@ -133,6 +134,7 @@ def test_a_killed_run_leaves_whole_shards_alone_and_is_taken_up(bert_folder, cor
     assert content(tmp_path / "tagged") == whole
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_status_130_and_leaves_nothing_half_made(bert_folder, corpus, tmp_path):
     lengthen(corpus, 5000)
 
@@ -152,6 +154,7 @@ def test_ctrl_c_ends_with_status_130_and_leaves_nothing_half_made(bert_folder, c
     assert not list((tmp_path / "tagged").rglob("*.unfinished"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -176,6 +179,7 @@ def test_another_input_model_or_cut_is_refused_by_name(bert_folder, xlmr_folder,
     assert content(tmp_path / "tagged") == before
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_folder_is_kept_out(bert_folder, corpus, tmp_path):
     second = []
 
@@ -197,6 +201,7 @@ def test_a_second_run_in_the_folder_is_kept_out(bert_folder, corpus, tmp_path):
     assert "another run is tagging into it at this moment" in second[0].messages[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

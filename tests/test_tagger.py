@@ -188,6 +188,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path):
         load_tagger(tmp_path / "nope")
 
 
+@pytest.mark.slow
 def test_tagging_needs_neither_accelerate_nor_datasets(bert_folder):
     # None in sys.modules makes an import fail as if nothing were installed.
     script = (

@@ -36,6 +36,8 @@ from xlner.comparison.runs import f1_of, read_run
 from xlner.data.soft_labels import SoftLabels
 from xlner.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def student(learning, tiny_encoder, tmp_path_factory):

@@ -10,6 +10,7 @@ import pytest
 from conftest import REPOSITORY
 
 DEPENDENCIES = Path(numpy.__file__).parents[1]  # where what xlner needs is installed
+pytestmark = pytest.mark.slow
 
 
 def run(*command: str | Path, cwd: Path, python: str | Path = sys.executable) -> str:
