@@ -22,8 +22,8 @@ test-faults: install  ## every file-system call of a run fails once, in every wa
 	$(BIN)/python tests/fault_runs.py
 
 test-fuzz: install  ## damaged corpora, recipes, text and model folders; make test-fuzz CASES=20000 tries more of each
-	XLNER_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest -o faulthandler_timeout=600 tests/test_fuzz_corpora.py \
-	    tests/test_fuzz_models.py tests/test_fuzz_recipes.py tests/test_fuzz_text.py
+	XLNER_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest -o faulthandler_timeout=600 tests/corpora/test_fuzz_corpora.py \
+	    tests/models/test_fuzz_models.py tests/config/test_fuzz_recipes.py tests/test_fuzz_text.py
 
 lint: install
 	$(BIN)/python -m ruff check .

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from xlner.config.sections import CheckpointRecipe, OptimizationRecipe
 from xlner.models.folder import load_joint_model
-from xlner.sections import CheckpointRecipe, OptimizationRecipe
-from xlner.training.checkpoint import Measured, Progress, save_checkpoint
-from xlner.training.optimization import make_optimizer, make_schedule
+from xlner.train.accelerator import make_optimizer, make_schedule
+from xlner.train.checkpoint import Measured, Progress, save_checkpoint
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from xlner.data.alignment import WordEncoder, load_tokenizer
-from xlner.data.corpus import read_corpus
+from xlner.corpora.source import read_corpus
+from xlner.encode import WordEncoder, load_tokenizer
 
 BATCH = 1024  # sentences that the bare tokenizer gets at once
 MAX_LENGTH = 256  # the default of corpus.max_length

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from xlner.data.corpus import read_corpus
-from xlner.data.writing import write_corpus
-from xlner.text import Sentence
+from xlner.corpora.source import read_corpus
+from xlner.corpora.write import write_corpus
+from xlner.words import Sentence
 
 SENTENCE = Sentence(
     ("Angela", "Merkel", "besuchte", "gestern", "am", "Abend", "die", "Stadt", "Kiel", "an", "der", "Förde", "."),

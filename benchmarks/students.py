@@ -47,7 +47,7 @@ def main() -> None:
 
     import torch
 
-    from xlner.data.corpus import read_corpus
+    from xlner.corpora.source import read_corpus
 
     torch.set_num_threads(options.threads)
     read = (sentence.words for sentence in islice(read_corpus(options.corpus), options.sentences + SPACY_SENTENCES))

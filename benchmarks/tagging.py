@@ -81,7 +81,7 @@ def main() -> None:
 
 def read(corpus: str, limit: int) -> tuple[list[list[str]], list[list[str]]]:
     """Words and tags of the first sentences of a corpus."""
-    from xlner.data.corpus import read_corpus
+    from xlner.corpora.source import read_corpus
 
     found = [sentence for sentence in read_corpus(corpus) if sentence.words][:limit]
     return [list(sentence.words) for sentence in found], [list(sentence.tags or ()) for sentence in found]
@@ -106,8 +106,8 @@ def compare(
     threads: int,
 ) -> None:
     """Run all contenders in turns, and print a line for each."""
-    from xlner.evaluation import score_tags
-    from xlner.labels import spans_of
+    from xlner.evaluate import score_tags
+    from xlner.tags import spans_of
 
     n_words = sum(map(len, sentences))
     workers = {PIPELINE: Worker(serve_pipeline, folders["model"], batches, threads)}
@@ -299,7 +299,7 @@ def serve_pipeline(connection: Connection, folder: str, batches: list[int], thre
     from transformers import pipeline
     from transformers.utils import logging
 
-    from xlner.labels import Span, tags_of
+    from xlner.tags import Span, tags_of
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -36,22 +36,20 @@ from transformers import (
     TrainingArguments,
 )
 
-from xlner.data.pair_batches import SoftBatch
-from xlner.labels import LabelSet
+from xlner.config.schema import DistillRecipe, LossRecipe, TeacherRecipe, WeightsRecipe
+from xlner.config.sections import CheckpointRecipe, CorpusRecipe, HardwareRecipe, OptimizationRecipe
+from xlner.corpora.splits import Corpus, read_labelled
+from xlner.jobs.student import distillation_task, new_student, split_windows, student_windows
+from xlner.jobs.teacher import new_teacher, teacher_task
 from xlner.models.folder import load_joint_model, save_model
-from xlner.schema import DistillRecipe, LossRecipe, TeacherRecipe, WeightsRecipe
-from xlner.sections import CheckpointRecipe, CorpusRecipe, HardwareRecipe, OptimizationRecipe
-from xlner.training.corpora import Corpus, read_labelled
-from xlner.training.labelling import soft_labels_of
-from xlner.training.loop import fit
-from xlner.training.objective import make_objective
-from xlner.training.optimization import autocast_dtype, effective_precision
-from xlner.training.reporting import Evaluator
-from xlner.training.run_folder import RunFolder
-from xlner.training.session import make_accelerator
-from xlner.training.student import distillation_task, new_student, split_windows, student_windows
-from xlner.training.task import Task
-from xlner.training.teacher import new_teacher, teacher_task
+from xlner.soft_labels.label import soft_labels_of
+from xlner.tags import LabelSet
+from xlner.train.accelerator import autocast_dtype, effective_precision, make_accelerator
+from xlner.train.batches import SoftBatch
+from xlner.train.loop import Task, fit
+from xlner.train.objectives import make_objective
+from xlner.train.report import Evaluator
+from xlner.train.run import RunFolder
 
 # What is compared with what. Students need the teacher that `joint teacher` leaves behind.
 RATIOS = {

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from sources import CorpusInfo
 
-from xlner.data.known_splits import CARD_NAME, known_splits, name_split
-from xlner.data.summaries import CorpusSummary, CorpusTally
-from xlner.data.writing import write_corpus as write_sentences
+from xlner.corpora.identity import CARD_NAME, CorpusSummary, CorpusTally, known_splits, name_split
+from xlner.corpora.write import write_corpus as write_sentences
 from xlner.errors import CorpusError
-from xlner.text import Sentence
+from xlner.words import Sentence
 
 
 def write_corpus(

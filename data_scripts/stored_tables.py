@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlner.data.schemes import TagReader
+from xlner.corpora.schemes import TagReader
 from xlner.errors import CorpusError
-from xlner.text import Sentence
+from xlner.words import Sentence
 
 
 def read_parquet(path: Path) -> Iterator[Sentence]:

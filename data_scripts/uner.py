@@ -14,7 +14,7 @@ from download import RemoteFile
 from entity_types import DROPPED, map_types
 from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
 
-from xlner.data.corpus import read_corpus
+from xlner.corpora.source import read_corpus
 
 INFO = CorpusInfo(
     name="Universal NER",

@@ -13,10 +13,10 @@ from corpus_report import write_corpus
 from download import Pin, RemoteFile
 from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
 
-from xlner.data.corpus import read_corpus
-from xlner.data.corpus_files import corpus_path, find_corpus
+from xlner.corpora.lines import corpus_path, find_corpus
+from xlner.corpora.source import read_corpus
 from xlner.errors import CorpusError
-from xlner.text import Sentence
+from xlner.words import Sentence
 
 INFO = CorpusInfo(
     name="WikiNEuRal",

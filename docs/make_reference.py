@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import xlner
-from xlner.recipe import KINDS, STUDENTS, VARIANTS
+from xlner.config.load import KINDS, STUDENTS, VARIANTS
 
 FOLDER = Path(__file__).parent
 WIDTH = 100

@@ -19,12 +19,11 @@ from transformers import (
     XLMRobertaForTokenClassification,
 )
 
-from xlner.data.corpus import read_corpus
-from xlner.labels import LabelSet
+from xlner.corpora.source import read_corpus
 from xlner.models.folder import ModelSettings, save_model
-from xlner.models.heads import new_head
-from xlner.models.joint import JointModel
-from xlner.text import Sentence
+from xlner.models.joint import JointModel, new_head
+from xlner.tags import LabelSet
+from xlner.words import Sentence
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -1,6 +1,6 @@
 """Two sentences, and how a file may hold them."""
 
-from xlner.text import Sentence
+from xlner.words import Sentence
 
 KIEL = Sentence(("Angela", "Merkel", "in", "Kiel"), ("B-PER", "I-PER", "O", "B-LOC"))
 RAIN = Sentence(("Regen",), ("O",))

@@ -29,15 +29,14 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from xlner.data.batches import TokenBatch
+from xlner.config.schema import TeacherRecipe
+from xlner.config.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.errors import XlnerError
 from xlner.models.folder import replaced_folder
-from xlner.schema import TeacherRecipe
-from xlner.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
-from xlner.training import checkpoint
-from xlner.training.loop import fit
-from xlner.training.run_folder import RunFolder, open_run, start_run
-from xlner.training.task import Task
+from xlner.network_outputs import TokenBatch
+from xlner.train import checkpoint
+from xlner.train.loop import Task, fit
+from xlner.train.run import RunFolder, open_run, start_run
 
 N_WINDOWS, N_WORDS, N_TAGS = 24, 5, 3
 FAULTS = {"no space": errno.ENOSPC, "input/output": errno.EIO, "permission": errno.EACCES, "death": 0}

@@ -30,11 +30,11 @@ TEACHER, DISTILL, ADAPT, TAG_CORPUS = "train_teacher.py", "distill.py", "adapt_e
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 LONGEST_RUN = 180.0  # seconds, after which a process is killed
 PRELOADED = [
-    "xlner.training.adaptation",
-    "xlner.tagging.corpus",
-    "xlner.training.teacher",
-    "xlner.training.distillation",
-    "xlner.training.session",
+    "xlner.jobs.adapt",
+    "xlner.tag_files.shards",
+    "xlner.jobs.teacher",
+    "xlner.jobs.distill",
+    "xlner.train.accelerator",
     "transformers.models.bert.modeling_bert",
 ]
 # What a tiny network needs to learn something in a second.

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from xlner.data.alignment import CONTEXT_RATIO, WordEncoder, load_tokenizer, plan_windows
-from xlner.data.batches import collate
-from xlner.data.stored_tokenizer import StoredTokenizer, read_tokenizer
+from xlner.encode import CONTEXT_RATIO, StoredTokenizer, WordEncoder, load_tokenizer, plan_windows, read_tokenizer
 from xlner.errors import ModelError
+from xlner.network_outputs import collate
 
 ENCODERS = {name: WordEncoder(make(), max_length=24) for name, make in TOKENIZERS.items()}
 VANISHING = ["\u200b", "", "\ufeff", "\u0000"]

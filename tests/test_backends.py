@@ -13,14 +13,13 @@ from conftest import LABELS, REPOSITORY, SENTENCES, TOKENIZERS, tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xlner.backends.onnx_backend import OnnxBackend
-from xlner.backends.torch_backend import TorchBackend, predicting, weights_dtype
-from xlner.data.alignment import WordEncoder, load_tokenizer
-from xlner.data.stored_tokenizer import read_tokenizer
+from xlner.backends import OnnxBackend
+from xlner.encode import WordEncoder, load_tokenizer, read_tokenizer
 from xlner.errors import ModelError
-from xlner.export.folder import export_model
+from xlner.export.onnx import export_model
 from xlner.models.folder import ModelSettings, save_model
 from xlner.tagger import load_tagger
+from xlner.torch_backend import TorchBackend, predicting, weights_dtype
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'xlner[onnx]'")
@@ -323,7 +322,7 @@ def test_without_onnx_runtime_the_message_says_how_to_install_it(exported, monke
 
 def sign_again(folder: Path) -> None:
     """Write the manifest of a folder anew, as someone would who changes a file on purpose."""
-    from xlner.backends.exported_folder import read_manifest, write_manifest
+    from xlner.backends import read_manifest, write_manifest
 
     manifest = json.loads((folder / "manifest.json").read_text())
     values = {name: manifest[name] for name in ("precision", "max_length", "pad_id")}

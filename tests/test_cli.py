@@ -12,11 +12,10 @@ from runs import are_equal, run_script, weights_of
 
 from xlner import __version__
 from xlner.cli import main
-from xlner.data.fingerprints import fingerprint
-from xlner.data.summaries import summarize
+from xlner.corpora.identity import fingerprint, summarize
+from xlner.tag_files.records import CHUNK_RECORDS
 from xlner.tagger import load_tagger
-from xlner.tagging.records import CHUNK_RECORDS
-from xlner.text import Sentence
+from xlner.words import Sentence
 
 TEXTS = [*SENTENCES, "", "北京 e\u0301 🚀"]
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from xlner.cli import app
-from xlner.comparison.runs import Cell, f1_of, p_value, read_run, sentence_counts, settings_of
+from xlner.compare import Cell, f1_of, p_value, read_run, sentence_counts, settings_of
 from xlner.errors import RunError
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlner.decoding import ValidTags
-from xlner.labels import LabelSet, Span, spans_of, split_tag
+from xlner.tags import LabelSet, Span, spans_of, split_tag
 
 LABELS = LabelSet.of_types(["LOC", "PER"])
 SHUFFLED = LabelSet(("I-PER", "B-LOC", "O", "B-PER", "I-LOC"))

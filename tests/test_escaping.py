@@ -2,14 +2,13 @@ import json
 
 import pytest
 
-from xlner.data.conll_writer import conll_blocks
-from xlner.errors import CorpusError, LabelError
-from xlner.escaping import as_code, for_csv, for_markdown, for_terminal
-from xlner.labels import LabelSet
-from xlner.sections import CorpusRecipe
-from xlner.strict_json import to_json
-from xlner.text import Sentence
-from xlner.training.corpora import read_labelled
+from xlner.config.sections import CorpusRecipe
+from xlner.corpora.conll import conll_blocks
+from xlner.corpora.splits import read_labelled
+from xlner.errors import CorpusError, LabelError, as_code, for_csv, for_markdown, for_terminal
+from xlner.files import to_json
+from xlner.tags import LabelSet
+from xlner.words import Sentence
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
 
-from xlner.data.alignment import WordEncoder
+from xlner.encode import WordEncoder
 from xlner.errors import LabelError
-from xlner.evaluation import (
-    EntityCounts,
-    Report,
-    Score,
-    evaluate_model,
-    predict_sentences,
-    score_tags,
-    seqeval_report,
-)
+from xlner.evaluate import EntityCounts, Report, Score, evaluate_model, predict_sentences, score_tags, seqeval_report
 
 CPU = torch.device("cpu")
 # Two broken sequences in three: an I- that begins an entity, or changes its type.

@@ -12,16 +12,7 @@ import pytest
 
 from xlner import files
 from xlner.errors import RunError
-from xlner.files import (
-    append_line,
-    locked,
-    read_json,
-    read_lines,
-    remove_unfinished,
-    replaced,
-    write_json,
-    write_text,
-)
+from xlner.files import append_line, locked, read_json, read_lines, remove_unfinished, replaced, write_json, write_text
 
 UNUSED_PID = 2**22 + 1  # above the greatest that Linux gives
 

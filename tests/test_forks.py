@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY, SENTENCES
 from test_students import make_student
 
-from xlner.export.folder import export_model
+from xlner.export.onnx import export_model
 from xlner.tagger import load_tagger
 
 WORDS = [sentence.split() for sentence in SENTENCES]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import fuzzing
 
-from xlner.splitting import WORD_SPLITTERS, split_words
 from xlner.tagger import load_tagger
+from xlner.words import WORD_SPLITTERS, split_words
 
 SNIPPETS = [
     *("Angela Merkel", "Kiel", "O'Brien", "z.B.", "U.S.", "J. R. Smith", "l'Italia", "AT&T", "18-jährig"),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from xlner.errors import LabelError
-from xlner.labels import LabelSet, Span, spans_of, split_tag, tags_of, to_iob2
+from xlner.tags import LabelSet, Span, spans_of, split_tag, tags_of, to_iob2
 
 # All neighbourhoods of a tag come up: same and other type, after O, B and I.
 TAG_SEQUENCES = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-A-B", "I-A-B"]), max_size=12)

@@ -5,11 +5,11 @@ from conftest import LABELS, SENTENCES, tiny_model, word_piece_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlner.data.alignment import WordEncoder
-from xlner.labels import LabelSet, Span, spans_of, to_iob2
-from xlner.models.heads import SIMILARITIES
+from xlner.encode import WordEncoder
+from xlner.models.joint import SIMILARITIES
 from xlner.network_outputs import sentence_probs, word_outputs
-from xlner.prediction import decide_tags, scored_spans
+from xlner.predict import decide_tags, scored_spans
+from xlner.tags import LabelSet, Span, spans_of, to_iob2
 
 CPU = torch.device("cpu")
 TWO = LabelSet(("O", "B-X", "I-X", "B-Y", "I-Y"))

@@ -9,13 +9,13 @@ import pytest
 from conftest import REPOSITORY
 from runs import STEPS_PER_EPOCH, report_of, run_script, sentences, stop_at
 
-import xlner.recipe
-from xlner.data.corpus import read_corpus
+import xlner.config.load
+from xlner.config.load import load_recipe
+from xlner.config.schema import DistillRecipe
+from xlner.corpora.source import read_corpus
+from xlner.corpora.splits import text_file
 from xlner.errors import CorpusError, RecipeError, RunError
-from xlner.recipe import load_recipe
-from xlner.schema import DistillRecipe
-from xlner.training.corpora import text_file
-from xlner.training.run_folder import FinishedRun, TrainedTagger, asked_recipe
+from xlner.train.run import FinishedRun, TrainedTagger, asked_recipe
 
 TEXT = [" ".join(word for word, _ in row) for row in sentences(60, seed=4)]
 SETTINGS = """
@@ -161,7 +161,7 @@ def test_a_run_without_a_report_says_so(tmp_path):
 
 
 def test_the_examples_of_public_names_do_what_they_show():
-    assert doctest.testmod(xlner.recipe) == (0, 1)
+    assert doctest.testmod(xlner.config.load) == (0, 1)
 
 
 def test_the_recipes_of_the_repository_are_found_from_anywhere_and_ones_own_come_first(tmp_path, monkeypatch):

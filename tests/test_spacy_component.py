@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc, DocBin, Span
 from test_forks import threads
 
-import xlner.spacy_component  # registers the component, as the entry point does in an installed package
+import xlner.spacy_component
 from xlner.errors import ModelError, RecipeError
 from xlner.tagger import load_tagger
 

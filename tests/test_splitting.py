@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlner.errors import ModelError
-from xlner.splitting import WORD_SPLITTERS, split_words
+from xlner.words import WORD_SPLITTERS, split_words
 
 # Everything that text is made of: letters, marks, digits, signs, invisible ones, emoji, lone surrogates.
 CHARACTERS = st.characters() | st.sampled_from("a.A'’-&1,:/@_ \n\u00a0\u200b\u200c\u200d\u0301北ก็👩🏽🇩\ud83d")

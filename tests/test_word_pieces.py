@@ -8,8 +8,8 @@ from conftest import LETTERS, SIGNS, TOKENIZERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlner.data import alignment
-from xlner.data.alignment import WordEncoder
+from xlner import encode as alignment
+from xlner.encode import WordEncoder
 
 ODD = [
     "",

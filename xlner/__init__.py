@@ -7,22 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xlner.recipe import load_recipe as load_recipe
+    from xlner.config.load import load_recipe as load_recipe
+    from xlner.jobs.adapt import adapt_encoder as adapt_encoder
+    from xlner.jobs.distill import distill as distill
+    from xlner.jobs.teacher import train_teacher as train_teacher
     from xlner.tagger import Tagger as Tagger
     from xlner.tagger import load_tagger as load_tagger
-    from xlner.training.adaptation import adapt_encoder as adapt_encoder
-    from xlner.training.distillation import distill as distill
-    from xlner.training.teacher import train_teacher as train_teacher
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "load_tagger": "xlner.tagger",
     "Tagger": "xlner.tagger",
-    "train_teacher": "xlner.training.teacher",
-    "distill": "xlner.training.distillation",
-    "adapt_encoder": "xlner.training.adaptation",
-    "load_recipe": "xlner.recipe",
+    "train_teacher": "xlner.jobs.teacher",
+    "distill": "xlner.jobs.distill",
+    "adapt_encoder": "xlner.jobs.adapt",
+    "load_recipe": "xlner.config.load",
 }
 __all__ = ["Tagger", "adapt_encoder", "distill", "load_recipe", "load_tagger", "train_teacher"]
 

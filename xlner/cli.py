@@ -13,17 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from xlner import __version__
-from xlner.commands.advice import as_options, options_of
-from xlner.commands.check_data import check_data
-from xlner.commands.compare import compare
-from xlner.commands.convert import convert
-from xlner.commands.export import export
-from xlner.commands.tag import tag
-from xlner.errors import CorpusError, RunError, StoppedError, XlnerError
-from xlner.escaping import lines_for_terminal
-from xlner.files import StandardOutput
+from xlner.commands import as_options, check_data, compare, convert, export, options_of
+from xlner.errors import CorpusError, RunError, StoppedError, XlnerError, lines_for_terminal
+from xlner.files import StandardOutput, to_json
 from xlner.launcher import launch
-from xlner.strict_json import to_json
+from xlner.tag_files.command import tag
 
 app = typer.Typer(
     help="Named-entity taggers for languages without labels.",
@@ -136,14 +130,13 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     """Score a model on labelled corpora: precision, recall and F1 of entities in percent, by seqeval."""
-    from xlner.data.corpus import read_corpus
-    from xlner.data.known_splits import name_split
-    from xlner.data.summaries import summarize
-    from xlner.evaluation import check_types_in_common, evaluate_tags
-    from xlner.labels import LabelMap, spans_of
-    from xlner.recipe import choose
-    from xlner.splitting import WORD_SPLITTERS
+    from xlner.config.load import choose
+    from xlner.corpora.identity import name_split, summarize
+    from xlner.corpora.source import read_corpus
+    from xlner.evaluate import check_types_in_common, evaluate_tags
     from xlner.tagger import load_tagger
+    from xlner.tags import LabelMap, spans_of
+    from xlner.words import WORD_SPLITTERS
 
     label_map = LabelMap.parse(labels_map)
     # Opened first, so that a wrong path is told before a model is loaded.

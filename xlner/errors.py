@@ -1,11 +1,15 @@
 """What can go wrong, told to a person: the place, what was found, what is expected, the way out.
 
-Launch scripts and the command line print the message alone and end with status 2; in Python it is raised.
+What stems from other people's files is shown as what it is where it goes to a terminal, a table or Markdown.
 """
 
+import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Launch scripts and the command line print the message alone and end with status 2; in Python it is raised.
 
 
 class XlnerError(Exception):
@@ -72,3 +76,51 @@ def disk_errors(path: Path, way_out: str = GOES_ON) -> Iterator[None]:
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise RunError(f"{path}: cannot be written: {reason}{way_out}") from problem
+
+
+# Text of others on its way to a terminal, into Markdown or a table: shown as what it is, with no effect there.
+#
+# Names of labels, corpora and settings come from models and files that anybody may have written.
+
+
+# Control characters, invisible ones that turn the direction of text, line ends, and halves of surrogate pairs.
+_UNSEEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# What Markdown and HTML act on inside a line; an underscore acts at the edge of a word alone.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|&@~$#!]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)|(?<=www)\.", re.IGNORECASE)
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text holds no character that a terminal acts upon or that nobody sees."""
+    return not any(unicodedata.category(char) in _UNSEEN_CATEGORIES for char in text)
+
+
+def for_terminal(text: str) -> str:
+    """A name with what a terminal would act upon written as Python writes it."""
+    if is_visible(text):
+        return text
+    return "".join(char if is_visible(char) else ascii(char)[1:-1] for char in text)
+
+
+def lines_for_terminal(text: str) -> str:
+    """As `for_terminal`, of a message whose line ends stay."""
+    return "\n".join(map(for_terminal, text.split("\n")))
+
+
+def for_markdown(text: str) -> str:
+    """A name as Markdown that shows just this name: no markup, no HTML, no link, no cell of a table."""
+    return _MARKDOWN.sub(r"\\\g<0>", for_terminal(text))
+
+
+def as_code(text: str) -> str:
+    """A name as code in Markdown, within a table as well."""
+    shown = for_terminal(text).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    space = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{space}{shown}{space}{fence}"
+
+
+def for_csv(text: str) -> str:
+    """A name that spreadsheets take for text: an apostrophe stands before what they would compute."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -21,10 +21,9 @@ def launch(kind: str, arguments: Sequence[str] | None = None) -> int:
         arguments: `key=value` texts, or `--help`; None: those of the command line.
     """
     end_with_the_launcher()  # before the imports below, which take seconds
-    from xlner.errors import StoppedError, XlnerError
-    from xlner.escaping import lines_for_terminal
+    from xlner.config.load import explain, load_recipe
+    from xlner.errors import StoppedError, XlnerError, lines_for_terminal
     from xlner.files import StandardOutput
-    from xlner.recipe import explain, load_recipe
     from xlner.signals import exit_status, sigterm_as_ctrl_c
 
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -50,7 +49,7 @@ def launch(kind: str, arguments: Sequence[str] | None = None) -> int:
         print(f"{problem.filename}: {problem.strerror}", file=sys.stderr)  # noqa: T201
         return 2
     except RuntimeError as problem:
-        from xlner.training.interruption import LOST_PROCESS, is_lost_process
+        from xlner.train.run import LOST_PROCESS, is_lost_process
 
         if not is_lost_process(problem):
             raise
@@ -78,18 +77,18 @@ def end_with_the_launcher() -> None:
 def _job(kind: str) -> Callable[[Any], object]:
     """What does the work; each brings its own libraries."""
     if kind == "teacher":
-        from xlner.training.teacher import train_teacher
+        from xlner.jobs.teacher import train_teacher
 
         return train_teacher
     if kind == "distill":
-        from xlner.training.distillation import distill
+        from xlner.jobs.distill import distill
 
         return distill
     if kind == "adapt":
-        from xlner.training.adaptation import adapt_encoder
+        from xlner.jobs.adapt import adapt_encoder
 
         return adapt_encoder
-    from xlner.tagging.corpus import tag_corpus
+    from xlner.tag_files.shards import tag_corpus
 
     return tag_corpus
 

@@ -1,8 +1,4 @@
-"""Running a network of torch over windows: probabilities, projections and hidden states of words.
-
-Training and evaluation predict through here, on the device where the network lies. Shapes: B windows, P pieces, C
-tags, E projection width, D hidden width.
-"""
+"""Running a network of torch over windows: padded tensors in, probabilities, projections and hidden states out."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,15 +9,51 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from xlner.backends.torch_backend import TorchBackend, predicting
-from xlner.data.alignment import Window, WordEncoder, load_tokenizer
-from xlner.data.batches import TokenBatch, collate
-from xlner.data.padding import batches_within
+from xlner.encode import Window, WordEncoder, batches_within, load_tokenizer, pad
 from xlner.errors import ModelError
-from xlner.models.files import NEWEST
+from xlner.hub import NEWEST
 from xlner.models.joint import JointModel
-from xlner.models.trial import heeds_mask, longest_input
-from xlner.prediction import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs
+from xlner.models.token_classifier import heeds_mask, longest_input
+from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs
+from xlner.torch_backend import TorchBackend, predicting
+
+# Windows to padded tensors, and the order in which they come.
+#
+# Shapes: B windows, P pieces, C tags, Q word pairs. `word_mask` is True on the first piece of each word that the
+# window decides; it is the only mask of meaning. `attention_mask` merely hides padding.
+
+
+class TokenBatch(NamedTuple):
+    """Padded windows: `input_ids`, `attention_mask`, `word_mask`, each (B, P)."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    word_mask: Tensor
+
+
+def twice(tokens: TokenBatch) -> TokenBatch:
+    """Every window two times, (2 B, P): for two passes with different dropout in one forward."""
+    return TokenBatch(*(torch.cat([tensor, tensor]) for tensor in tokens))
+
+
+def collate(windows: Sequence[Window], pad_id: int) -> TokenBatch:
+    """Pad windows to the longest of them."""
+    return TokenBatch(*map(torch.from_numpy, pad(windows, pad_id)))
+
+
+def length_order(lengths: Sequence[int] | NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Batches of like length, longest first, for passes in which the order does not matter.
+
+    The longest batch comes first, so that memory that does not suffice is noticed at once.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+# Running a network of torch over windows: probabilities, projections and hidden states of words.
+#
+# Training and evaluation predict through here, on the device where the network lies. Shapes: B windows, P pieces, C
+# tags, E projection width, D hidden width.
 
 
 class WordOutput(NamedTuple):

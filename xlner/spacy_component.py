@@ -13,10 +13,10 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import filter_spans
 
+from xlner.config.load import choose
 from xlner.errors import ModelError
 from xlner.models.folder import find_file
-from xlner.recipe import choose
-from xlner.students.settings import STUDENT_FILE
+from xlner.models.settings import STUDENT_FILE
 from xlner.tagger import Tagger, load_tagger
 
 SPAN_GROUP = "xlner"  # key in `doc.spans`: the entities found, with `.attrs["scores"]` beside them

@@ -14,29 +14,24 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from xlner.backends.exported_folder import GRAPH_FILE, is_exported, read_manifest
-from xlner.backends.onnx_backend import OnnxBackend
-from xlner.data.alignment import WordEncoder
-from xlner.data.stored_tokenizer import read_tokenizer
+from xlner.backends import GRAPH_FILE, CompactOnnxBackend, LinearBackend, OnnxBackend, is_exported, read_manifest
 from xlner.decoding import ValidTags
+from xlner.encode import WordEncoder, read_tokenizer
 from xlner.errors import LabelError, ModelError
 from xlner.hub import refuse_file
-from xlner.labels import LabelSet, Span
-from xlner.mixing.tags import TagReading, read_tagging
-from xlner.models.settings import SCHEME_KEY, SETTINGS_FILE, parse_settings, refuse_code
-from xlner.prediction import BATCH_PIECES, Backend, Encoder, Probs, word_probs
-from xlner.splitting import split_words
-from xlner.students.backends import CompactOnnxBackend, LinearBackend
-from xlner.students.folder import GRAPH_FILE as STUDENT_GRAPH_FILE
-from xlner.students.folder import open_student
-from xlner.students.settings import is_compact, read_student
-from xlner.text import Entity
+from xlner.models.compact_folder import GRAPH_FILE as STUDENT_GRAPH_FILE
+from xlner.models.compact_folder import open_student
+from xlner.models.settings import SCHEME_KEY, SETTINGS_FILE, is_compact, parse_settings, read_student, refuse_code
+from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, word_probs
+from xlner.tags import LabelSet, Span, TagReading, read_tagging
+from xlner.words import Entity, split_words
 
 if TYPE_CHECKING:
     import torch
 
+    from xlner.models.compact import CompactNetwork
     from xlner.models.joint import JointModel
-    from xlner.students.network import CompactNetwork
+
 
 PRECISIONS = ("fp32", "bf16", "auto")
 # What a stream reads ahead: characters, and texts.
@@ -160,12 +155,11 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
     try:
         import torch
 
-        from xlner.backends.torch_backend import TorchBackend, weights_dtype
-        from xlner.models.encoder import load_recognizer
         from xlner.models.folder import read_settings
         from xlner.models.joint import JointModel
-        from xlner.models.trial import heeds_mask
+        from xlner.models.token_classifier import heeds_mask, load_recognizer
         from xlner.network_outputs import word_encoder
+        from xlner.torch_backend import TorchBackend, weights_dtype
     except ImportError as problem:
         raise ModelError(
             f"{name}: no exported model (no {GRAPH_FILE}), and {problem.name} is not installed, which others need"
@@ -236,7 +230,7 @@ class Tagger:
     def _network(self) -> "tuple[JointModel | CompactNetwork, torch.device]":
         if isinstance(self.backend, OnnxBackend | CompactOnnxBackend | LinearBackend):
             raise ModelError("an exported model has no network of torch to give; open the folder it was exported from")
-        from xlner.backends.torch_backend import TorchBackend
+        from xlner.torch_backend import TorchBackend
 
         network = cast(TorchBackend, self.backend)
         return cast("JointModel | CompactNetwork", network.model), network.device

@@ -20,8 +20,8 @@ from statistics import mean
 
 from measure import call, finished
 
-from xlner.data.corpus import read_corpus
-from xlner.data.writing import write_corpus
+from xlner.corpora.source import read_corpus
+from xlner.corpora.write import write_corpus
 
 TEACHER, DISTILLED, ALONE = "teacher", "student, distilled", "student, labels alone"
 COLUMNS = ("labelled", "model", "seed", "f1")

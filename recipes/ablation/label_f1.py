@@ -17,22 +17,20 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 
-from xlner.data.corpus_files import corpus_path
-from xlner.data.soft_labels import SoftLabels
-from xlner.denoising.pooling import Outside, Probs, pooled_probs, weights_for
-from xlner.denoising.recipes import PoolingRecipe
-from xlner.denoising.sureness import mean_sureness
+from xlner.config.load import load_recipe
+from xlner.config.schema import DistillRecipe
+from xlner.config.sections import CorpusRecipe, PoolingRecipe
+from xlner.corpora.lines import corpus_path
+from xlner.corpora.splits import read_labelled
 from xlner.errors import XlnerError
-from xlner.evaluation import score_tags
-from xlner.labels import OUTSIDE, LabelSet
+from xlner.evaluate import score_tags
 from xlner.models.folder import read_settings
-from xlner.prediction import decide_tags
-from xlner.recipe import load_recipe
-from xlner.schema import DistillRecipe
-from xlner.sections import CorpusRecipe
-from xlner.training.corpora import read_labelled
-from xlner.training.labelling import soft_labels_of
-from xlner.training.optimization import autocast_dtype, effective_precision
+from xlner.predict import decide_tags
+from xlner.soft_labels.label import soft_labels_of
+from xlner.soft_labels.pooling import Outside, Probs, mean_sureness, pooled_probs, weights_for
+from xlner.soft_labels.store import SoftLabels
+from xlner.tags import OUTSIDE, LabelSet
+from xlner.train.accelerator import autocast_dtype, effective_precision
 
 # The default, and what it was before; each row is a setting of `pooling.KEY=...`, a name that no key has is a name.
 TRIED = (
@@ -72,7 +70,7 @@ class Labelled:
 
     @property
     def sureness(self) -> float:
-        """See `xlner.denoising.sureness`."""
+        """See `xlner.soft_labels.pooling`."""
         outside = self.dev.card.tags.index(OUTSIDE)
         return mean_sureness((probs for _, probs in self.sentences()), outside)
 

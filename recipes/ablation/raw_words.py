@@ -12,12 +12,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from xlner.data.corpus import read_corpus
-from xlner.data.writing import write_corpus
+from xlner.corpora.source import read_corpus
+from xlner.corpora.write import write_corpus
 from xlner.errors import XlnerError
-from xlner.labels import Span, spans_of, tags_of
-from xlner.splitting import WORD_SPLITTERS, WordOffsets, split_words
-from xlner.text import Sentence
+from xlner.tags import Span, spans_of, tags_of
+from xlner.words import WORD_SPLITTERS, Sentence, WordOffsets, split_words
 
 
 def main() -> int:

@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from xlner import Tagger, load_tagger
-from xlner.data.corpus_files import existing_file
-from xlner.data.lines import read_lines
+from xlner.config.load import Recipe, load_recipe, recipe_text
+from xlner.corpora.lines import existing_file, read_lines
 from xlner.errors import CorpusError, RunError, XlnerError
-from xlner.recipe import Recipe, load_recipe, recipe_text
-from xlner.splitting import split_words
+from xlner.words import split_words
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = Path("runs/demo")

@@ -1,17 +1,22 @@
-"""How far an exported tagger agrees with the one it was made of, on sentences of words.
+"""How far an export agrees with what it was made of; only what agrees is published."""
 
-Without labels the tags are compared with each other alone.
-"""
-
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from xlner.evaluation import score_tags
-from xlner.prediction import Probs, decide_tags
-from xlner.tagger import Tagger
+from xlner.errors import ModelError
+from xlner.evaluate import score_tags
+from xlner.predict import Probs, decide_tags
+from xlner.tagger import Tagger, load_tagger
+
+# How far an exported tagger agrees with the one it was made of, on sentences of words.
+#
+# Without labels the tags are compared with each other alone.
+
 
 # What an export may cost: F1 in percent, or percent of the words' tags where there are no labels to score against.
 HIGHEST_F1_LOSS = 0.5
@@ -101,3 +106,50 @@ class Reference:
 def _highest(before: Sequence[Probs], after: Sequence[Probs]) -> float:
     pairs = zip(before, after, strict=True)
     return max((float(np.abs(one - other).max(initial=0.0)) for one, other in pairs), default=0.0)
+
+
+# What exports of whole folders share: where they may be written, and that only what agrees with the original stays.
+
+
+def check_target(target: Path, model: str, what: str, is_earlier: Callable[[], bool]) -> None:
+    """Refuse a folder that an export would overwrite.
+
+    Args:
+        target: To be written, or replaced.
+        model: The original.
+        what: The export makes, as messages call it.
+        is_earlier: Whether the target, which holds something, is such an export; asked for nothing else.
+
+    Raises:
+        ModelError: If it is a file, the original itself, or holds other things.
+    """
+    if target.resolve() == Path(model).resolve():
+        raise ModelError(f"{target}: is the model itself; give another folder")
+    if target.exists() and not target.is_dir():
+        raise ModelError(f"{target}: is a file; expected a folder to write, or nothing")
+    if target.is_dir() and any(target.iterdir()) and not is_earlier():
+        raise ModelError(f"{target}: holds other things than {what}; give another or an empty folder")
+
+
+def compared(
+    unfinished: Path, model: str, scheme: str, reference: Reference, *, force: bool, report: Callable[[Attempt], None]
+) -> Attempt:
+    """Hold a written folder against the original; one that differs too much is removed, unless it is forced.
+
+    Args:
+        unfinished: The folder.
+        model: The original, as messages call it.
+        scheme: How its weights are stored.
+        reference: What the original said.
+        force: Keep it even if it differs too much.
+        report: Called with the result before that is decided.
+
+    Raises:
+        ModelError: If it differs too much.
+    """
+    result = Attempt(scheme, reference.compare(load_tagger(unfinished)))
+    report(result)
+    if not result.parity.acceptable and not force:
+        shutil.rmtree(unfinished, ignore_errors=True)  # the disk must not speak over the reason
+        raise ModelError(f"{model}: differs too much after the export: {result.scheme}: {result.parity}")
+    return result

@@ -1,1 +1,1 @@
-"""Networks: tensors in, tensors out. Knows no corpus and no batch record."""
+"""Networks and their folders: tensors in, tensors out. Knows no corpus."""

@@ -14,10 +14,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
 from yaml import YAMLError
 
 from xlner import __version__
-from xlner.escaping import for_markdown, for_terminal
-from xlner.labels import LabelSet
+from xlner.errors import for_markdown, for_terminal
 from xlner.models.settings import ModelSettings
-from xlner.splitting import split_words
+from xlner.tags import LabelSet
+from xlner.words import split_words
 
 CARD_FILE = "README.md"
 _HUB_NAME = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")

@@ -17,16 +17,15 @@ from transformers import PreTrainedTokenizerBase
 
 from xlner.errors import GOES_ON, ModelError, RunError
 from xlner.files import replaced
-from xlner.mixing.tags import read_tagging
+from xlner.hub import NEWEST
+from xlner.hub import find_file as find_file
+from xlner.hub import is_there as is_there
 from xlner.models.card import CARD_FILE, Origin, model_card, stated_licence
-from xlner.models.encoder import load_classifier, read_tags, refuse_no_numbers, second_network
-from xlner.models.files import NEWEST
-from xlner.models.files import find_file as find_file
-from xlner.models.files import is_there as is_there
-from xlner.models.heads import SIMILARITIES, new_head
-from xlner.models.joint import JointModel
+from xlner.models.joint import SIMILARITIES, JointModel, new_head
 from xlner.models.settings import SETTINGS_FILE, parse_settings
 from xlner.models.settings import ModelSettings as ModelSettings
+from xlner.models.token_classifier import load_classifier, read_tags, refuse_no_numbers, second_network
+from xlner.tags import read_tagging
 
 SIMILARITY_FILE = "similarity.safetensors"
 EVALUATOR_FILE = "evaluator.safetensors"

@@ -1,20 +1,95 @@
-"""The network of teachers and of transformer students: two heads, one forward for both tasks, one encoder or two.
-
-A student's two towers share their weights, so both sentences of a pair are rows of one batch. Shapes: B windows,
-P pieces, C tags, D hidden width, E projection width, Q word pairs.
-"""
+"""The network of teachers and transformer students: recognizer and similarity head, one encoder or two, one forward."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from xlner.models.encoder import output_layer, tags_of_model
-from xlner.models.heads import SimilarityHead
+from xlner.models.token_classifier import output_layer, tags_of_model
+
+# Similarity heads: do two words carry the same tag?
+#
+# A head projects hidden states onto unit vectors and scores two of them. Soft labels store the projection, so it is
+# small. Shapes: D hidden width, E projection width, Q word pairs.
+
+
+class CalibratedSimilarity(nn.Module):
+    """`sigma(a cos(u, v) + b)` of a learned projection, a and b learned.
+
+    Unlike the plain cosine it can reach 0 and 1, so that a perfect pair costs nothing.
+    """
+
+    # Starting with a steep curve around cos = 0.5, since hidden states of an encoder all point roughly one way.
+    START_SCALE = 8.0
+    START_OFFSET = -4.0
+
+    def __init__(self, width: int, projection_size: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, projection_size, bias=False)
+        self.scale = nn.Parameter(torch.tensor(self.START_SCALE))
+        self.offset = nn.Parameter(torch.tensor(self.START_OFFSET))
+        self.size = projection_size
+
+    def curve(self) -> tuple[float, float]:
+        """Scale and offset that turn a cosine into a logit."""
+        return float(self.scale.detach()), float(self.offset.detach())
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., D) to unit vectors (..., E), float32."""
+        return F.normalize(self.projection(hidden).float(), dim=-1)
+
+    def score(self, first: Tensor, second: Tensor) -> Tensor:
+        """Logits (Q,) that two words of equal tag are shown, from unit vectors (Q, E)."""
+        return self.scale * (first * second).sum(dim=-1) + self.offset
+
+
+class CosineSimilarity(nn.Module):
+    """`sigma(cos(h_i, h_j))` of the hidden states themselves, as published; it stays within [0.269, 0.731].
+
+    Source: Li et al. 2022 (2022.acl-long.14), the similarity evaluator.
+    """
+
+    def __init__(self, width: int, projection_size: int) -> None:
+        super().__init__()
+        self.size = width
+
+    def curve(self) -> tuple[float, float]:
+        """Scale and offset that turn a cosine into a logit."""
+        return 1.0, 0.0
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., D) to unit vectors (..., D), float32."""
+        return F.normalize(hidden.float(), dim=-1)
+
+    def score(self, first: Tensor, second: Tensor) -> Tensor:
+        """Logits (Q,): the cosine of unit vectors (Q, D)."""
+        return (first * second).sum(dim=-1)
+
+
+SimilarityHead = CalibratedSimilarity | CosineSimilarity
+
+
+def new_head(kind: str, recognizer: PreTrainedModel, projection_size: int) -> SimilarityHead:
+    """A fresh head for the hidden states of a recognizer; `kind` is a key of `SIMILARITIES`."""
+    return SIMILARITIES[kind](recognizer.config.hidden_size, projection_size)
+
+
+# A new similarity is one class above and one line here; recipes name it by its key.
+SIMILARITIES: dict[str, type[CalibratedSimilarity] | type[CosineSimilarity]] = {
+    "calibrated": CalibratedSimilarity,
+    "cosine": CosineSimilarity,
+}
+
+
+# The network of teachers and of transformer students: two heads, one forward for both tasks, one encoder or two.
+#
+# A student's two towers share their weights, so both sentences of a pair are rows of one batch. Shapes: B windows,
+# P pieces, C tags, D hidden width, E projection width, Q word pairs.
 
 
 class JointOutput(NamedTuple):
@@ -125,3 +200,106 @@ def last_hidden(recognizer: PreTrainedModel) -> Iterator[list[Tensor]]:
         yield caught
     finally:
         hook.remove()
+
+
+# A student that also imitates its teacher's hidden states, in one forward.
+#
+# Shapes: B windows, P pieces, N words, D hidden width of the student, T that of the teacher.
+
+
+class HiddenOutput(NamedTuple):
+    """What the student says, and its vectors of words as wide as the teacher's, (N, T)."""
+
+    joint: JointOutput
+    vectors: Tensor
+
+
+class HiddenStudent(nn.Module):
+    """A student and, where the widths differ, a layer from its width to the teacher's; only the student is kept.
+
+    Source: Sanh et al. 2019 (arXiv:1910.01108), section 2; the layer between widths: Jiao et al. 2020
+    (arXiv:1909.10351).
+    """
+
+    def __init__(self, student: JointModel, teacher_width: int) -> None:
+        """Take a student; the layer is drawn from torch's global generator."""
+        super().__init__()
+        self.student = student
+        width = int(student.recognizer.config.hidden_size)
+        self.bridge = nn.Identity() if width == teacher_width else nn.Linear(width, teacher_width, bias=False)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, word_pairs: Tensor | None, places: Tensor
+    ) -> HiddenOutput:
+        """Both in one pass, as several processes need it.
+
+        Args:
+            input_ids: Piece ids, (B, P).
+            attention_mask: True on pieces, False on padding, (B, P).
+            word_pairs: As for `JointModel`.
+            places: Of the words in the flattened (B * P) pieces, (N,).
+        """
+        with last_hidden(self.student.recognizer) as caught:
+            joint = self.student(input_ids, attention_mask, word_pairs)
+        return HiddenOutput(joint, self.bridge(caught[0].flatten(0, 1)[places]))
+
+
+# A student that also tells hidden pieces: a network for both tasks, in one forward.
+#
+# Shapes: B windows, P pieces, M hidden pieces, V pieces of the vocabulary, D hidden width, E width of the embeddings.
+
+
+class MaskingOutput(NamedTuple):
+    """What the student says of the windows as they are, and of the hidden pieces of their masked copies, (M, V)."""
+
+    joint: JointOutput
+    piece_logits: Tensor
+
+
+class PieceHead(nn.Module):
+    """Tells pieces from hidden states; its last layer is the recognizer's own table of embeddings.
+
+    Source: Devlin et al. 2019 (arXiv:1810.04805), as published in its code.
+    """
+
+    def __init__(self, recognizer: PreTrainedModel) -> None:
+        super().__init__()
+        embeddings: Any = recognizer.get_input_embeddings()
+        n_pieces, width = embeddings.weight.shape
+        self.dense = nn.Linear(int(recognizer.config.hidden_size), width)
+        self.norm = nn.LayerNorm(width)
+        self.bias = nn.Parameter(torch.zeros(n_pieces))
+
+    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        """Logits (M, V) of hidden states (M, D), with the embeddings (V, E)."""
+        return F.linear(self.norm(F.gelu(self.dense(hidden))), embeddings, self.bias)
+
+
+class MaskingStudent(nn.Module):
+    """A student and a head for hidden pieces; only the student is kept in the end."""
+
+    def __init__(self, student: JointModel) -> None:
+        """Take a student, and draw the head from torch's global generator."""
+        super().__init__()
+        self.student = student
+        self.pieces = PieceHead(student.recognizer)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, word_pairs: Tensor | None, n_plain: int, places: Tensor
+    ) -> MaskingOutput:
+        """Both tasks in one pass, as several processes need it.
+
+        Args:
+            input_ids: Piece ids of the windows, and after them of their masked copies, (B, P).
+            attention_mask: True on pieces, False on padding, (B, P).
+            word_pairs: As for `JointModel`, within the windows; None for none.
+            n_plain: How many of the rows are windows as they are.
+            places: Of the hidden pieces in the flattened (B * P) pieces, (M,).
+        """
+        with last_hidden(self.student.recognizer) as caught:
+            output = self.student(input_ids, attention_mask, word_pairs)
+        embeddings: Any = self.student.recognizer.get_input_embeddings()
+        piece_logits = self.pieces(caught[0].flatten(0, 1)[places], embeddings.weight)
+        projections = None if output.projections is None else output.projections[:n_plain]
+        joint = JointOutput(output.logits[:n_plain], output.similarity_logits, projections)
+        return MaskingOutput(joint, piece_logits)

@@ -1,0 +1,280 @@
+"""What holds for every step of denoising, and for any row of steps."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+from runs import DISTILL, TEACHER, TINY, run_on_two, run_script, sentences, write_conll, write_text
+from test_soft_labels import WORDS
+
+from xlner.config.load import load_recipe
+from xlner.config.sections import CorpusRecipe
+from xlner.errors import RecipeError
+from xlner.jobs.student import distillation_task, new_student, split_windows, student_windows
+from xlner.predict import decide_tags, scored_spans
+from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, soft_labels_of
+from xlner.soft_labels.steps import DENOISERS, denoised_soft_labels, denoising_steps
+from xlner.soft_labels.store import SoftLabels, soft_row
+from xlner.tags import LabelSet
+from xlner.train.objectives import make_objective
+
+STEPS = sorted(DENOISERS)
+TRUST_ALONE = sorted(DENOISERS.keys() - {"pooling", "prototypes"})
+# Few neighbours and folds, for a text of few words.
+SETTINGS = ("neighbours.count=5", "discriminator.folds=3")
+FP16_STEP = 2**-10
+
+
+@pytest.fixture(scope="module")
+def accelerator():
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The unlabelled target `xx`, and text of the teacher's language, `de`."""
+    folder = tmp_path_factory.mktemp("denoising")
+    for language in ("xx", "de"):
+        (folder / language).mkdir()
+    (folder / "xx" / "train.conll").write_text("\n\n".join("\n".join(words) for words in WORDS) + "\n")
+    write_conll(folder / "de" / "train.conll", sentences(20, seed=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def taught(accelerator, bert_folder, data):
+    return soft_labels_of(
+        bert_folder,
+        Path(data / "xx" / "train.conll"),
+        corpus=CorpusRecipe(),
+        store=data / "labels",
+        root=data,
+        accelerator=accelerator,
+        autocast_dtype=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def of_any_kind(accelerator, taught):
+    """Soft labels of the same words by chance, with trust between 0 and 1; unseen words stay unseen."""
+
+    def make(seed):
+        generator = np.random.default_rng(seed)
+
+        def rows():
+            for number in range(len(taught)):
+                words, probs = taught.words(number), taught.probs(number)
+                drawn = generator.dirichlet(np.full(probs.shape[1], 0.3), len(words)) * probs.any(axis=1)[:, None]
+                yield soft_row(words, drawn, taught.projections(number), generator.random(len(words)))
+
+        return derived_soft_labels(taught, "chance", seed, rows, accelerator)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def denoise(accelerator, bert_folder, data, taught):
+    """The soft labels after the steps of a recipe."""
+
+    def make(soft_labels, steps, *settings):
+        arguments = ["target=xx", f"data={data}", f"teacher={bert_folder}", f"denoising={steps}", *SETTINGS, *settings]
+        return denoised_soft_labels(
+            soft_labels,
+            load_recipe("distill", arguments),
+            DenoisingContext(accelerator, None, bert_folder, taught, 0.9),
+        )
+
+    return make
+
+
+def column(soft_labels, name):
+    return [np.asarray(getattr(soft_labels, name)(number)).tolist() for number in range(len(soft_labels))]
+
+
+def check_invariants(before, after):
+    """What a step may not touch, and what must hold of all that it may."""
+    assert after.card.tags == before.card.tags
+    assert len(after) == len(before)
+    for name in ("words", "projections"):
+        assert column(after, name) == column(before, name)
+    for number in range(len(before)):
+        probs, trust = after.probs(number).astype(np.float64), after.weights(number)
+        seen = before.probs(number).any(axis=1)
+        assert not probs[~seen].any()
+        assert probs.min(initial=0.0) >= 0.0
+        np.testing.assert_allclose(probs[seen].sum(axis=1), 1.0, atol=probs.shape[1] * FP16_STEP)
+        assert trust.min(initial=0.0) >= 0.0
+        assert trust.max(initial=1.0) <= 1.0
+        assert (trust <= before.weights(number)).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_keeps_words_and_makes_proper_soft_labels(denoise, of_any_kind, step, seed):
+    before = of_any_kind(seed)
+
+    after = denoise(before, step)
+
+    check_invariants(before, after)
+
+
+@pytest.mark.parametrize("steps", [",".join(pair) for pair in itertools.product(STEPS, repeat=2)])
+def test_steps_follow_each_other_in_any_order(denoise, taught, steps):
+    check_invariants(taught, denoise(taught, steps))
+
+
+@pytest.mark.parametrize("order", [STEPS, STEPS[::-1]])
+def test_all_steps_can_be_taken_one_after_the_other(denoise, of_any_kind, order):
+    before = of_any_kind(9)
+
+    check_invariants(before, denoise(before, ", ".join(order)))
+
+
+@pytest.mark.parametrize("step", TRUST_ALONE)
+def test_a_step_of_trust_leaves_probabilities_as_they_are(denoise, of_any_kind, step):
+    before = of_any_kind(0)
+
+    after = denoise(before, step)
+
+    assert column(after, "probs") == column(before, "probs")
+    assert column(after, "weights") != column(before, "weights")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_gives_the_same_result_each_time(denoise, of_any_kind, step):
+    before = of_any_kind(1)
+    folder = denoise(before, step).folder
+    first = (folder / "part-0000.arrow").read_bytes()
+    for path in folder.iterdir():
+        path.unlink()
+
+    assert denoise(before, step).folder == folder
+    assert (folder / "part-0000.arrow").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("step", "setting"),
+    [
+        ("pooling", "pooling.word=0.1"),
+        ("neighbours", "neighbours.slope=3"),
+        ("prototypes", "prototypes.steps=2"),
+        ("discriminator", "discriminator.keep=0.5"),
+        ("certainty", "certainty.skip_invalid=false"),
+    ],
+)
+def test_another_setting_gives_another_result(denoise, of_any_kind, step, setting):
+    one, other = denoise(of_any_kind(2), step), denoise(of_any_kind(2), step, setting)
+
+    assert one.folder != other.folder
+    assert [column(one, name) for name in ("probs", "weights")] != [
+        column(other, name) for name in ("probs", "weights")
+    ]
+
+
+@pytest.mark.parametrize("steps", ["none", ""])
+def test_none_changes_nothing(denoise, taught, steps):
+    assert denoise(taught, steps) is taught
+
+
+def test_an_unknown_step_is_refused_with_the_known_ones():
+    with pytest.raises(RecipeError, match=r"unknown step of denoising 'neighbors'.*neighbours"):
+        denoising_steps("pooling,neighbors")
+
+
+def test_the_discriminator_keeps_whole_sentences(denoise, taught):
+    found = column(denoise(taught, "discriminator", "discriminator.keep=0.5"), "weights")
+
+    # One of eight sentences has no word that the teacher could see; of seven, four are kept.
+    assert all(len(set(trust)) == 1 for trust in found)
+    assert sum(trust[0] for trust in found) == 4 + 1
+
+
+def test_certainty_trusts_the_entities_that_score_best(denoise, of_any_kind):
+    before = of_any_kind(3)
+
+    after = denoise(before, "certainty", "certainty.share=0.5", "certainty.skip_invalid=false")
+
+    labels = LabelSet(before.card.tags)
+    kept, dropped = {}, {}
+    for number in range(len(before)):
+        is_kept = np.asarray(after.weights(number)) == np.asarray(before.weights(number))
+        for span, score in scored_spans(before.probs(number).astype(np.float32), labels):
+            here = kept if is_kept[span.start : span.end].all() else dropped
+            here.setdefault(span.label, []).append(score)
+    for name in kept:
+        assert len(kept[name]) - len(dropped.get(name, [])) in (0, 1)
+        assert min(kept[name]) >= max(dropped.get(name, [0.0]))
+
+
+def test_certainty_leaves_out_words_that_are_not_certainly_outside(denoise, of_any_kind):
+    before = of_any_kind(4)
+
+    after = denoise(before, "certainty", "certainty.share=1", "certainty.outside=0.6", "certainty.skip_invalid=false")
+
+    outside = LabelSet(before.card.tags).outside_id
+    for number in range(len(before)):
+        probs = before.probs(number).astype(np.float32)
+        decided = np.asarray(decide_tags(probs, LabelSet(before.card.tags))) == "O"
+        doubtful = probs.any(axis=1) & decided & (probs[:, outside] < 0.6)
+        dropped = (after.weights(number) == 0) & (before.weights(number) > 0)
+        assert dropped.tolist() == (doubtful & (before.weights(number) > 0)).tolist()
+
+
+def test_steps_that_leave_no_word_to_learn_from_are_told(accelerator, bert_folder, taught):
+    def rows():
+        for number in range(len(taught)):
+            words, probs = taught.words(number), taught.probs(number)
+            yield soft_row(words, probs, taught.projections(number), np.zeros(len(words)))
+
+    nothing = derived_soft_labels(taught, "nothing", None, rows, accelerator)
+    recipe = load_recipe("distill", ["target=xx", f"teacher={bert_folder}", "denoising=certainty"])
+    _, encoder, _ = new_student(recipe, LabelSet(taught.card.tags), 0.0, taught, accelerator)
+    windows = student_windows(taught, encoder, accelerator)
+    split = split_windows(windows, len(taught), recipe)
+
+    def measured(model):
+        return 0.0, {}
+
+    with pytest.raises(RecipeError, match="denoising=certainty leaves no word to learn from"):
+        distillation_task(
+            recipe, make_objective(recipe), nothing, windows, split, encoder.pad_id, measured, "f1", lambda model: None
+        )
+
+
+@pytest.fixture(scope="module")
+def long_text(still_encoder, small_data, tmp_path_factory):
+    """A teacher, and a text of more blocks than one, so that two processes have to share it."""
+    folder = tmp_path_factory.mktemp("long")
+    assert run_script(TEACHER, f"encoder={still_encoder}", f"data={small_data}", *TINY, cwd=folder).status == 0
+    write_text(folder / "data" / "de" / "train.txt", sentences(1100, seed=4))
+    write_conll(folder / "data" / "en" / "train.conll", sentences(60, seed=1))
+    return folder
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_makes_the_same_soft_labels(long_text):
+    steps = ",".join(["neighbours", *(step for step in STEPS if step != "neighbours")])
+    arguments = [
+        f"data={long_text / 'data'}",
+        f"teacher={long_text / 'runs' / 'teacher-en' / 'model'}",
+        "target=de",
+        f"denoising={steps}",
+        *(argument for argument in TINY if "epochs" not in argument),
+        "optimization.epochs=1",
+    ]
+    found = []
+    for name, run in (("one", run_script), ("two", run_on_two)):
+        (long_text / name).mkdir()
+        finished = run(DISTILL, *arguments, f"soft_labels={long_text / name / 'labels'}", cwd=long_text / name)
+        assert {one.status for one in (finished if isinstance(finished, list) else [finished])} == {0}
+        found.append(sorted((long_text / name / "labels").rglob("soft_labels.json")))
+
+    one, two = found
+    assert len(one) == len(two) == len(STEPS) + 1
+    assert len(list((long_text / "two" / "labels").glob("hidden-*-of-2.arrow"))) == 2
+    for mine, theirs in zip(one, two, strict=True):
+        assert mine.parent.name == theirs.parent.name
+        for name in ("words", "probs", "weights"):
+            assert column(SoftLabels(mine.parent), name) == column(SoftLabels(theirs.parent), name)

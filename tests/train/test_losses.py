@@ -1,0 +1,210 @@
+"""Losses: values by hand, and what holds for every entry of the table."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xlner.train.losses import (
+    DISTILLATION_LOSSES,
+    masked_sum,
+    mean_squared_error,
+    similarity_cross_entropy,
+    soft_cross_entropy,
+    soften,
+    squared_error,
+    token_cross_entropy,
+)
+
+NAN = float("nan")
+LN2 = math.log(2)
+
+
+def random_logits(*shape, seed=0):
+    return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES))
+def test_a_student_that_agrees_with_its_teacher_gets_no_gradient(name, temperature):
+    logits = random_logits(2, 3, 5).requires_grad_()
+    agreement = logits.detach().softmax(dim=-1)
+
+    DISTILLATION_LOSSES[name](logits, agreement, temperature=temperature).sum().backward()
+
+    torch.testing.assert_close(logits.grad, torch.zeros_like(logits), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES))
+def test_a_student_that_disagrees_is_drawn_towards_its_teacher(name):
+    logits = torch.zeros(1, 1, 2, requires_grad=True)
+
+    DISTILLATION_LOSSES[name](logits, torch.tensor([[[0.9, 0.1]]])).sum().backward()
+
+    assert logits.grad[0, 0, 0] < 0 < logits.grad[0, 0, 1]
+
+
+@pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES))
+def test_the_teacher_gets_no_gradient(name):
+    probs = torch.tensor([[[0.9, 0.1]]], requires_grad=True)
+
+    loss = DISTILLATION_LOSSES[name](torch.zeros(1, 1, 2, requires_grad=True), probs, temperature=2.0)
+    loss.sum().backward()
+
+    assert probs.grad is None
+
+
+@pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES))
+def test_other_label_sets_are_refused_with_both_shapes(name):
+    with pytest.raises(ValueError, match=r"\(2, 3, 5\) and teacher_probs \(2, 3, 4\).*share their label set"):
+        DISTILLATION_LOSSES[name](torch.zeros(2, 3, 5), torch.zeros(2, 3, 4))
+
+
+@pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES))
+def test_a_loss_has_one_value_per_position_in_float32(name):
+    logits, probs = torch.zeros(2, 3, 5, dtype=torch.bfloat16), torch.full((2, 3, 5), 0.2, dtype=torch.float16)
+
+    loss = DISTILLATION_LOSSES[name](logits, probs)
+
+    assert (loss.shape, loss.dtype) == ((2, 3), torch.float32)
+
+
+@pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES))
+def test_positions_without_a_teacher_get_no_gradient(name):
+    logits = random_logits(1, 2, 3).requires_grad_()
+    probs = torch.tensor([[[0.2, 0.3, 0.5], [0.0, 0.0, 0.0]]])
+
+    loss = DISTILLATION_LOSSES[name](logits, probs, temperature=2.0)
+    masked_sum(loss, torch.tensor([[True, False]])).backward()
+
+    assert logits.grad[0, 0].abs().min() > 0
+    assert logits.grad[0, 1].tolist() == [0, 0, 0]
+
+
+def test_cross_entropy_is_minus_the_log_of_the_gold_tag():
+    logits = torch.tensor([[[math.log(1.0), math.log(3.0)], [math.log(1.0), math.log(1.0)]]])
+
+    loss = token_cross_entropy(logits, torch.tensor([[1, 0]]))
+
+    torch.testing.assert_close(loss, torch.tensor([[math.log(4 / 3), LN2]]))
+
+
+def test_soft_cross_entropy_by_hand():
+    # The student says (1/4, 3/4), the teacher (1/2, 1/2): (ln 4 + ln 4/3) / 2.
+    logits = torch.tensor([[[math.log(1.0), math.log(3.0)]]])
+
+    loss = soft_cross_entropy(logits, torch.tensor([[[0.5, 0.5]]]))
+
+    torch.testing.assert_close(loss, torch.tensor([[0.5 * (math.log(4) + math.log(4 / 3))]]))
+
+
+def test_soft_cross_entropy_at_temperature_two_by_hand():
+    # Logits (0, ln 9) at temperature 2 are (1/4, 3/4); the teacher's (1/10, 9/10) become the same; times 4.
+    logits = torch.tensor([[[0.0, math.log(9.0)]]])
+
+    loss = soft_cross_entropy(logits, torch.tensor([[[0.1, 0.9]]]), temperature=2.0)
+
+    entropy = 0.25 * math.log(4) + 0.75 * math.log(4 / 3)
+    torch.testing.assert_close(loss, torch.tensor([[4 * entropy]]))
+
+
+def test_squared_error_by_hand():
+    # (3/4 - 1/2)^2 + (1/4 - 1/2)^2
+    logits = torch.tensor([[[math.log(1.0), math.log(3.0)]]])
+
+    loss = squared_error(logits, torch.tensor([[[0.5, 0.5]]]))
+
+    torch.testing.assert_close(loss, torch.tensor([[0.125]]))
+
+
+def test_the_error_of_wu_et_al_is_the_mean_over_tags():
+    # ((3/4 - 1/2)^2 + (1/4 - 1/2)^2) / 2
+    logits = torch.tensor([[[math.log(1.0), math.log(3.0)]]])
+
+    loss = mean_squared_error(logits, torch.tensor([[[0.5, 0.5]]]))
+
+    torch.testing.assert_close(loss, torch.tensor([[0.0625]]))
+
+
+def test_the_worst_squared_error_is_two():
+    loss = squared_error(torch.tensor([[[100.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]]))
+
+    torch.testing.assert_close(loss, torch.tensor([[2.0]]))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_soft_cross_entropy_less_the_teachers_entropy_is_the_kl_divergence(temperature):
+    student, teacher = random_logits(2, 3, 5, seed=1), random_logits(2, 3, 5, seed=2)
+    teacher_log = (teacher / temperature).log_softmax(dim=-1)
+
+    loss = soft_cross_entropy(student, teacher.softmax(dim=-1), temperature=temperature) / temperature**2
+
+    entropy = -(teacher_log.exp() * teacher_log).sum(dim=-1)
+    student_log = (student / temperature).log_softmax(dim=-1)
+    divergence = torch.nn.functional.kl_div(student_log, teacher_log, log_target=True, reduction="none").sum(dim=-1)
+    torch.testing.assert_close(loss - entropy, divergence, atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    logits=st.lists(st.floats(-4, 4, width=32), min_size=2, max_size=7),
+    temperature=st.floats(0.01, 100),
+)
+def test_softened_probabilities_are_the_softmax_of_the_divided_logits(logits, temperature):
+    row = torch.tensor([logits])
+
+    softened = soften(row.softmax(dim=-1), temperature)
+
+    expected = (row.double() / temperature).softmax(dim=-1).float()
+    torch.testing.assert_close(softened, expected, atol=1e-4, rtol=1e-2)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 7.0])
+def test_a_row_of_zeros_stays_a_row_of_zeros(temperature):
+    softened = soften(torch.zeros(2, 3), temperature)
+
+    assert softened.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(("logit", "target", "nats"), [(0.0, 0.5, LN2), (math.log(3), 1.0, math.log(4 / 3))])
+def test_similarity_cross_entropy_by_hand(logit, target, nats):
+    loss = similarity_cross_entropy(torch.tensor([logit]), torch.tensor([target]))
+
+    torch.testing.assert_close(loss, torch.tensor([nats]))
+
+
+def test_a_similarity_that_agrees_gets_no_gradient():
+    logits = random_logits(6).requires_grad_()
+
+    similarity_cross_entropy(logits, logits.sigmoid()).sum().backward()
+
+    torch.testing.assert_close(logits.grad, torch.zeros(6), atol=1e-7, rtol=0)
+
+
+def test_a_sum_takes_each_value_times_its_weight_where_the_mask_is_true():
+    values, weights = torch.tensor([1.0, 10.0, 100.0]), torch.tensor([0.5, 1.0, 0.25])
+
+    total = masked_sum(values, torch.tensor([True, False, True]), weights)
+
+    assert total.item() == 25.5
+
+
+def test_a_sum_without_a_mask_takes_all():
+    assert masked_sum(torch.tensor([1.0, 2.0]), weights=torch.tensor([1.0, 0.5])).item() == 2.0
+
+
+@pytest.mark.parametrize("junk", [NAN, float("inf"), 1e30])
+def test_masked_values_and_weights_count_for_nothing_and_get_no_gradient(junk):
+    values = torch.tensor([1.0, junk, 3.0], requires_grad=True)
+
+    total = masked_sum(values, torch.tensor([True, False, True]), torch.tensor([2.0, junk, 1.0]))
+    total.backward()
+
+    assert total.item() == 5.0
+    assert values.grad.tolist() == [2.0, 0.0, 1.0]
+
+
+def test_a_sum_over_nothing_is_zero():
+    assert masked_sum(torch.zeros(0), torch.zeros(0, dtype=torch.bool)).item() == 0.0

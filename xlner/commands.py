@@ -1,0 +1,456 @@
+"""The commands of `xlner` on corpora, runs and models: check-data, convert, compare, export; advice in their options.
+
+What is slow to import is imported by the command that needs it.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from xlner.errors import CorpusError, ModelError
+
+if TYPE_CHECKING:
+    from xlner.corpora.source import ReadingOptions
+    from xlner.encode import WordEncoder
+    from xlner.export.parity import Attempt
+    from xlner.lint.check import CheckedCorpus
+
+
+# Advice of messages, which name recipe keys, in the options of the command that is running.
+
+
+_RECIPE_KEY = re.compile(r"\bcorpus\.(columns|scheme|encoding|labels|format|word_splitter)\b(=?)")
+# A format is asked for by another option where there is a second one for the output.
+_OPTIONS = {"format": ("--format", "--from")}
+
+
+def options_of(command: Any) -> set[str]:
+    """The options of a command of typer; none for None."""
+    return set() if command is None else {option for parameter in command.params for option in parameter.opts}
+
+
+def as_options(text: str, known: Collection[str]) -> str:
+    """The text with an option of the command, whose options are known, in the place of each recipe key.
+
+    What the command has no option for is one of `xlner convert`, which makes a file that every command reads.
+    """
+
+    def option(key: re.Match[str]) -> str:
+        name = key[1].replace("_", "-")
+        candidates = _OPTIONS.get(name, (f"--{name}",))
+        found = next((candidate for candidate in candidates if candidate in known), None)
+        shown = found if found is not None else f"`xlner convert` with {candidates[-1]}"
+        return f"{shown}{' ' if key[2] else ''}"
+
+    return _RECIPE_KEY.sub(option, text)
+
+
+# The command `xlner check-data`: what a corpus is made of, all that is wrong with it, and a repaired copy.
+#
+# The status is 0 without errors, 1 with some (with `--strict` warnings count too), 2 if a file cannot be read at all.
+
+
+def check_data(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Corpora: files, folders, hub:NAME.")],
+    encoder: Annotated[str, typer.Option(help="Encoder whose pieces are counted: a folder or hub name.")] = "",
+    model: Annotated[str, typer.Option(help="Tagger whose types are compared, and whose pieces are counted.")] = "",
+    columns: Annotated[str, typer.Option(help="Columns of word and tag: 1,2 or 0,-1 or FORM,NER.")] = "auto",
+    format: Annotated[str, typer.Option(help="conll, text, jsonl, ... or auto: by the name.")] = "auto",
+    encoding: Annotated[str, typer.Option(help="Character encoding of text files.")] = "utf-8",
+    scheme: Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")] = "auto",
+    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
+    word_splitter: Annotated[str, typer.Option(help="How raw text becomes words.")] = "unicode",
+    limit: Annotated[int, typer.Option(min=0, help="Problems of each code that are listed.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, not text.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors for the status.")] = False,
+    fix: Annotated[str, typer.Option(help="Write a repaired copy here; for several files into this folder.")] = "",
+    fix_duplicates: Annotated[
+        bool, typer.Option("--fix-duplicates", help="Leave sentences out that stand twice in a file.")
+    ] = False,
+) -> None:
+    """Look corpora through: counts, lengths, and problems with file and line, by the codes of docs/errors.md."""
+    from xlner.config.load import choose
+    from xlner.corpora.problems import WARNING
+    from xlner.corpora.source import ReadingOptions
+    from xlner.lint.check import CheckedCorpus, check_corpus, report_json, report_lines
+    from xlner.words import WORD_SPLITTERS
+
+    if fix_duplicates and not fix:
+        raise CorpusError("--fix-duplicates needs --fix, which says where the repaired copy goes")
+    copies = _copies(files, fix) if fix else []
+    splitter = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
+    options = ReadingOptions(columns, scheme, encoding, splitter, labels=labels)
+    known_options = options_of(context.command)
+    tokenizer, model_types = _encoder(encoder, model)
+    checked: list[CheckedCorpus] = []
+    for number, source in enumerate(files):
+        others = [corpus.known for corpus in checked]
+        found = check_corpus(
+            source, format, options, limit=limit, others=others, encoder=tokenizer, model_types=model_types
+        )
+        checked.append(found)
+        if not as_json:
+            typer.echo(as_options("\n".join(report_lines(found)), known_options))
+        if copies:
+            lines = _repair(found, copies[number], format, options, fix_duplicates)
+            typer.echo("\n".join([*lines, ""]), err=as_json)
+    n_errors = sum(corpus.findings.total() for corpus in checked)
+    n_warnings = sum(corpus.findings.total(WARNING) for corpus in checked)
+    if as_json:
+        content = {"files": list(map(report_json, checked)), "errors": n_errors, "warnings": n_warnings}
+        typer.echo(as_options(json.dumps(content, indent=2, ensure_ascii=False), known_options))
+    else:
+        typer.echo("\n".join([*_overlaps(checked), f"{_plural(n_errors, 'error')}, {_plural(n_warnings, 'warning')}"]))
+    if n_errors or (strict and n_warnings):
+        raise typer.Exit(1)
+
+
+def _copies(files: Sequence[str], fix: str) -> list[Path]:
+    """Where the repaired copy of each file goes.
+
+    Raises:
+        CorpusError: If two would have one name, or a copy would replace what it is made of.
+    """
+    target = Path(fix)
+    if len(files) == 1 and not target.is_dir():
+        copies = [target]
+    else:
+        copies = [target / f"{Path(source.replace(':', '-')).stem}.conll" for source in files]
+    twice = [str(path) for path, number in Counter(copies).items() if number > 1]
+    if twice:
+        raise CorpusError(f"--fix {fix}: several files would be named {twice[0]}; repair them one by one")
+    for source, copy in zip(files, copies, strict=True):
+        if Path(source).exists() and copy.exists() and os.path.samefile(source, copy):
+            raise CorpusError(f"--fix {fix}: this is {source} itself; give the copy another name")
+    return copies
+
+
+def _encoder(encoder: str, model: str) -> "tuple[WordEncoder | None, tuple[str, ...] | None]":
+    """What counts pieces, and the types that the model knows; None for what was not asked for."""
+    if not encoder and not model:
+        return None, None
+    from xlner.encode import WordEncoder, load_tokenizer
+    from xlner.models.folder import read_settings
+    from xlner.models.settings import is_compact, read_student
+    from xlner.models.token_classifier import read_labels
+
+    if model and is_compact(Path(model)):
+        # It has no pieces of its own.
+        counted = WordEncoder(load_tokenizer(encoder)) if encoder else None
+        return counted, read_student(Path(model)).labels.types
+    types = read_labels(model).types if model else None
+    max_length = read_settings(model).max_length if model and not encoder else 0
+    return WordEncoder(load_tokenizer(encoder or model), max_length or None), types
+
+
+def _repair(
+    found: "CheckedCorpus", copy: Path, format: str, options: "ReadingOptions", fix_duplicates: bool
+) -> Iterator[str]:
+    """Write the repaired copy; tells what was done."""
+    from xlner.corpora.problems import CODES, CorpusProblem
+    from xlner.corpora.source import read_located
+    from xlner.lint.repair import write_repaired
+    from xlner.words import Sentence
+
+    def go_on(_: CorpusProblem) -> None:
+        pass
+
+    def read() -> Iterator[Sentence]:
+        return (sentence for sentence, _ in read_located(found.source, format, options._replace(report=go_on)))
+
+    n_written, repairs = write_repaired(read, copy, fix_duplicates=fix_duplicates)
+    repairs += found.findings.repairs
+    yield f"  repaired copy: {copy}: {n_written:,} sentences of {found.profile.n_sentences:,} that could be read"
+    for (code, repair), number in sorted(repairs.items()):
+        yield f"    {number:,} x {code} {CODES[code].title}: {repair}"
+    if not repairs:
+        yield "    nothing had to be repaired"
+
+
+def _overlaps(checked: "Sequence[CheckedCorpus]") -> Iterator[str]:
+    """A line for each two files that share sentences."""
+    for corpus in checked:
+        for source, number in corpus.n_shared.items():
+            yield f"{_plural(number, 'sentence')} of {corpus.source} also in {source}"
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+# `xlner convert`: a corpus of any format in any other.
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="File, folder, or hub:NAME:SPLIT.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of `datasets` (no suffix).")],
+    from_format: Annotated[
+        str,
+        typer.Option(
+            "--from", help="conll, text, csv, jsonl, json, brat, docbin, parquet, dataset; auto: by the name."
+        ),
+    ] = "auto",
+    to_format: Annotated[
+        str,
+        typer.Option(
+            "--to", help="conll, conllu, conllup, jsonl, spans, text, parquet, dataset, docbin; auto: by the name."
+        ),
+    ] = "auto",
+    columns: Annotated[
+        str, typer.Option(help="Columns of word and tag, from 0, from the end, or by name: 1,2 or 0,-1 or FORM,NER.")
+    ] = "auto",
+    scheme: Annotated[str, typer.Option(help="Tags read: auto, strict, or plain (types without prefixes).")] = "auto",
+    to_scheme: Annotated[str, typer.Option(help="Tags written: iob2, iob1, bioes, bilou, plain.")] = "iob2",
+    encoding: Annotated[str, typer.Option(help="Character encoding of the source; UTF-8 is written.")] = "utf-8",
+    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
+    word_splitter: Annotated[str, typer.Option(help="How raw text becomes words.")] = "unicode",
+) -> None:
+    """Convert a corpus; sentences stream through, and come out as they went in or not at all."""
+    from tqdm import tqdm
+
+    from xlner.config.load import choose
+    from xlner.corpora.identity import CorpusTally
+    from xlner.corpora.source import read_corpus
+    from xlner.corpora.write import format_of, write_corpus
+    from xlner.words import WORD_SPLITTERS
+
+    split = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
+    sentences = read_corpus(
+        source,
+        format=from_format,
+        columns=columns,
+        scheme=scheme,
+        encoding=encoding,
+        split_text=split,
+        labels=labels,
+    )
+    tally = CorpusTally()
+    with tqdm(sentences, unit=" sentences", disable=None, dynamic_ncols=True) as bar:
+        write_corpus(tally.over(bar), target, format=to_format, scheme=to_scheme)
+    found = tally.summary()
+    n_entities = sum(found.entities.values())
+    if n_entities and format_of(target, to_format) == "text":
+        typer.echo(f"{target}: text has no place for labels; {n_entities:,} entities are left out", err=True)
+    typer.echo(
+        f"{target}: {found.sentences:,} sentences, {found.words:,} words, {n_entities:,} entities; "
+        f"fingerprint {found.fingerprint}"
+    )
+
+
+# `xlner compare`: the results table of finished runs.
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    baseline: Annotated[
+        str, typer.Option(help="Setting that the others are tested against, as the table calls it; default: the first.")
+    ] = "",
+    types: Annotated[bool, typer.Option("--types", help="Also a table for each entity type.")] = False,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write all scores here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the table here: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Compare finished runs: F1 by language, mean and deviation over seeds, and whether differences may be chance."""
+    from xlner.compare import by_type, draw, markdown, read_run, settings_of, write_csv
+    from xlner.errors import RunError
+    from xlner.files import replaced
+
+    found = [read_run(path) for path in runs]
+    table = settings_of(found)
+    languages = sorted({run.language for run in found})
+    base = baseline or next(iter(table))
+    if base not in table:
+        raise RunError(f"--baseline {base!r} is none of the settings: {', '.join(table)}")
+    typer.echo("\n".join(markdown(table, found, languages, base)))
+    if types:
+        typer.echo("\n".join(by_type(table, languages)))
+    try:
+        if csv_file is not None:
+            with replaced(csv_file) as unfinished:
+                write_csv(unfinished, table)
+        if plot is not None:
+            kind = plot.suffix.lower().removeprefix(".") or "png"
+            with replaced(plot) as unfinished:
+                draw(table, languages).savefig(unfinished, format=kind, bbox_inches="tight", dpi=150)
+    except ValueError as problem:  # matplotlib: no such kind of picture
+        raise RunError(f"{plot}: cannot be written: {problem}") from problem
+
+
+# `xlner export --spacy`: what the options mean, and what is told.
+
+
+class SpacyOptions(NamedTuple):
+    """The options of `xlner export` that are about spaCy."""
+
+    text: Sequence[str]
+    from_format: str
+    language: str
+    soft: bool
+    min_score: float
+    patterns: Path | None
+    seed: int
+    max_steps: int
+    wheel: Path | None
+    device: str
+
+
+def export_to_spacy(models: Sequence[str], target: Path, options: SpacyOptions) -> None:
+    """Train a pipeline of spaCy on what the models find in the text.
+
+    Raises:
+        ModelError: If spaCy is not installed, the folder is taken, or the language is not known.
+        CorpusError: If no text is given, or it cannot be read.
+    """
+    if not options.text:
+        raise CorpusError("--spacy needs raw text in the language of the model to learn from: give --text FILE")
+    if options.soft and options.min_score:
+        raise ModelError("--min-score leaves out what is found with less, so it needs --hard")
+    try:
+        from xlner.spacy_pipeline.pipeline import build_wheel, check_target, export_pipeline
+    except ImportError as problem:
+        raise ModelError(f"--spacy needs {problem.name}; install it by `pip install xlner[spacy]`") from None
+    from tqdm import tqdm
+
+    from xlner.corpora.problems import refuse
+    from xlner.models.folder import read_settings
+    from xlner.tag_files.records import InputOptions, check_input, input_format, read_records
+    from xlner.tagger import load_tagger
+
+    # What can be told at once is told before a model is loaded.
+    check_target(target)
+    formats = [input_format(name, options.from_format) for name in options.text]
+    for name, format in zip(options.text, formats, strict=True):
+        check_input(name, format)
+    language = options.language or read_settings(models[0]).language
+    if not language:
+        raise ModelError(f"{models[0]}: does not tell its language; give --lang, as in --lang de")
+    taggers = [load_tagger(model, device=options.device, precision="auto") for model in models]
+    reading = InputOptions(refuse)
+    records = chain.from_iterable(
+        read_records(name, format, reading) for name, format in zip(options.text, formats, strict=True)
+    )
+    with tqdm(unit=" tokens", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
+        trained = export_pipeline(
+            taggers,
+            records,
+            target,
+            language=language,
+            soft=options.soft,
+            min_score=options.min_score,
+            patterns=options.patterns,
+            seed=options.seed,
+            max_steps=options.max_steps,
+            tell_tokens=bar.update,
+        )
+    unknown = f", {trained.train.unknown:,} tokens unknown" if trained.train.unknown else ""
+    n_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    typer.echo(
+        f"{target}: learnt from {trained.train.documents:,} records, {trained.train.tokens:,} tokens, "
+        f"{trained.train.entities:,} entities{unknown}; F1 {trained.agreement:.2f} against the model on "
+        f"{trained.dev.documents:,} held out; {n_bytes / 1e6:,.1f} MB"
+    )
+    if options.wheel is not None:
+        typer.echo(str(build_wheel(target, options.wheel)))
+
+
+# `xlner export`: a trained tagger as a folder that needs no torch, or as a pipeline of spaCy.
+
+
+def export(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model folder or hub name; with --spacy also several.")
+    ],
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", metavar="OUT", help="Folder to make, for ONNX Runtime or NumPy.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="onnx: weights as bytes, smaller and faster.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="onnx: no graph, but weights in half the bytes, for torch or NumPy.")
+    ] = False,
+    corpus: Annotated[
+        str, typer.Option(help="onnx: sentences to compare on, best labelled; else a few built in.")
+    ] = "",
+    sentences: Annotated[int, typer.Option(min=1, help="onnx: how many of them at most.")] = 2000,
+    format: Annotated[
+        str, typer.Option(help="onnx: format of the corpus: conll, text, ..., or auto: by its name.")
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="onnx: write it even if it differs too much.")] = False,
+    spacy: Annotated[
+        Path | None, typer.Option("--spacy", metavar="OUT", help="Folder to make: a pipeline that spaCy trains.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="spacy: raw text to learn from, as `xlner tag` reads it; may be given several times."),
+    ] = None,
+    from_format: Annotated[
+        str, typer.Option("--from", help="spacy: text, jsonl, conll, parquet; auto: by the name, else text.")
+    ] = "auto",
+    lang: Annotated[str, typer.Option(help="spacy: language of its tokenizer; default: the model's own.")] = "",
+    hard: Annotated[
+        bool, typer.Option("--hard/--soft", help="spacy: learn from the entities found, or from their probabilities.")
+    ] = False,
+    min_score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="spacy, with --hard: what is less likely than this is unknown.")
+    ] = 0.0,
+    patterns: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="spacy: rules of its entity_ruler (JSONL); they come last.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="spacy: of the weights and the order.")] = 0,
+    max_steps: Annotated[int, typer.Option(min=1, help="spacy: batches to learn from, at most.")] = 20_000,
+    wheel: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="spacy: where to put a wheel of the pipeline.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="spacy: where the models compute: cpu, cuda, cuda:1, ...")] = "cpu",
+) -> None:
+    """Export a tagger.
+
+    For ONNX Runtime it is compared with the original on real sentences; the comparison is kept as parity.json. For
+    spaCy a small pipeline of spaCy's own learns from what the tagger, or several, find in raw text.
+    """
+    if (onnx is None) == (spacy is None):
+        raise ModelError("name one folder to make: --onnx OUT, or --spacy OUT")
+    if spacy is not None:
+        options = SpacyOptions(
+            text or [], from_format, lang, not hard, min_score, patterns, seed, max_steps, wheel, device
+        )
+        export_to_spacy(models, spacy, options)
+    elif onnx is not None:
+        if len(models) > 1:
+            raise ModelError(f"--onnx exports one model, found {len(models)}: {', '.join(models)}")
+        if int8 and half:
+            raise typer.BadParameter("--int8 and --half: give one of them")
+        precision = "int8" if int8 else "fp16" if half else "fp32"
+        _export_to_onnx(models[0], onnx, precision, corpus, sentences, format, force)
+
+
+def _export_to_onnx(
+    model: str, onnx: Path, precision: str, corpus: str, sentences: int, format: str, force: bool
+) -> None:
+    from itertools import islice
+
+    from xlner.corpora.source import read_corpus
+    from xlner.export.onnx import SENTENCES, export_model
+
+    gold = None
+    words = list(SENTENCES)
+    if corpus:
+        # Opened first, so that a wrong path is told before a model is loaded.
+        found = list(islice(read_corpus(corpus, format=format), sentences))
+        words = [sentence.words for sentence in found]
+        tags = [sentence.tags for sentence in found if sentence.tags is not None]
+        gold = tags if len(tags) == len(words) else None
+    published = export_model(model, onnx, words, gold, precision=precision, force=force, report=_tell)
+    n_bytes = sum(path.stat().st_size for path in onnx.iterdir())
+    typer.echo(f"{onnx}: {published.scheme}, {n_bytes / 1e6:,.1f} MB; {published.parity}")
+
+
+def _tell(attempt: "Attempt") -> None:
+    if not attempt.parity.acceptable:
+        typer.echo(f"{attempt.scheme}: {attempt.parity}; this differs too much", err=True)

@@ -1,1 +1,0 @@
-"""The commands of `xlner`, a module each; `cli` puts them together."""

@@ -1,0 +1,209 @@
+"""Corpora written in any format, so that reading gives back the very same sentences.
+
+What a format cannot hold is refused with the place, never changed in silence. A file or folder appears whole or
+not at all.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from xlner.arrow_files import in_blocks
+from xlner.config.load import choose
+from xlner.corpora.conll import conll_blocks, conllu_blocks
+from xlner.corpora.docbin import docbin_bytes
+from xlner.corpora.lines import SUFFIXES
+from xlner.corpora.schemes import write_tags
+from xlner.errors import CorpusError
+from xlner.files import replaced
+from xlner.tags import spans_of
+from xlner.words import Sentence
+
+ROWS_PER_GROUP = 1000  # sentences of a Parquet row group
+
+
+def write_corpus(sentences: Iterable[Sentence], path: Path, *, format: str = "auto", scheme: str = "iob2") -> None:
+    """Write sentences, one after the other, as they come.
+
+    Args:
+        sentences: Any number of them; a file may hold some without tags beside some with.
+        path: The file, or (format dataset) the folder; what is there is replaced when all is written.
+        format: A key of `WRITERS`, or `auto`: by the suffix; without a suffix a `dataset`.
+        scheme: Of the tags; formats with spans (`spans`, `docbin`) have no use for it.
+
+    Raises:
+        CorpusError: If a sentence cannot be written so that it is read back as it is.
+        RunError: If the disk refuses.
+        RecipeError: If there is no such format.
+    """
+    write = choose(WRITERS, format_of(path, format), "format to write")
+    write(_checked(sentences, path, scheme), path)
+
+
+def format_of(path: Path, format: str = "auto") -> str:
+    """The format that is asked for, or (`auto`) that the suffix tells; without a suffix `dataset`.
+
+    Raises:
+        CorpusError: If the suffix tells none.
+    """
+    if format != "auto":
+        return format
+    suffix = path.suffix.lower()
+    if not suffix:
+        return "dataset"
+    if suffix in WRITTEN_SUFFIXES:
+        return WRITTEN_SUFFIXES[suffix]
+    raise CorpusError(
+        f"{path}: the suffix {suffix!r} tells no format to write; known: {', '.join(WRITTEN_SUFFIXES)}, or none for a "
+        f"folder of `datasets`; or name one: {', '.join(WRITERS)}"
+    )
+
+
+def _checked(sentences: Iterable[Sentence], path: Path, scheme: str) -> Iterator[Sentence]:
+    """The sentences with their tags in the scheme, what no format holds refused."""
+    for number, (words, tags) in enumerate(sentences, 1):
+        place = f"{path}: sentence {number}"
+        if not words or (tags is not None and len(tags) != len(words)):
+            raise CorpusError(f"{place} has {len(words)} words and {len(tags or ())} tags; expected one tag a word")
+        for word in words:
+            if not word:
+                raise CorpusError(f"{place}: the word '' is empty; it could not be read back")
+            if not word.isascii() and any("\ud800" <= char <= "\udfff" for char in word):
+                raise CorpusError(f"{place}: the word {word!a} holds half a surrogate pair, which is no character")
+        yield Sentence(words, tags if tags is None or scheme == "iob2" else write_tags(tags, scheme))
+
+
+def write_lines(blocks: Iterable[str], path: Path) -> None:
+    """Write text, piece by piece; the file appears whole or not at all."""
+    with replaced(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(blocks)
+
+
+def _write_conll(sentences: Iterable[Sentence], path: Path) -> None:
+    write_lines(conll_blocks(sentences, path), path)
+
+
+def _write_conllu(sentences: Iterable[Sentence], path: Path) -> None:
+    write_lines(conllu_blocks(sentences, path, is_plus=False), path)
+
+
+def _write_conllup(sentences: Iterable[Sentence], path: Path) -> None:
+    write_lines(conllu_blocks(sentences, path, is_plus=True), path)
+
+
+def _write_text(sentences: Iterable[Sentence], path: Path) -> None:
+    write_lines(_text_lines(sentences, path), path)
+
+
+def _text_lines(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
+    """Words with a space between; tags have no place here, which the caller knows."""
+    for number, (words, _) in enumerate(sentences, 1):
+        broken = [word for word in words if any(char in " \t\n\r" for char in word)]
+        if broken:
+            raise CorpusError(f"{path}: sentence {number}: the word {broken[0]!r} holds a space or line end")
+        if number == 1 and words[0].startswith("\ufeff"):
+            raise CorpusError(f"{path}: the first word begins with a byte order mark (U+FEFF); remove it")
+        yield " ".join(words) + "\n"
+
+
+def _write_jsonl(sentences: Iterable[Sentence], path: Path) -> None:
+    write_lines(map(_record_of_words, sentences), path)
+
+
+def _record_of_words(sentence: Sentence) -> str:
+    fields = {"words": sentence.words} | ({} if sentence.tags is None else {"tags": sentence.tags})
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _write_spans(sentences: Iterable[Sentence], path: Path) -> None:
+    write_lines(map(_record_of_spans, sentences), path)
+
+
+def _record_of_spans(sentence: Sentence) -> str:
+    """Prodigy's form: the text, its tokens, and spans in characters and tokens."""
+    words, tags = sentence
+    ends = _ends(words)
+    tokens = [
+        {"text": word, "start": end - len(word), "end": end, "id": number, "ws": number + 1 < len(words)}
+        for number, (word, end) in enumerate(zip(words, ends, strict=True))
+    ]
+    fields: dict[str, object] = {"text": " ".join(words), "tokens": tokens}
+    if tags is not None:
+        fields["spans"] = [
+            {
+                "start": ends[start] - len(words[start]),
+                "end": ends[end - 1],
+                "token_start": start,
+                "token_end": end - 1,
+                "label": label,
+            }
+            for label, start, end in spans_of(tags)
+        ]
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _ends(words: Iterable[str]) -> list[int]:
+    """Where each word ends, in characters of the text that spaces join them to."""
+    ends, position = [], -1
+    for word in words:
+        position += 1 + len(word)
+        ends.append(position)
+    return ends
+
+
+def _write_docbin(sentences: Iterable[Sentence], path: Path) -> None:
+    content = docbin_bytes(sentences)
+    with replaced(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def _write_parquet(sentences: Iterable[Sentence], path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = pyarrow.schema(
+        [("tokens", pyarrow.list_(pyarrow.string())), ("ner_tags", pyarrow.list_(pyarrow.string()))]
+    )
+    with replaced(path) as unfinished, parquet.ParquetWriter(unfinished, schema) as file:
+        for rows in in_blocks(sentences, ROWS_PER_GROUP):
+            columns = [[sentence.words for sentence in rows], [sentence.tags for sentence in rows]]
+            file.write_table(pyarrow.table(columns, schema=schema))
+
+
+def _write_dataset(sentences: Iterable[Sentence], path: Path) -> None:
+    from datasets import Dataset, Features, List, Value
+
+    def check(folder: Path) -> None:
+        if any(folder.iterdir()) and not (folder / "dataset_info.json").is_file():
+            raise CorpusError(f"{folder} holds other things than a data set; give another folder, or an empty one")
+
+    # As Parquet first: the table then lies on the disk and not in memory.
+    with replaced(path, check) as unfinished:
+        parquet_file = unfinished.with_name(unfinished.name + ".parquet")
+        cache = unfinished.with_name(unfinished.name + ".cache")
+        try:
+            _write_parquet(sentences, parquet_file)
+            features = Features({"tokens": List(Value("string")), "ner_tags": List(Value("string"))})
+            Dataset.from_parquet(str(parquet_file), features=features, cache_dir=str(cache)).save_to_disk(unfinished)
+        finally:
+            parquet_file.unlink(missing_ok=True)
+            shutil.rmtree(cache, ignore_errors=True)
+
+
+# A new format to write is one function above and one line here.
+WRITERS: dict[str, Callable[[Iterable[Sentence], Path], None]] = {
+    "conll": _write_conll,
+    "conllu": _write_conllu,
+    "conllup": _write_conllup,
+    "jsonl": _write_jsonl,
+    "spans": _write_spans,
+    "text": _write_text,
+    "parquet": _write_parquet,
+    "dataset": _write_dataset,
+    "docbin": _write_docbin,
+}
+WRITTEN_SUFFIXES = {suffix: name for suffix, name in SUFFIXES.items() if name in WRITERS} | {
+    ".conllu": "conllu",
+    ".conllup": "conllup",
+}

@@ -1,1 +1,0 @@
-"""Text to tensors: corpora, alignment, pairs, batches, stored soft labels. Knows no model."""

@@ -1,0 +1,323 @@
+"""Folders in halves, and compact students as graphs built operator by operator, without torch."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xlner.backends import PARITY_FILE, is_exported
+from xlner.encode import WordEncoder
+from xlner.errors import ModelError
+from xlner.export.parity import Attempt, Reference, check_target, compared
+from xlner.files import to_json
+from xlner.models.card import CARD_FILE
+from xlner.models.compact_folder import GRAPH_FILE, float_weights, write_student
+from xlner.models.compact_words import VOCABULARY_FILE
+from xlner.models.folder import read_settings, replaced_folder, write_card
+from xlner.models.joint import JointModel
+from xlner.models.settings import SETTINGS_FILE, StudentSettings, is_compact, parse_settings, read_student
+from xlner.tagger import load_tagger
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto
+
+
+# A tagger of pieces with weights in half the bytes: the same folder, for torch, its numbers float16 on disk.
+
+
+_WEIGHTS = "model.safetensors"
+
+
+def export_halves(
+    model: str,
+    target: Path,
+    sentences: Sequence[Sequence[str]],
+    gold: Sequence[Sequence[str]] | None,
+    *,
+    force: bool,
+    report: Callable[[Attempt], None],
+) -> Attempt:
+    """Store a tagger in halves and compare it with the original; `load_tagger` computes in float32 all the same.
+
+    A similarity head, which no tagger needs, is left out. Arguments, result and errors as for `export_model`.
+    """
+    if is_exported(Path(model)):
+        raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
+    check_target(
+        target, model, "a model in halves", lambda: {PARITY_FILE, _WEIGHTS} <= {path.name for path in target.iterdir()}
+    )
+    tagger = load_tagger(model)
+    encoder = cast(WordEncoder, tagger.encoder)
+    reference = Reference(tagger, sentences, gold)
+    settings = replace(read_settings(model), similarity="", projection_size=0, sharing="joint")
+    with replaced_folder(target) as unfinished:
+        recognizer = cast(JointModel, tagger.model).recognizer
+        recognizer.to(torch.float16).save_pretrained(unfinished)  # type: ignore[arg-type]  # torch's own use
+        encoder.tokenizer.save_pretrained(unfinished)
+        (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+        write_card(unfinished, title=target.name)
+        result = compared(unfinished, model, "halves", reference, force=force, report=report)
+        content = {"precision": "fp16", **result.parity.to_json()}
+        (unfinished / PARITY_FILE).write_text(to_json(content, indent=2, ascii_only=True) + "\n", encoding="utf-8")
+    return result
+
+
+# A BiLSTM or convolutional student as an ONNX graph, built operator by operator from its weights; without torch.
+#
+# The graph takes `rows` (B, W, K) and `lengths` (B,), both int32, and gives `emissions` (B, W, C). Convolutions are
+# written as products of shifted copies: that is the operator for which ONNX Runtime has the fastest int8 code. In int8
+# the tables have a byte a number and a scale for each column. Letters: B windows, W words, K numbers a row, C tags.
+
+
+Weights = Mapping[str, NDArray[np.float32]]
+OPSET = 17
+# ONNX wants the gates as input, output, forget, cell; torch has input, forget, cell, output.
+_GATES = (0, 3, 1, 2)
+
+
+class Graph:
+    """Operators and constants of a graph that is being built; a name stands for each value."""
+
+    def __init__(self, *, int8_tables: bool) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+        self._int8_tables = int8_tables
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Apply an operator; the name of its (first) output."""
+        from onnx import helper
+
+        output = f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def constant(self, value: NDArray[np.generic] | Sequence[int]) -> str:
+        """A constant; lists become int64."""
+        from onnx import numpy_helper
+
+        array = np.asarray(value, dtype=np.int64) if isinstance(value, list) else np.asarray(value)
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(array.copy(order="C"), name))
+        return name
+
+    def product(self, states: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
+        """States (..., D) times a weight of torch (E, D), and its bias (E,)."""
+        return self.add("Add", self.add("MatMul", states, self.constant(weight.T)), self.constant(bias))
+
+    def rows_of(self, table: NDArray[np.float32], numbers: str) -> str:
+        """The rows of a table, (..., D)."""
+        from onnx import TensorProto
+
+        if not self._int8_tables:
+            return self.add("Gather", self.constant(table), numbers)
+        scales = np.maximum(np.abs(table).max(axis=0), 1e-12) / 127.0
+        stored = self.constant(np.rint(table / scales).astype(np.int8))
+        whole = self.add("Cast", self.add("Gather", stored, numbers), to=TensorProto.FLOAT)
+        return self.add("Mul", whole, self.constant(scales.astype(np.float32)))
+
+    def convolved(self, states: str, weight: NDArray[np.float32], bias: NDArray[np.float32], step: int) -> str:
+        """A convolution of torch, (E, D, 3), over the second axis of states (N, W, D), `step` apart."""
+        ends = np.asarray([0, step, 0, 0, step, 0], dtype=np.int64)
+        padded = self.add("Pad", states, self.constant(ends))
+        axis = self.constant([1])
+        shifted = [
+            self.add("Slice", padded, self.constant([n * step]), self.constant([end]), axis)
+            for n, end in enumerate((-2 * step, -step, 2**31))
+        ]
+        flat = weight.transpose(0, 2, 1).reshape(len(weight), -1)
+        return self.product(self.add("Concat", *shifted, axis=2), flat, bias)
+
+
+def write_compact_graph(kind: str, weights: Weights, path: Path, *, int8: bool) -> None:
+    """Write the graph of a student.
+
+    Args:
+        kind: A key of `GRAPHS`.
+        weights: Of its network, by the names that torch gives them.
+        path: The file to write.
+        int8: Weights as bytes.
+
+    Raises:
+        ModelError: If the packages that exporting needs are not installed.
+    """
+    try:
+        import onnx
+        from onnx import TensorProto, helper
+    except ImportError as problem:
+        raise ModelError(f"exporting needs {problem.name}: pip install 'xlner[onnx]'") from problem
+    graph = Graph(int8_tables=int8)
+    own = {name.removeprefix("body."): value for name, value in weights.items() if name.startswith("body.")}
+    scores = GRAPHS[kind](graph, own)
+    graph.nodes.append(helper.make_node("Identity", [scores], ["emissions"]))
+    n_tags, integer = len(own["scores.bias"]), TensorProto.INT32
+    made = helper.make_graph(
+        graph.nodes,
+        f"xlner_{kind}",
+        [
+            helper.make_tensor_value_info("rows", integer, ["windows", "words", "numbers"]),
+            helper.make_tensor_value_info("lengths", integer, ["windows"]),
+        ],
+        [helper.make_tensor_value_info("emissions", TensorProto.FLOAT, ["windows", "words", n_tags])],
+        graph.constants,
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    if int8:
+        _quantize(path)
+
+
+def _quantize(path: Path) -> None:
+    """Weights of products and LSTMs as bytes; the numbers that flow into them are measured when they flow."""
+    import logging
+
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = path.with_name("whole.onnx")
+    path.rename(whole)
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # it recommends a preparation that changes nothing here
+    try:
+        quantize_dynamic(whole, path, op_types_to_quantize=["MatMul", "LSTM"], weight_type=QuantType.QInt8)
+    finally:
+        logging.getLogger().setLevel(level)
+        whole.unlink()
+
+
+def _word_vectors(graph: Graph, weights: Weights) -> str:
+    """Vectors of words, (B, W, D)."""
+    last = graph.constant([2])
+    words = graph.add("Gather", "rows", graph.constant(np.asarray(0, dtype=np.int64)), axis=2)
+    letters = graph.add("Slice", "rows", graph.constant([1]), graph.constant([2**31]), last)
+    table = weights["vectors.characters.weight"]
+    spelled = graph.rows_of(table, letters)  # (B, W, L, E)
+    sizes = graph.add("Shape", letters)
+    n_letters = graph.add("Slice", sizes, graph.constant([2]), graph.constant([3]))
+    one_by_one = graph.add("Concat", graph.constant([-1]), n_letters, graph.constant([table.shape[1]]), axis=0)
+    spelled = graph.add("Reshape", spelled, one_by_one)
+    filters = weights["vectors.filters.weight"]
+    found = graph.convolved(spelled, filters, weights["vectors.filters.bias"], 1)
+    highest = graph.add("Relu", graph.add("ReduceMax", found, axes=[1], keepdims=0))
+    by_window = graph.add("Concat", graph.add("Shape", words), graph.constant([len(filters)]), axis=0)
+    spelling = graph.add("Reshape", highest, by_window)
+    return graph.add("Concat", graph.rows_of(weights["vectors.words.weight"], words), spelling, axis=2)
+
+
+def _bilstm(graph: Graph, weights: Weights) -> str:
+    states = graph.add("Transpose", _word_vectors(graph, weights), perm=[1, 0, 2])  # (W, B, D)
+    layer = 0
+    while f"rightward.{layer}.weight_ih_l0" in weights:
+        parts = [
+            np.stack([_gates(weights[f"{way}.{layer}.{name}"]) for way in ("rightward", "leftward")])
+            for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        ]
+        size = parts[1].shape[2]
+        inputs = [graph.constant(part) for part in (*parts[:2], np.concatenate(parts[2:], axis=1))]
+        found = graph.add("LSTM", states, *inputs, "lengths", direction="bidirectional", hidden_size=size)
+        beside = graph.add("Transpose", found, perm=[0, 2, 1, 3])  # (W, B, 2, H)
+        states = graph.add("Reshape", beside, graph.constant([0, 0, 2 * size]))
+        layer += 1
+    states = graph.add("Transpose", states, perm=[1, 0, 2])
+    return graph.product(states, weights["scores.weight"], weights["scores.bias"])
+
+
+def _gates(part: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The gates of a weight or bias in the order of ONNX."""
+    return np.concatenate([np.split(part, 4)[gate] for gate in _GATES])
+
+
+def _cnn(graph: Graph, weights: Weights) -> str:
+    from onnx import TensorProto
+
+    vectors = _word_vectors(graph, weights)
+    n_words = graph.add("Gather", graph.add("Shape", "rows"), graph.constant(np.asarray(1, dtype=np.int64)))
+    zero, one = (graph.constant(np.asarray(value, dtype=np.int64)) for value in (0, 1))
+    ends = graph.add("Cast", graph.add("Unsqueeze", "lengths", graph.constant([1])), to=TensorProto.INT64)
+    inside = graph.add("Less", graph.add("Range", zero, n_words, one), ends)
+    mask = graph.add("Unsqueeze", graph.add("Cast", inside, to=TensorProto.FLOAT), graph.constant([2]))
+    states = graph.add("Relu", graph.product(vectors, weights["entry.weight"], weights["entry.bias"]))
+    layer = 0
+    while f"convolutions.{layer}.weight" in weights:
+        seen = graph.add("Mul", states, mask)
+        own = weights[f"convolutions.{layer}.weight"], weights[f"convolutions.{layer}.bias"]
+        states = graph.add("Add", states, graph.add("Relu", graph.convolved(seen, *own, 2 ** (layer % 3))))
+        layer += 1
+    return graph.product(states, weights["scores.weight"], weights["scores.bias"])
+
+
+# A new kind of network is one function above and one line here.
+GRAPHS: dict[str, Callable[[Graph, Weights], str]] = {"bilstm": _bilstm, "cnn": _cnn}
+
+
+# A compact student in a smaller or faster form: as a graph for ONNX Runtime, in halves, or in bytes.
+
+
+def export_student(
+    model: Path,
+    target: Path,
+    sentences: Sequence[Sequence[str]],
+    gold: Sequence[Sequence[str]] | None,
+    *,
+    precision: str,
+    force: bool,
+    report: Callable[[Attempt], None],
+) -> Attempt:
+    """Store a student in another form and compare it with the original.
+
+    Args:
+        model: Folder that distilling wrote.
+        target: Folder to make; one that an earlier export made is replaced.
+        sentences: Words to compare on.
+        gold: Their tags, if they are labelled.
+        precision: fp32: a graph; int8: a graph in bytes, of a linear student its table; fp16: halves, for torch, and
+            for a linear student.
+        force: Keep it even if it differs too much.
+        report: Called with the result before that is decided.
+
+    Raises:
+        ModelError: If the original is itself an export, the form makes no sense for its kind, the folder holds other
+            things, or the result differs too much; then nothing was written.
+    """
+    settings = read_student(model)
+    _check(model, target, settings, precision)
+    reference = Reference(load_tagger(model), sentences, gold)
+    with replaced_folder(target) as unfinished:
+        _write(model, unfinished, settings, precision)
+        return compared(unfinished, str(model), _scheme(settings, precision), reference, force=force, report=report)
+
+
+def _check(model: Path, target: Path, settings: StudentSettings, precision: str) -> None:
+    if _is_export(model):
+        raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
+    if settings.kind == "linear" and precision == "fp32":
+        raise ModelError(f"{model}: a linear student needs no export to run without torch; give --half or --int8")
+    check_target(target, str(model), "an exported student", lambda: is_compact(target) and _is_export(target))
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a student's folder is an export, rather than what distilling wrote."""
+    return (folder / GRAPH_FILE).is_file() or read_student(folder).precision != "fp32"
+
+
+def _scheme(settings: StudentSettings, precision: str) -> str:
+    if precision == "fp16":
+        return "halves"
+    return "float32" if precision == "fp32" else "table in bytes" if settings.kind == "linear" else "graph in bytes"
+
+
+def _write(model: Path, folder: Path, settings: StudentSettings, precision: str) -> None:
+    weights = float_weights(model, settings)
+    has_graph = settings.kind in GRAPHS and precision != "fp16"
+    if has_graph:
+        write_compact_graph(settings.kind, weights, folder / GRAPH_FILE, int8=precision == "int8")
+    stored = {name: value for name, value in weights.items() if not has_graph or name.startswith("crf.")}
+    write_student(folder, settings.stored_as(precision), stored, parse_settings(model / SETTINGS_FILE))
+    for name in (VOCABULARY_FILE, CARD_FILE):
+        if (model / name).is_file():
+            shutil.copy(model / name, folder / name)

@@ -1,0 +1,1 @@
+"""The jobs: teacher, distillation, adaptation; each read top to bottom."""

@@ -1,0 +1,349 @@
+"""Adaptation: an encoder goes on reading, unlabelled text of a target language, with pieces hidden.
+
+    L = mean over hidden pieces of -log p(piece | the text around it)
+
+Source: Devlin et al. 2019 (arXiv:1810.04805), section 3.1; translations: Conneau and Lample 2019 (arXiv:1901.07291).
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import send_to_device, set_seed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xlner.config.load import Value, choose
+from xlner.config.schema import AdaptRecipe
+from xlner.corpora.identity import CorpusTally
+from xlner.corpora.lines import existing_file, text_path
+from xlner.corpora.source import read_pairs
+from xlner.corpora.splits import Text, text_file, text_stream
+from xlner.encode import WordEncoder, load_tokenizer
+from xlner.errors import CorpusError
+from xlner.files import RUNS
+from xlner.hub import revision_of
+from xlner.models.folder import replaced_folder
+from xlner.models.masked_lm import MaskedModel, extend_embeddings, load_masked_network, save_encoder
+from xlner.models.token_classifier import freeze
+from xlner.models.vocabulary import check_extendable, extend_tokenizer
+from xlner.network_outputs import length_order, word_encoder
+from xlner.train.accelerator import announce, autocast_dtype, make_accelerator
+from xlner.train.checkpoint import checkpoints
+from xlner.train.loop import Task, fit_recipe
+from xlner.train.masking import MaskedBatch, MaskedTexts, Masker, TextRows, pair_rows, sentence_rows, unknown_share
+from xlner.train.report import write_report
+from xlner.train.run import FinishedRun, RunFolder, asked_recipe, open_run, run_path, start_run, summed
+from xlner.words import WORD_SPLITTERS, Sentence
+
+# The unlabelled text of an adaptation: target text in two parts, translations, other languages; and its pieces.
+
+
+Words = Sequence[tuple[str, ...]]
+Pairs = Sequence[tuple[Sentence, Sentence]]
+
+
+class Texts(NamedTuple):
+    """The words of all that is read: target text in two parts, translations, other text; and a hash of the first."""
+
+    trained: Words
+    held_out: Words
+    pairs: Pairs
+    other: Words
+    fingerprint: str
+
+    def counts(self) -> dict[str, int]:
+        """How many sentences and pairs each part has."""
+        return {name: len(part) for name, part in self._asdict().items() if name != "fingerprint"}
+
+
+def read_texts(recipe: AdaptRecipe, say: Callable[[str], None]) -> Texts:
+    """Read all that a recipe names.
+
+    Raises:
+        CorpusError: If a file is missing, cannot be read, or holds something else.
+    """
+    path = text_path(recipe.text, recipe.data, recipe.target)
+    limit = recipe.corpus.max_sentences or None
+    tally = CorpusTally()
+    read = islice(text_stream(path, recipe.corpus), limit)
+    target = [sentence.words for sentence in tally.over(read)]
+    held_out, trained = split_text(len(target), recipe.holdout_ratio)
+    if recipe.selection == "best" and not len(held_out):
+        raise CorpusError(
+            f"{path}: found {len(target):,} sentences, of which holdout_ratio={recipe.holdout_ratio:g} is none; "
+            "expected more text, or a larger holdout_ratio, or selection=last"
+        )
+    pairs: Pairs = []
+    if recipe.parallel:
+        splitter = choose(WORD_SPLITTERS, recipe.corpus.word_splitter, "corpus.word_splitter")
+        found = read_pairs(recipe.parallel, recipe.corpus.encoding, splitter)
+        pairs = list(islice(found, recipe.max_pairs or None))
+    other: Words = []
+    if recipe.other_text:
+        every = [sentence.words for sentence in text_stream(existing_file(recipe.other_text), recipe.corpus)]
+        wanted = round((len(trained) + len(pairs)) * recipe.other_share / (1 - recipe.other_share))
+        chosen = np.random.default_rng(recipe.seed).permutation(len(every))[:wanted]
+        other = [every[number] for number in np.sort(chosen)]
+        if wanted > len(every):
+            say(f"{recipe.other_text}: holds {len(every):,} sentences, fewer than the {wanted:,} of other_share")
+    fingerprint = tally.summary().words_fingerprint
+    texts = Texts([target[n] for n in trained], [target[n] for n in held_out], pairs, other, fingerprint)
+    say(
+        f"{path}: {len(texts.trained):,} sentences to read, {len(texts.held_out):,} held out; "
+        f"{len(pairs):,} translations, {len(other):,} sentences of other text"
+    )
+    return texts
+
+
+def split_text(n_sentences: int, ratio: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Held-out and training sentences, in rising order; the same ones for every seed, so that runs compare."""
+    order = np.random.default_rng(0).permutation(n_sentences)
+    n_held_out = round(n_sentences * ratio)
+    return np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
+
+
+def training_rows(encoder: WordEncoder, texts: Texts, say: Callable[[str], None]) -> TextRows:
+    """All that is trained on, as rows of pieces."""
+    rows = TextRows(
+        chain(
+            sentence_rows(encoder, texts.trained),
+            pair_rows(encoder, texts.pairs) if texts.pairs else (),
+            sentence_rows(encoder, texts.other),
+        )
+    )
+    say(f"{len(rows):,} inputs of {len(rows.piece_ids) / max(1, len(rows)):.1f} pieces each, {rows.n_words:,} words")
+    return rows
+
+
+def describe_pieces(encoder: WordEncoder, sentences: Words) -> dict[str, float]:
+    """Size of the vocabulary, share of unknown pieces among all of the text, and pieces per word."""
+    rows = TextRows(sentence_rows(encoder, sentences))
+    n_special = len(encoder.prefix) + len(encoder.suffix)
+    share, per_word = unknown_share(rows, encoder.tokenizer.unk_token_id, n_special)
+    return {"vocabulary": len(encoder.tokenizer), "unknown_share": round(share, 5), "per_word": round(per_word, 4)}
+
+
+def told(found: dict[str, float]) -> str:
+    """The same for a person."""
+    new = f", {found['new_pieces']:,} of them new" if "new_pieces" in found else ""
+    return (
+        f"{found['vocabulary']:,} in the vocabulary{new}; {found['per_word']:.2f} a word of the text, "
+        f"{100 * found['unknown_share']:.2f} % of them unknown"
+    )
+
+
+def refuse_unknown_text(found: dict[str, float], texts: Texts) -> None:
+    """Refuse a text of which the tokenizer knows nothing.
+
+    Raises:
+        CorpusError: With what the text begins with.
+    """
+    if found["unknown_share"] == 1.0 or not found["per_word"]:
+        examples = " ".join(texts.trained[0][:6])
+        raise CorpusError(
+            f"the tokenizer knows nothing of the text ({examples!r}, ...); expected text in a "
+            "script of the encoder; set vocabulary.new_pieces to add what is missing, or take another encoder"
+        )
+
+
+HELD_OUT_BATCH = 32  # sentences; part of what fixes the masks, so that no recipe key may change it
+
+
+@overload
+def adapt_encoder(recipe: AdaptRecipe, /, *, text: Text = "") -> FinishedRun: ...
+@overload
+def adapt_encoder(*, text: Text = "", **keys: Value) -> FinishedRun: ...
+def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **keys: Value) -> FinishedRun:
+    """Train an encoder on unlabelled text and write its run folder.
+
+        encoder = adapt_encoder(target="de", text="letters.txt", vocabulary={"new_pieces": 2000})
+
+    Args:
+        recipe: From `load_recipe("adapt", [...])`, or made in Python; instead of its keys.
+        text: The unlabelled text: a file, sentences, lists of words, or a `datasets.Dataset` with a column of either;
+            nothing: the file of `data`.
+        keys: Keys of the recipe, sections as dicts. They mean what they mean on the command line.
+
+    Returns:
+        The run: its `report`, its `path`, and its `model`, an encoder that teachers and students start from.
+
+    Raises:
+        XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
+        StoppedError: If the run was interrupted; the same call goes on from there.
+    """
+    recipe = asked_recipe(AdaptRecipe, recipe, keys)
+    if given := text_file(text, RUNS / "texts", recipe.corpus.format):
+        recipe = replace(recipe, text=given)
+    path = run_path(recipe.run, f"encoder-{recipe.target}")
+    accelerator = make_accelerator(recipe, path)
+    with open_run(path, recipe, writes=accelerator.is_main_process) as run:
+        announce(accelerator, run)
+        texts = read_texts(recipe, accelerator.print)
+        set_seed(recipe.seed)  # a fresh head is drawn from here, alike in all processes
+        revision = revision_of(recipe.encoder, recipe.encoder_revision)
+        network, has_fresh_head = load_masked_network(recipe.encoder, revision)
+        if has_fresh_head:
+            accelerator.print(f"{recipe.encoder}: has no head that tells hidden pieces; it gets a fresh one")
+        encoder = word_encoder(recipe.encoder, network, recipe.corpus.max_length, revision=revision)
+        Masker(encoder.tokenizer, recipe.masking)  # refuses a tokenizer without a mask before anything is written
+        pieces = {"before": describe_pieces(encoder, texts.trained)}
+        if recipe.vocabulary.new_pieces:
+            check_extendable(encoder.tokenizer)
+            start_run(run, recipe)
+            extension = _extension(recipe, encoder, texts.trained, run, accelerator)
+            encoder = WordEncoder(load_tokenizer(str(run.path / "tokenizer")), encoder.max_length)
+            generator = torch.Generator().manual_seed(recipe.seed)
+            extend_embeddings(network, extension.first_id, extension.parts, generator)
+            pieces["after"] = describe_pieces(encoder, texts.trained)
+            pieces["after"]["new_pieces"] = len(extension.parts)
+        for when, found in pieces.items():
+            accelerator.print(f"pieces {when}: {told(found)}")
+        refuse_unknown_text(list(pieces.values())[-1], texts)
+        freeze(network, recipe.optimization.freeze)
+        model = MaskedModel(network)
+        masker = Masker(encoder.tokenizer, recipe.masking)
+        rows = training_rows(encoder, texts, accelerator.print)
+        held_out = HeldOut(accelerator, encoder, texts.held_out, masker)
+        start_run(run, recipe)
+
+        def keep(best: MaskedModel) -> None:
+            save_encoder(run.model, best, encoder.tokenizer)
+
+        before = held_out.loss(model.to(accelerator.device))
+        progress = fit_recipe(
+            accelerator,
+            model,
+            adaptation_task(recipe, rows, MaskedTexts(rows, masker, encoder.pad_id), held_out, keep),
+            run,
+            recipe,
+            made_of={"text": texts.fingerprint},
+        )
+        keeps_best = recipe.selection == "best"
+        after = -math.log(progress.best_score / 100) if keeps_best else held_out.loss(model)
+        accelerator.print(f"held-out text, nats a hidden piece: {before:.3f} before, {after:.3f} after")
+        about = {
+            "target": recipe.target,
+            "seed": recipe.seed,
+            "encoder": recipe.encoder,
+            "fresh_head": has_fresh_head,
+            "text": {"fingerprint": texts.fingerprint, **texts.counts()},
+            "pieces": pieces,
+            "held_out_loss": {"before": round(before, 5), "after": round(after, 5)},
+        }
+        write_report(run, accelerator, about, [], {}, progress)
+    return FinishedRun(path)
+
+
+class HeldOut:
+    """Text that is not trained on, with masks that never change, to measure how well pieces are told."""
+
+    def __init__(self, accelerator: Accelerator, encoder: WordEncoder, sentences: Words, masker: Masker) -> None:
+        self._accelerator = accelerator
+        self._autocast = autocast_dtype(accelerator.mixed_precision)
+        rows = TextRows(sentence_rows(encoder, sentences))
+        self._texts = MaskedTexts(rows, masker, encoder.pad_id)
+        self._batches = length_order(rows.lengths, HELD_OUT_BATCH)
+
+    def __bool__(self) -> bool:
+        return bool(self._batches)
+
+    def loss(self, model: MaskedModel) -> float:
+        """Mean cross-entropy in nats per hidden piece, the processes sharing the work; 0 without any text."""
+        was_training = model.training
+        model.eval()
+        loss, n_pieces = summed(self._accelerator, 2, lambda: self._share(model)).tolist()
+        model.train(was_training)
+        return float(loss / max(1.0, n_pieces))
+
+    def _share(self, model: MaskedModel) -> Tensor:
+        """The loss summed over this process's batches, and their hidden pieces, (2,)."""
+        accelerator = self._accelerator
+        total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+        for number in range(accelerator.process_index, len(self._batches), accelerator.num_processes):
+            made = self._texts.of_rows(self._batches[number], np.random.default_rng((0, number)))
+            batch = send_to_device(made, accelerator.device)
+            with (
+                torch.inference_mode(),
+                torch.autocast(accelerator.device.type, dtype=self._autocast, enabled=self._autocast is not None),
+            ):
+                total += torch.stack([masked_loss(model, batch).double(), counts(batch)[0]])
+        return total
+
+
+def adaptation_task(
+    recipe: AdaptRecipe,
+    rows: TextRows,
+    texts: MaskedTexts,
+    held_out: HeldOut,
+    keep: Callable[[MaskedModel], None],
+) -> Task[MaskedBatch]:
+    """What the loop needs to train an encoder on hidden pieces."""
+
+    def evaluate(model: MaskedModel) -> tuple[float, dict[str, Any]]:
+        loss = held_out.loss(model)
+        details = {"held_out_loss": round(loss, 6), "perplexity": round(float(np.exp(loss)), 3)}
+        return 100.0 * float(np.exp(-loss)) if held_out else 0.0, details if held_out else {}
+
+    return Task(
+        lengths=rows.lengths,
+        load=texts.batch,
+        terms=("masked",),
+        shares=(1.0,),
+        counts=counts,
+        loss_sums=loss_sums,
+        evaluate=evaluate,
+        keep=keep,
+        # The geometric mean of the probabilities of the right pieces, in percent: 100 / perplexity.
+        score_name="piece_probability",
+        keep_best=recipe.selection == "best",
+    )
+
+
+def counts(batch: MaskedBatch) -> Tensor:
+    """Hidden pieces, (1,)."""
+    return torch.tensor([batch.masked_ids.numel()], device=batch.masked_ids.device)
+
+
+def loss_sums(network: nn.Module, batch: MaskedBatch) -> Tensor:
+    """The summed cross-entropy of the hidden pieces, (1,)."""
+    return masked_loss(network, batch)[None]
+
+
+def masked_loss(network: nn.Module, batch: MaskedBatch) -> Tensor:
+    """Cross-entropy of the hidden pieces in nats, summed up; a scalar."""
+    logits = network(batch.tokens.input_ids, batch.tokens.attention_mask, batch.masked_places)
+    return F.cross_entropy(logits.float(), batch.masked_ids, reduction="sum")
+
+
+class StoredExtension(NamedTuple):
+    """As `Extension`, without the tokenizer, which lies in the run folder."""
+
+    first_id: int
+    parts: list[list[int]]
+
+
+def _extension(
+    recipe: AdaptRecipe, encoder: WordEncoder, sentences: Words, run: RunFolder, accelerator: Accelerator
+) -> StoredExtension:
+    """Learn new pieces once a run, in the main process: the trainers may end differently each time."""
+    folder = run.path / "tokenizer"
+    path = folder / "new_pieces.json"
+    if accelerator.is_main_process and not (checkpoints(run.checkpoints) and path.is_file()):
+        wanted = recipe.vocabulary
+        words = Counter(chain.from_iterable(sentences))
+        extension = extend_tokenizer(encoder.tokenizer, words, wanted.new_pieces, wanted.min_frequency)
+        with replaced_folder(folder) as unfinished:
+            extension.tokenizer.save_pretrained(unfinished)
+            stored = {"first_id": extension.first_id, "parts": extension.parts}
+            (unfinished / path.name).write_text(json.dumps(stored) + "\n", encoding="utf-8")
+    accelerator.wait_for_everyone()
+    return StoredExtension(**json.loads(path.read_text(encoding="utf-8")))

@@ -1,1 +1,0 @@
-"""How several teachers become one: formulas on arrays. Knows no model and no file."""

@@ -1,0 +1,121 @@
+"""From a backend's logits to probabilities of words' tags, tags, and entities with scores; without torch.
+
+A word that no window decides, because it tokenises to nothing, has a row of zeros for its probabilities. Shapes: B
+windows, P pieces, C tags.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlner.decoding import ValidTags
+from xlner.encode import Window, batches_within, pad
+from xlner.errors import ModelError
+from xlner.tags import LabelSet, Span
+
+# Pieces in a batch, padding included: bounds the memory, whatever the lengths. On a CPU larger batches are
+# slower, since they leave the cache.
+BATCH_PIECES = 4096
+
+Probs = NDArray[np.float32]
+
+
+Batch = tuple[NDArray[np.int64], NDArray[np.bool_]]
+
+
+class Backend(Protocol):
+    """What computes for a tagger; `xlner.backends` has those that there are."""
+
+    def logits(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
+
+
+class Encoder(Protocol):
+    """What makes a backend's numbers out of words: subword pieces of a tokenizer, or rows of words."""
+
+    @property
+    def pad_id(self) -> int:
+        """The number of padding."""
+
+    def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
+        """The windows of some sentences, in order; their `sentence` counts from `first_sentence`."""
+
+
+def word_probs(
+    backend: Backend,
+    encoder: Encoder,
+    sentences: Sequence[Sequence[str]],
+    *,
+    n_tags: int,
+    batch_pieces: int = BATCH_PIECES,
+) -> list[Probs]:
+    """What `sentence_probs` gives, by any backend.
+
+    Args:
+        backend: Its logits have `n_tags` columns.
+        encoder: Cuts the sentences into windows.
+        sentences: Words, of any number.
+        n_tags: How many tags there are.
+        batch_pieces: Pieces in a batch, padding included; a longer window is a batch of its own.
+
+    Raises:
+        ModelError: If the scores are of another number of tags, or are no numbers.
+    """
+    windows = list(encoder.encode(sentences))
+    found = [np.zeros((len(words), n_tags), dtype=np.float32) for words in sentences]
+    waiting: deque[tuple[list[int], NDArray[np.bool_]]] = deque()  # batches that the backend has taken
+
+    def batches() -> Iterator[Batch]:
+        for batch in batches_within(batch_pieces, windows):
+            padded = pad([windows[number] for number in batch], encoder.pad_id)
+            waiting.append((batch, padded.word_mask))
+            yield padded.input_ids, padded.attention_mask
+
+    for logits in backend.logits(batches()):
+        batch, word_mask = waiting.popleft()
+        scores = logits[word_mask]
+        if scores.shape[-1] != n_tags:
+            raise ModelError(f"the model gives scores for {scores.shape[-1]} tags, and {n_tags} have a name")
+        probs = _softmax(checked_scores(scores))
+        start = 0
+        for number in batch:
+            window = windows[number]
+            stop = start + len(window.word_numbers)
+            found[window.sentence][window.word_numbers] = probs[start:stop]
+            start = stop
+    return found
+
+
+def decide_tags(probs: Probs, labels: LabelSet) -> tuple[str, ...]:
+    """The tags of a sentence's likeliest valid sequence, as clean IOB2; from its probabilities, (W, C)."""
+    return ValidTags(labels).tags(probs)
+
+
+def scored_spans(probs: Probs, labels: LabelSet) -> list[tuple[Span, float]]:
+    """The entities of a sentence with their probabilities, from those of its words' tags, (W, C)."""
+    (found,) = ValidTags(labels).entities([probs])
+    return found
+
+
+def checked_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same scores of words, (words, C).
+
+    Raises:
+        ModelError: If one is NaN or infinite: such a word would get no tag, without a word.
+    """
+    if not np.isfinite(scores).all():
+        n_odd = int((~np.isfinite(scores)).any(axis=1).sum())
+        raise ModelError(
+            f"the model's scores are NaN or infinite for {n_odd} of {len(scores)} words; are its weights damaged, or "
+            "is their number format too small (precision=fp32)?"
+        )
+    return scores
+
+
+def _softmax(logits: NDArray[np.float32]) -> Probs:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probs: Probs = powers / powers.sum(axis=-1, keepdims=True)
+    return probs

@@ -1,0 +1,486 @@
+"""Soft labels and hidden states made by running a teacher over a text, once; found again by what they are made of."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from xlner import files
+from xlner.arrow_files import RowWriter, StoredRows, in_blocks, is_whole
+from xlner.config.sections import CorpusRecipe
+from xlner.corpora.identity import CorpusFingerprint
+from xlner.corpora.splits import begins_with_labels, text_stream
+from xlner.encode import WordEncoder
+from xlner.errors import ModelError, RecipeError, SoftLabelError, disk_errors
+from xlner.files import json_digest
+from xlner.models.folder import find_file, is_there, load_joint_model, read_settings
+from xlner.models.joint import JointModel
+from xlner.models.settings import is_compact
+from xlner.models.token_classifier import checked_config, tags_of_model
+from xlner.network_outputs import word_encoder, word_outputs, word_vectors
+from xlner.soft_labels.store import (
+    BLOCK,
+    COLUMNS,
+    FORMULAS,
+    SoftLabelCard,
+    SoftLabels,
+    SoftRow,
+    keep_parts,
+    part_length,
+    part_path,
+    read_card,
+    soft_row,
+    write_card,
+    write_counted_card,
+)
+from xlner.torch_backend import number_format
+from xlner.words import Sentence
+
+# Soft labels made by running a teacher over a text, once; found again by what they are made of.
+
+
+# The files of a model folder on which its outputs depend.
+_TEACHER_FILES = (
+    "config.json",
+    "model.safetensors",
+    "similarity.safetensors",
+    "evaluator.safetensors",
+    "tokenizer.json",
+    "xlner.json",
+    # Of models that xlner did not make.
+    "model.safetensors.index.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spm.model",
+)
+
+
+def teacher_fingerprint(folder: str) -> str:
+    """A short hash of everything that the outputs of a teacher, a folder or a model of the hub, depend on."""
+    check_teacher(folder)
+    digest = hashlib.sha256()
+    parts = sorted(path.name for path in Path(folder).glob("model-*.safetensors"))
+    for name in (*_TEACHER_FILES, *parts):
+        path = find_file(folder, name)
+        if path is not None:
+            digest.update(name.encode())
+            with path.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def check_teacher(folder: str) -> None:
+    """Refuse a teacher that is not there.
+
+    Raises:
+        ModelError: With what would be one.
+    """
+    if is_compact(Path(folder)):
+        raise ModelError(f"teacher={folder}: is a compact student, which teaches nobody; give a token classifier")
+    if not is_there(folder):
+        raise ModelError(
+            f"teacher={folder}: no such folder; train one with train_teacher.py, or give teacher=FOLDER, the name of a "
+            "token classifier of the hub, or annotations as FILE.jsonl"
+        )
+
+
+class TextMark(NamedTuple):
+    """What a target text is known by: the fingerprint of its words, whether it has labels, how long it is."""
+
+    fingerprint: str
+    labelled: bool
+    n_sentences: int
+
+
+def text_fingerprint(path: Path, recipe: CorpusRecipe) -> TextMark:
+    """The fingerprint of a target text without its labels; reads the text once."""
+    fingerprint, n_sentences = CorpusFingerprint(), 0
+    for sentence in target_stream(path, recipe):
+        n_sentences += 1
+        fingerprint.add(sentence)
+    return TextMark(fingerprint.hexdigest(), begins_with_labels(path, recipe), n_sentences)
+
+
+def soft_labels_of(
+    teacher: str,
+    text: Path,
+    *,
+    corpus: CorpusRecipe,
+    store: Path | None,
+    root: Path,
+    accelerator: Accelerator,
+    autocast_dtype: torch.dtype | None,
+) -> SoftLabels:
+    """The stored soft labels of a teacher on a text, made now if there are none yet; every process calls it.
+
+    Args:
+        teacher: Model folder.
+        text: Target corpus; labels in it are not looked at.
+        corpus: How to read and cut it.
+        store: A folder for these very soft labels; None for one under `root`, named after all that they depend on.
+        root: Folder of folders.
+        accelerator: Processes share the work, block by block in turn.
+        autocast_dtype: Number format of the teacher's pass; None for float32.
+
+    Raises:
+        SoftLabelError: If `store` holds soft labels of another teacher, text or number format, or damaged ones; under
+            `root` damaged ones are made again.
+    """
+    teacher_hash = teacher_fingerprint(teacher)
+    mark = text_fingerprint(text, corpus)
+    text_hash = mark.fingerprint
+    if mark.labelled:
+        accelerator.print(f"{text}: has labels; they are not used, since the target language counts as unlabelled")
+    name_of_format = number_format(autocast_dtype)
+    folder = store or root / f"{teacher_hash}-{text_hash}-{name_of_format}-{FORMULAS['labelled']}"
+    with locked(folder, accelerator):
+        card = read_card(folder) if store else None
+        if card and (difference := card.belongs_to(teacher_hash, text_hash, name_of_format)):
+            raise SoftLabelError(
+                f"{folder}: stale soft labels: {difference}; give another soft_labels= folder, or soft_labels=auto"
+            )
+        found = SoftLabels(folder) if card else whole_soft_labels(folder, accelerator)
+        accelerator.wait_for_everyone()  # nobody writes before all have looked
+        if found is None:
+            _make(folder, teacher, teacher_hash, text, mark, corpus, accelerator, autocast_dtype)
+        else:
+            accelerator.print(
+                f"soft labels: {folder} ({found.card.n_sentences:,} sentences, {found.card.n_words:,} words), as stored"
+            )
+        accelerator.wait_for_everyone()
+    return found or SoftLabels(folder)
+
+
+def whole_soft_labels(folder: Path, accelerator: Accelerator) -> SoftLabels | None:
+    """Those that a cache holds; None if they are not there, or damaged, so that they are made again."""
+    try:
+        return SoftLabels(folder) if read_card(folder) else None
+    except SoftLabelError as problem:
+        reason = str(problem).removesuffix("; remove the folder")
+        accelerator.print(f"{reason}; made again")
+        return None
+
+
+def derived_soft_labels(
+    soft_labels: SoftLabels,
+    name: str,
+    settings: Any,
+    rows: Callable[[], Iterable[SoftRow]],
+    accelerator: Accelerator,
+) -> SoftLabels:
+    """Soft labels made of others, in a folder inside theirs; made once, by the main process; every process calls it.
+
+    Args:
+        soft_labels: What they are made of; the new ones have the same card but for the counts.
+        name: Of the step, as it stands in `FORMULAS`, and shall stand in the folder's name.
+        settings: All else that they depend on, as JSON.
+        rows: Makes the rows, one a sentence. Every process calls it, so that they may share the work; the main process
+            alone goes through what it gives.
+        accelerator: The other processes wait.
+    """
+    formula = FORMULAS.get(name, 1)
+    key = json_digest([soft_labels.digest, formula, settings])[:12]
+    folder = soft_labels.folder / f"{name}-{key}"
+    with locked(folder, accelerator):
+        stored = whole_soft_labels(folder, accelerator)
+        accelerator.wait_for_everyone()  # nobody writes before all have looked
+        made = () if stored else rows()
+        if accelerator.is_main_process and not stored:
+            n_sentences = n_words = 0
+            with RowWriter(part_path(folder, 0), COLUMNS) as writer:
+                for block in in_blocks(made, BLOCK):
+                    writer.write(block)
+                    n_sentences, n_words = n_sentences + len(block), n_words + sum(len(row["words"]) for row in block)
+            card = replace(soft_labels.card, formula=formula, n_parts=1, part_sentences=BLOCK)
+            write_card(folder, replace(card, n_sentences=n_sentences, n_words=n_words))
+        accelerator.wait_for_everyone()
+    return stored or SoftLabels(folder)
+
+
+@contextmanager
+def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold a folder against other runs, which may want to make the same soft labels; they wait their turn."""
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield
+        return
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def wait() -> None:
+        accelerator.print(f"{folder}: another run is making these soft labels; waiting for it")
+
+    with files.locked(folder / ".lock", wait):
+        accelerator.wait_for_everyone()
+        yield
+
+
+def _make(
+    folder: Path,
+    teacher: str,
+    teacher_hash: str,
+    text: Path,
+    mark: TextMark,
+    corpus: CorpusRecipe,
+    accelerator: Accelerator,
+    autocast_dtype: torch.dtype | None,
+) -> None:
+    """Label a text part by part; parts that stand already, of a run that was stopped, stay as they are."""
+    model = load_joint_model(teacher).to(accelerator.device).eval()
+    encoder = word_encoder(teacher, model.recognizer, read_settings(teacher).max_length)
+    head = model.similarity
+    scale, offset = (1.0, 0.0) if head is None else head.curve()
+    length = part_length(mark.n_sentences)
+    card = SoftLabelCard(
+        teacher=teacher_hash,
+        corpus=mark.fingerprint,
+        tags=tags_of_model(model.recognizer.config),
+        projection_size=0 if head is None else head.size,
+        scale=scale,
+        offset=offset,
+        n_sentences=mark.n_sentences,
+        n_words=0,
+        n_parts=-(-mark.n_sentences // length),
+        part_sentences=length,
+        number_format=number_format(autocast_dtype),
+    )
+    if accelerator.is_main_process and (n_kept := keep_parts(folder, card, accelerator.print)):
+        accelerator.print(f"soft labels: {folder}: going on after {n_kept:,} of {card.n_parts:,} parts")
+    accelerator.wait_for_everyone()
+    rank, n_processes = accelerator.process_index, accelerator.num_processes
+    bar = tqdm(desc="soft labels", unit=" sentences", disable=rank > 0, total=mark.n_sentences, dynamic_ncols=True)
+    with bar:
+        for number, part in enumerate(in_blocks(target_stream(text, corpus), length)):
+            if number % n_processes != rank or part_path(folder, number).is_file():
+                bar.update(len(part))
+                continue
+            with RowWriter(part_path(folder, number), COLUMNS) as writer:
+                for block in in_blocks(part, BLOCK):
+                    words = [sentence.words for sentence in block]
+                    writer.write(_label(words, model, encoder, accelerator.device, autocast_dtype))
+                    bar.update(len(block))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        n_words, n_unseen = write_counted_card(folder, card)
+        unseen = f"; {n_unseen:,} words are nothing to the teacher's tokenizer" if n_unseen else ""
+        counts = f"{card.n_sentences:,} sentences, {n_words:,} words{unseen}"
+        accelerator.print(f"soft labels: {folder} ({counts}), made now")
+
+
+def _label(
+    sentences: Sequence[Sequence[str]],
+    model: JointModel,
+    encoder: WordEncoder,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None,
+) -> list[SoftRow]:
+    """A row per sentence; words that no window decides keep zeros."""
+    n_tags = len(tags_of_model(model.recognizer.config))
+    size = 0 if model.similarity is None else model.similarity.size
+    probs = [np.zeros((len(words), n_tags), dtype=np.float32) for words in sentences]
+    projections = [np.zeros((len(words), size), dtype=np.float32) for words in sentences]
+    windows = list(encoder.encode(sentences))
+    for number, output in word_outputs(
+        model, windows, encoder.pad_id, device=device, autocast_dtype=autocast_dtype, with_projections=size > 0
+    ):
+        window = windows[number]
+        probs[window.sentence][window.word_numbers] = output.probs
+        if output.projections is not None:
+            projections[window.sentence][window.word_numbers] = output.projections
+    return [soft_row(*row) for row in zip(sentences, probs, projections, strict=True)]
+
+
+def target_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
+    """The sentences of a target text that a run looks at."""
+    return islice(text_stream(path, recipe), recipe.max_sentences or None)
+
+
+# Hidden states of every word of a text, computed once and stored beside the soft labels.
+
+
+# Whoever changes the vectors that come out of the same teacher and words adds 1.
+_FORMULA = 1
+_COLUMNS = {"hidden": "float16"}
+
+
+class HiddenStates:
+    """Vectors (W, D) of the words of each sentence, memory-mapped; zeros for words without a piece."""
+
+    def __init__(self, paths: list[Path], width: int) -> None:
+        self._rows = StoredRows(paths, BLOCK)
+        self.width = width
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def of(self, sentence: int) -> NDArray[np.float16]:
+        """The vectors of a sentence, (W, D)."""
+        return self._rows.row(sentence, "hidden").reshape(-1, self.width)  # type: ignore[return-value]
+
+    def all(self) -> NDArray[np.float16]:
+        """The vectors of all words of the text, (words, D), in memory."""
+        rows = [self.of(sentence) for sentence in range(len(self))]
+        return np.concatenate([np.zeros((0, self.width), dtype=np.float16), *rows])
+
+
+class VectorReader:
+    """A teacher in memory that gives the hidden states of words."""
+
+    def __init__(
+        self, teacher: str, n_layers: int, *, device: torch.device, autocast_dtype: torch.dtype | None
+    ) -> None:
+        """Load it; arguments as for `hidden_states`."""
+        self._model = load_joint_model(teacher).to(device).eval()
+        self._encoder = word_encoder(teacher, self._model.recognizer, read_settings(teacher).max_length)
+        self._n_layers, self._device, self._autocast_dtype = n_layers, device, autocast_dtype
+        self.width = int(self._model.recognizer.config.hidden_size)
+
+    def read(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """The vectors of each sentence, (W, D); zeros for words without a piece."""
+        found = [np.zeros((len(words), self.width), dtype=np.float32) for words in sentences]
+        windows = list(self._encoder.encode(sentences))
+        read = word_vectors(
+            self._model,
+            windows,
+            self._encoder.pad_id,
+            self._n_layers,
+            device=self._device,
+            autocast_dtype=self._autocast_dtype,
+        )
+        for place, vectors in read:
+            found[windows[place].sentence][windows[place].word_numbers] = vectors
+        return found
+
+
+def hidden_states(
+    teacher: str,
+    soft_labels: SoftLabels,
+    n_layers: int,
+    *,
+    accelerator: Accelerator,
+    autocast_dtype: torch.dtype | None,
+) -> HiddenStates:
+    """The mean of a teacher's last `n_layers` layers at every word of a text, made now if not stored yet.
+
+    Args:
+        teacher: Model folder.
+        soft_labels: Give the words; the vectors are stored in their folder, so they must be those of this teacher.
+        n_layers: How many layers are averaged.
+        accelerator: Processes share the work, block by block in turn; every process calls it.
+        autocast_dtype: Number format of the pass; None for float32.
+
+    Raises:
+        RecipeError: If there is no such teacher, all of them being annotation files.
+    """
+    if not teacher:
+        raise RecipeError("a teacher's hidden states are asked for, and annotation files have none")
+    n_parts = accelerator.num_processes
+    name = f"hidden-{_FORMULA}-{n_layers}-{number_format(autocast_dtype)}"
+    paths = [soft_labels.folder / f"{name}-{part}-of-{n_parts}.arrow" for part in range(n_parts)]
+    with locked(soft_labels.folder, accelerator):
+        # Asked before anyone writes: a process that ends first must not make another one think that all is done.
+        stored = all(is_whole(path) for path in paths)
+        accelerator.wait_for_everyone()
+        if not stored:
+            reader = VectorReader(teacher, n_layers, device=accelerator.device, autocast_dtype=autocast_dtype)
+            rank = accelerator.process_index
+            bar = tqdm(
+                total=len(soft_labels),
+                desc="hidden states",
+                unit=" sentences",
+                disable=not accelerator.is_main_process,
+                dynamic_ncols=True,
+            )
+            with RowWriter(paths[rank], _COLUMNS) as writer, bar:
+                for number, block in enumerate(in_blocks(range(len(soft_labels)), BLOCK)):
+                    if number % n_parts == rank:
+                        found = reader.read([soft_labels.words(sentence) for sentence in block])
+                        writer.write([{"hidden": vectors.ravel()} for vectors in found])
+                    bar.update(len(block))
+        accelerator.wait_for_everyone()
+    return HiddenStates(paths, int(checked_config(teacher).hidden_size))
+
+
+# What the steps of denoising work with: what they may look at, all words of a text at once, rows with new trust.
+
+
+@dataclass(frozen=True)
+class DenoisingContext:
+    """What a step may look at beside the soft labels.
+
+    `teacher` is the model folder whose hidden states tell which places are alike, and `taught` what it said, in whose
+    folder they are kept: of several teachers the first model, empty where all are annotation files. `outside_share` is
+    the share of `O` among the words of the teachers' labelled text, 0 where it is not known.
+    """
+
+    accelerator: Accelerator
+    autocast_dtype: torch.dtype | None
+    teacher: str
+    taught: SoftLabels
+    outside_share: float
+
+    def hidden(self, n_layers: int) -> HiddenStates:
+        """The mean of the teacher's last layers at every word of the text; every process calls it."""
+        return hidden_states(
+            self.teacher,
+            self.taught,
+            n_layers,
+            accelerator=self.accelerator,
+            autocast_dtype=self.autocast_dtype,
+        )
+
+
+@dataclass(frozen=True)
+class TextWords:
+    """All words of a text that the teacher could see, in memory: N of them, one sentence after the other.
+
+    `probs` (N, C) float32; `is_seen` tells for each word of the text, also those left out here, whether it is one.
+    """
+
+    probs: Tensor
+    is_seen: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, soft_labels: SoftLabels, device: torch.device) -> "TextWords":
+        """Read them."""
+        rows = [soft_labels.probs(number) for number in range(len(soft_labels))]
+        probs = np.concatenate([np.zeros((0, len(soft_labels.card.tags)), dtype=np.float32), *rows])
+        is_seen: NDArray[np.bool_] = np.any(probs, axis=1)
+        return cls(torch.from_numpy(probs[is_seen]).to(device), is_seen)
+
+    def vectors(self, hidden: HiddenStates) -> Tensor:
+        """Their hidden states, (N, D) float32, on the device of `probs`."""
+        return torch.from_numpy(hidden.all()[self.is_seen]).to(self.probs.device).float()
+
+    def by_sentence(self, values: Tensor, soft_labels: SoftLabels) -> Iterator[NDArray[np.float32]]:
+        """What was found for these words, (N, ...), as an array for each sentence, zeros for words left out."""
+        spread = np.zeros((len(self.is_seen), *values.shape[1:]), dtype=np.float32)
+        spread[self.is_seen] = values.float().cpu().numpy()
+        start = 0
+        for number in range(len(soft_labels)):
+            stop = start + len(soft_labels.words(number))
+            yield spread[start:stop]
+            start = stop
+
+
+def trusted_rows(soft_labels: SoftLabels, factors: Iterable[NDArray[np.floating]]) -> Iterator[SoftRow]:
+    """The rows of soft labels with the trust of each word multiplied.
+
+    Args:
+        soft_labels: Keep words, probabilities and projections.
+        factors: For each sentence, (W,), in [0, 1].
+    """
+    for number, factor in zip(range(len(soft_labels)), factors, strict=True):
+        yield soft_labels.row(number, weights=soft_labels.weights(number) * factor)

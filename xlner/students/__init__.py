@@ -1,1 +1,0 @@
-"""Compact students: what they read of words, their networks, and their model folder. Knows no training."""

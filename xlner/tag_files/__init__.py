@@ -1,0 +1,1 @@
+"""Tagging files: records in, the same records with their entities out."""

@@ -1,0 +1,246 @@
+"""`xlner tag`: files of text or words tagged, from file to file or from the standard input to the standard output."""
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xlner import __version__
+from xlner.errors import CorpusError, LabelError, StoppedError
+from xlner.signals import exit_status, sigterm_as_ctrl_c
+
+if TYPE_CHECKING:
+    from xlner.tag_files.job import FileTagging, InputFile
+    from xlner.tag_files.output import BadRecords
+    from xlner.tag_files.records import InputOptions, Wanted
+    from xlner.tagger import Tagger
+
+
+# What a format was called before.
+_OLD_NAMES = {"json": "jsonl"}
+
+
+def tag(
+    model: Annotated[str, typer.Argument(help="Model folder such as runs/de/model, or hub name.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="What to tag; - or none is the standard input.")
+    ] = None,
+    out: Annotated[
+        str, typer.Option(help="File for the output; a folder, or NAME/, gets a file for each input. Default: stdout.")
+    ] = "",
+    from_format: Annotated[
+        str,
+        typer.Option(
+            "--from", help="text (a text a line), jsonl, json, conll, csv, parquet; auto: by the name, else text."
+        ),
+    ] = "auto",
+    to_format: Annotated[
+        str,
+        typer.Option("--to", "--format", help="jsonl, conll, text (marked), docbin, parquet; auto: by the names."),
+    ] = "auto",
+    on_error: Annotated[
+        str, typer.Option(help="stop at a record that cannot be read, or skip it: it is told and left out.")
+    ] = "stop",
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Begin anew, or go on where an earlier start with --out stopped.")
+    ] = False,
+    columns: Annotated[
+        str, typer.Option(help="conll, csv: the column of words (or texts), as in 1 or FORM; auto: found out.")
+    ] = "auto",
+    encoding: Annotated[str, typer.Option(help="Character encoding of the input; the output is UTF-8.")] = "utf-8",
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")] = "cpu",
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Leave out entities of a lower score, a probability.")
+    ] = 0.0,
+    types: Annotated[str, typer.Option(help="Leave out entities of other types than these, as in PER,LOC.")] = "",
+) -> None:
+    """Tag text or words, record by record. With --out, a command that was stopped goes on when it is given again."""
+    from tqdm import tqdm
+
+    from xlner.config.load import choose
+    from xlner.tag_files.job import InputFile
+    from xlner.tag_files.output import BadRecords
+    from xlner.tag_files.records import InputOptions, Wanted, check_input, input_format
+
+    stops = choose({"stop": True, "skip": False}, on_error, "--on-error")
+    inputs = [InputFile(name, input_format(name, from_format)) for name in files or ["-"]]
+    for name, format in inputs:
+        check_input(name, format)
+    wanted = Wanted(threshold, tuple([name.strip() for name in types.split(",")]) if types else None)
+    with tqdm(unit=" words", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
+        bad_records = BadRecords(stops=stops, tell=lambda line: bar.write(line, file=sys.stderr))
+        options = InputOptions(bad_records.report, encoding, columns)
+        if not out:
+            _tag_to_stdout(
+                model, inputs, _OLD_NAMES.get(to_format, to_format), options, bad_records, device, wanted, bar.update
+            )
+            return
+        tagging = {
+            target: _file_tagging(model, group, target, format, options, bad_records, wanted, fresh)
+            for target, format, group in _targets(inputs, Path(out), out.endswith("/"), to_format)
+        }
+        _run(tagging, model, device, wanted, bar.update)
+
+
+def _tag_to_stdout(
+    model: str,
+    inputs: "Sequence[InputFile]",
+    format: str,
+    options: "InputOptions",
+    bad_records: "BadRecords",
+    device: str,
+    wanted: "Wanted",
+    tell_words: Callable[[int], object],
+) -> None:
+    from xlner.config.load import choose
+    from xlner.tag_files.output import LINE_FORMATS, PART_FORMATS, line_rendering
+    from xlner.tag_files.records import CHUNK_RECORDS, in_chunks, read_records, tag_records
+
+    if format == "auto":
+        format = "conll" if inputs[0].format == "conll" else "jsonl"
+    if format in PART_FORMATS:
+        raise CorpusError(f"--to {format} is written to a file: give --out FILE")
+    choose(LINE_FORMATS, format, "--to")
+    render = line_rendering(format, bad_records)
+    tagger = _tagger(model, device, wanted)
+    for name, from_format in inputs:
+        # A person at a terminal waits for each line.
+        n_records = 1 if name == "-" and sys.stdin.isatty() else CHUNK_RECORDS
+        for chunk in in_chunks(read_records(name, from_format, options), n_records):
+            tagged = tag_records(tagger, chunk, wanted)
+            sys.stdout.writelines(map(render, tagged))
+            sys.stdout.flush()
+            tell_words(sum(len(one.words) for one in tagged))
+
+
+def _targets(
+    inputs: "Sequence[InputFile]", out: Path, is_folder: bool, to_format: str
+) -> "list[tuple[Path, str, Sequence[InputFile]]]":
+    """Each file to write, its format, and the inputs that go into it.
+
+    Raises:
+        CorpusError: If the format cannot be told, two files would have one name, or one is its own input.
+        RecipeError: If there is no such format.
+    """
+    from xlner.config.load import choose
+    from xlner.corpora.docbin import tagged_docbin
+    from xlner.corpora.lines import SUFFIXES
+    from xlner.files import is_special
+    from xlner.tag_files.output import OUTPUT_SUFFIXES
+
+    asked = _OLD_NAMES.get(to_format, to_format)
+    if asked != "auto":
+        choose(OUTPUT_SUFFIXES, asked, "--to")
+    if is_folder or out.is_dir():
+        kept = OUTPUT_SUFFIXES.keys() - {"text"}
+        formats = [asked if asked != "auto" else one.format if one.format in kept else "jsonl" for one in inputs]
+        stems = ["stdin" if one.name == "-" else Path(one.name).stem for one in inputs]
+        targets: list[tuple[Path, str, Sequence[InputFile]]] = [
+            (out / f"{stem}{OUTPUT_SUFFIXES[format]}", format, [one])
+            for stem, format, one in zip(stems, formats, inputs, strict=True)
+        ]
+    else:
+        format = SUFFIXES.get(out.suffix.lower(), "") if asked == "auto" else asked
+        if format not in OUTPUT_SUFFIXES:
+            raise CorpusError(
+                f"--out {out}: the suffix tells no format to write; known: {', '.join(OUTPUT_SUFFIXES.values())}; "
+                f"or name it by --to: {', '.join(OUTPUT_SUFFIXES)}; or end it with a slash, for a folder"
+            )
+        targets = [(out, format, inputs)]
+    if special := [str(path) for path, _, _ in targets if is_special(path)]:
+        raise CorpusError(
+            f"--out {out}: {special[0]} is a device or a pipe; leave --out away, "
+            "and the output goes to the standard output, > redirects it"
+        )
+    # A link stays a link: what it points to is written.
+    targets = [
+        (Path(os.path.realpath(path)) if path.is_symlink() else path, format, group) for path, format, group in targets
+    ]
+    twice = [str(path) for path, number in Counter(path for path, _, _ in targets).items() if number > 1]
+    if twice:
+        raise CorpusError(f"--out {out}: several files would be named {twice[0]}; tag them one by one")
+    names = [one.name for one in inputs if one.name != "-"]
+    for target, format, _ in targets:
+        if own := [name for name in names if target.exists() and os.path.samefile(target, name)]:
+            raise CorpusError(f"--out {out}: {target} is the input {own[0]} itself; give the output another name")
+        if format == "docbin":
+            tagged_docbin(())  # fails at once where there is no spaCy
+    return targets
+
+
+def _file_tagging(
+    model: str,
+    inputs: "Sequence[InputFile]",
+    target: Path,
+    format: str,
+    options: "InputOptions",
+    bad_records: "BadRecords",
+    wanted: "Wanted",
+    fresh: bool,
+) -> "FileTagging":
+    from xlner.tag_files.job import FileTagging, State, file_marks, model_fingerprint
+
+    is_stdin = any(name == "-" for name, _ in inputs)
+    made_of: dict[str, Any] = {
+        "input": [] if is_stdin else file_marks(name for name, _ in inputs),
+        "input format": ", ".join(sorted({one.format for one in inputs})),
+        "model": model_fingerprint(model),
+        "output format": format,
+        "columns": options.columns,
+        "encoding": options.encoding,
+        "version of xlner": __version__,
+    }
+    if wanted.threshold:
+        made_of["threshold"] = wanted.threshold
+    if wanted.types is not None:
+        made_of["types"] = ", ".join(wanted.types)
+    state = State(target, made_of, is_kept=not is_stdin)
+    if fresh:
+        state.discard()
+    return FileTagging(inputs, target, format, state, options, bad_records)
+
+
+def _tagger(model: str, device: str, wanted: "Wanted") -> "Tagger":
+    """The opened model.
+
+    Raises:
+        LabelError: If it does not know a type that is wanted.
+    """
+    from xlner.tagger import load_tagger
+
+    tagger = load_tagger(model, device=device)
+    if unknown := sorted(set(wanted.types or ()) - set(tagger.types)):
+        raise LabelError(f"--types names {', '.join(unknown)}; {model} knows {', '.join(tagger.types)}")
+    return tagger
+
+
+def _run(
+    tagging: "Mapping[Path, FileTagging]",
+    model: str,
+    device: str,
+    wanted: "Wanted",
+    tell_words: Callable[[int], object],
+) -> None:
+    """Tag what is left of each file; all states are kept until the last one is done."""
+    tagger = _tagger(model, device, wanted)
+    for target, work in tagging.items():
+        began, n_before = time.monotonic(), work.progress.n_words
+        try:
+            with sigterm_as_ctrl_c():
+                work.run(tagger, tell_words, wanted)
+        except KeyboardInterrupt as stop:
+            ways = (
+                "the same command goes on from there"
+                if work.can_go_on
+                else "the standard input cannot be taken up again"
+            )
+            raise StoppedError(f"{target}: stopped after {work.progress.told()}; {ways}", exit_status(stop)) from None
+        per_second = (work.progress.n_words - n_before) / (time.monotonic() - began)
+        typer.echo(f"{target}: {work.progress.told()}; {per_second:,.0f} words/s")
+    for work in tagging.values():
+        work.forget()

@@ -1,1 +1,0 @@
-"""Tagging files: records in, the same records with their entities out, in a stream that can be taken up again."""

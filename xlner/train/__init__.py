@@ -1,0 +1,1 @@
+"""Training: objectives, the loop, checkpoints, the run and its report."""

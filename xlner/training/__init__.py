@@ -1,1 +1,0 @@
-"""The training loop and the two jobs that run on it: teacher and distillation."""
