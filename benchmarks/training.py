@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -39,8 +40,9 @@ from transformers import (
 from xlner.config.schema import DistillRecipe, LossRecipe, TeacherRecipe, WeightsRecipe
 from xlner.config.sections import CheckpointRecipe, CorpusRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.corpora.splits import Corpus, read_labelled
-from xlner.jobs.student import distillation_task, new_student, split_windows, student_windows
+from xlner.jobs.inputs import Selection, distillation_task, held_out_of, split_sentences, student_windows
 from xlner.jobs.teacher import new_teacher, teacher_task
+from xlner.jobs.transformer_student import new_student
 from xlner.models.folder import load_joint_model, save_model
 from xlner.soft_labels.label import soft_labels_of
 from xlner.tags import LabelSet
@@ -191,11 +193,9 @@ def student_epoch(arguments: argparse.Namespace, *, n_teachers: int) -> float:
     )
     model, encoder, _ = new_student(recipe, LabelSet(soft_labels.card.tags), 0.0, soft_labels, accelerator)
     windows = student_windows(soft_labels, encoder, accelerator)
-    split = split_windows(windows, len(soft_labels), recipe)
-    task = distillation_task(
-        *(recipe, objective, soft_labels, windows, split, encoder.pad_id),
-        *(lambda model: (0.0, {}), "score", lambda model: None),
-    )
+    split = split_sentences(windows, held_out_of(len(soft_labels), recipe))
+    student: Any = SimpleNamespace(objective=objective, soft_labels=soft_labels, encoder=encoder, vectors=None)
+    task = distillation_task(recipe, student, windows, split, Selection("last", {}), place / "model")
     if n_teachers:
         teacher = load_joint_model(recipe.teacher).eval()
 

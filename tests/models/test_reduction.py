@@ -24,7 +24,7 @@ from xlner.config.load import load_recipe
 from xlner.config.sections import ReductionRecipe
 from xlner.encode import WordEncoder, load_tokenizer
 from xlner.errors import ModelError, RecipeError
-from xlner.jobs.student import smaller_network
+from xlner.jobs.transformer_student import smaller_network
 from xlner.models.joint import HiddenStudent
 from xlner.models.shrink import check_reducible, reduced, spread
 from xlner.models.vocabulary import prune_tokenizer

@@ -17,7 +17,7 @@ from xlner.config.load import PUBLISHED, VARIANTS
 from xlner.config.schema import DistillRecipe
 from xlner.config.sections import CorpusRecipe
 from xlner.evaluate import evaluate_model
-from xlner.jobs.student import new_student
+from xlner.jobs.transformer_student import new_student
 from xlner.models.token_classifier import load_recognizer, new_recognizer
 from xlner.network_outputs import sentence_probs
 from xlner.soft_labels.label import soft_labels_of

@@ -11,7 +11,7 @@ from test_compact_runs import SMALL
 
 from xlner.config.load import load_recipe
 from xlner.corpora.source import read_corpus
-from xlner.jobs.compact_student import held_out_of, split_sentences
+from xlner.jobs.inputs import held_out_of, split_sentences
 from xlner.soft_labels.augment import LONGEST_PART, WordClasses, augmented, find_classes
 
 NO_CLASSES = WordClasses({}, (), ())

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from test_soft_labels import WORDS
 from xlner.config.load import load_recipe
 from xlner.config.sections import CorpusRecipe
 from xlner.errors import RecipeError
-from xlner.jobs.student import distillation_task, new_student, split_windows, student_windows
+from xlner.jobs.inputs import Selection, distillation_task, held_out_of, split_sentences, student_windows
+from xlner.jobs.transformer_student import new_student
 from xlner.predict import decide_tags, scored_spans
 from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, soft_labels_of
 from xlner.soft_labels.steps import DENOISERS, denoised_soft_labels, denoising_steps
@@ -232,15 +234,11 @@ def test_steps_that_leave_no_word_to_learn_from_are_told(accelerator, bert_folde
     recipe = load_recipe("distill", ["target=xx", f"teacher={bert_folder}", "denoising=certainty"])
     _, encoder, _ = new_student(recipe, LabelSet(taught.card.tags), 0.0, taught, accelerator)
     windows = student_windows(taught, encoder, accelerator)
-    split = split_windows(windows, len(taught), recipe)
-
-    def measured(model):
-        return 0.0, {}
+    split = split_sentences(windows, held_out_of(len(taught), recipe))
+    student = SimpleNamespace(objective=make_objective(recipe), soft_labels=nothing, encoder=encoder, vectors=None)
 
     with pytest.raises(RecipeError, match="denoising=certainty leaves no word to learn from"):
-        distillation_task(
-            recipe, make_objective(recipe), nothing, windows, split, encoder.pad_id, measured, "f1", lambda model: None
-        )
+        distillation_task(recipe, student, windows, split, Selection("last", {}), Path("model"))
 
 
 @pytest.fixture(scope="module")

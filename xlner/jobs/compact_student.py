@@ -1,8 +1,7 @@
-"""One compact student's training: soft labels, learnt word by word, whatever either reads."""
+"""A compact student: its word vectors, its scores, its network; it learns word by word, whatever its teacher reads."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
+from torch import nn
 
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.lines import existing_file
 from xlner.corpora.splits import Corpus
 from xlner.encode import Window, WordEncoder, load_tokenizer
-from xlner.errors import CorpusError, RecipeError
-from xlner.evaluate import EntityCounts, Report, evaluate_tags
-from xlner.jobs.inputs import about_run, doubt_of_student, read_inputs, teacher_name, teacher_scores
-from xlner.jobs.student import Split, distillation_task, n_parameters, student_windows
+from xlner.errors import CorpusError
+from xlner.evaluate import EntityCounts
+from xlner.jobs.inputs import Student, StudentInputs, held_out_of
 from xlner.models.card import CARD_FILE, Origin, compact_card
 from xlner.models.compact import CompactNetwork, new_network
 from xlner.models.compact_folder import load_network, write_student
@@ -28,26 +27,18 @@ from xlner.models.folder import load_joint_model, replaced_folder
 from xlner.models.settings import ModelSettings, Sizes, StudentSettings
 from xlner.predict import decide_tags, word_probs
 from xlner.soft_labels.augment import with_augmented
-from xlner.soft_labels.source_text import source_language
-from xlner.soft_labels.steps import check_denoising
 from xlner.soft_labels.store import SoftLabels
 from xlner.tagger import load_tagger
-from xlner.tags import LabelMap, LabelSet
+from xlner.tags import LabelMap
 from xlner.torch_backend import TorchBackend
-from xlner.train.accelerator import announce, autocast_dtype, make_accelerator
-from xlner.train.loop import Task, fit_recipe
+from xlner.train.accelerator import autocast_dtype
+from xlner.train.loop import Task
 from xlner.train.objectives import make_compact_objective
 from xlner.train.report import (
     Evaluator,
     Scores,
     counted_report,
-    measured_on,
-    score_table,
-    tell_doubts,
-    write_predictions,
-    write_report,
 )
-from xlner.train.run import open_run, run_path, start_run
 
 # What the word vectors of a compact student start from: its teacher's table of pieces, or a text file.
 #
@@ -144,258 +135,123 @@ def spread_out(vectors: Vectors, rng: np.random.Generator) -> Vectors:
     return table
 
 
-# A compact student before training: its vocabulary, its word vectors, its network; and how it is kept.
-
-
-@dataclass(frozen=True)
-class NewStudent:
-    """A network and all that goes into its folder; a linear student has no vocabulary."""
-
-    network: CompactNetwork
-    encoder: RowEncoder
-    settings: StudentSettings
-    model_settings: ModelSettings
-    vocabulary: Vocabulary | None
-
-    def save(self, folder: Path, network: CompactNetwork) -> None:
-        """Write the model folder; an existing one is replaced only once the new one is whole."""
-        weights = {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
-        with replaced_folder(folder) as unfinished:
-            write_student(unfinished, self.settings, weights, self.model_settings)
-            if self.vocabulary is not None:
-                self.vocabulary.save(unfinished / VOCABULARY_FILE)
-            self.write_card(unfinished, title=folder.parent.name if folder.name == "model" else folder.name)
-
-    def write_card(self, folder: Path, title: str, origin: Origin | None = None) -> None:
-        """Write the card, or write it anew when more is known."""
-        card = compact_card(
-            title,
-            self.settings.labels,
-            self.model_settings,
-            kind=self.settings.kind,
-            origin=origin or Origin(),
-        )
-        card.save(folder / CARD_FILE)
-
-
-def new_compact_student(recipe: DistillRecipe, labels: LabelSet, text: SoftLabels) -> NewStudent:
-    """The student before training.
-
-    Args:
-        recipe: Of the run.
-        labels: Of the soft labels.
-        text: The words that it will be trained on; its vocabulary is made of them.
-    """
-    own = recipe.compact
-    vocabulary, forms = None, Counter[str]()
-    if recipe.student == "linear":
-        encoder = hashed_encoder(recipe.corpus.max_length)
-        sizes = Sizes(0, 0, 0, 0, 0, 0, 0, 0, own.buckets)
-    else:
-        for number in range(len(text)):
-            forms.update(text.words(number))
-        vocabulary = Vocabulary.of_forms(forms, n_words=own.words, min_frequency=own.min_frequency)
-        encoder = vocabulary.encoder(n_chars=own.chars, max_words=recipe.corpus.max_length)
-        sizes = Sizes(
-            n_words=vocabulary.n_words,
-            n_characters=vocabulary.n_characters,
-            word_size=own.word_size,
-            n_chars=own.chars,
-            char_size=own.char_size,
-            char_filters=own.char_filters,
-            hidden_size=own.hidden_size,
-            layers=own.layers,
-        )
-    settings = StudentSettings(recipe.student, own.decoder, labels.tags, sizes, recipe.corpus.max_length)
-    set_seed(recipe.seed)
-    network = new_network(settings, encoder.width, dropout=own.dropout, unknown_ratio=own.unknown_ratio)
-    if vocabulary is not None and own.vectors != "random":
-        vectors = (
-            teacher_vectors(recipe.model_teachers[0], vocabulary.words, forms, own.word_size)
-            if own.vectors == "teacher"
-            else stored_vectors(existing_file(own.vectors), vocabulary.words, own.word_size)
-        )
-        table = torch.from_numpy(spread_out(vectors, np.random.default_rng(recipe.seed)))
-        network.get_submodule("body.vectors.words").get_parameter("weight").data.copy_(table)
-    model_settings = ModelSettings(word_splitter=recipe.corpus.word_splitter, language=recipe.target)
-    return NewStudent(network, encoder, settings, model_settings, vocabulary)
-
-
 # Scores of compact students, during training and of the finished folder.
 
 
 BATCH_WORDS = 4096
 
 
-class CompactEvaluator:
-    """Scores networks of words, the processes sharing the work; in the run's number format, the result in float32."""
+class CompactEvaluator(Evaluator):
+    """Scores networks of words; in the run's number format, the result as users open it, in float32."""
 
-    def __init__(self, accelerator: Accelerator, encoder: RowEncoder, labels: LabelSet, label_map: LabelMap) -> None:
-        self._accelerator, self._encoder, self._labels, self._label_map = accelerator, encoder, labels, label_map
+    _encoder: RowEncoder
 
-    def quick_report(self, model: CompactNetwork, corpus: Corpus) -> Report:
-        """Scores during training, each process on its share of the sentences."""
-        rank, n = self._accelerator.process_index, self._accelerator.num_processes
-        gold, words = corpus.tags[rank::n], corpus.words[rank::n]
-        types = corpus.types + self._labels.types
-
-        def count() -> EntityCounts:
-            return EntityCounts.of(types, gold, [self._label_map.apply(tags) for tags in self._tags(model, words)])
-
-        return counted_report(self._accelerator, types, count)
+    def predict(self, model: CompactNetwork, sentences: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+        """See `Evaluator.predict`."""
+        backend = TorchBackend(model, self._accelerator.device, self._autocast)
+        batch_pieces = BATCH_WORDS * self._encoder.width
+        found = word_probs(backend, self._encoder, sentences, n_tags=len(self._labels.tags), batch_pieces=batch_pieces)
+        return [decide_tags(probs, self._labels) for probs in found]
 
     def agreement(self, model: CompactNetwork, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
         """Entity F1 in percent against the likeliest tags of soft labels, in the sentences of these windows."""
         rank, n = self._accelerator.process_index, self._accelerator.num_processes
         numbers = sorted({window.sentence for window in windows})[rank::n]
-        taught = [soft_labels.probs(number).astype(np.float32) for number in numbers]
-        gold = [decide_tags(probs, self._labels) for probs in taught]
+        gold = [decide_tags(soft_labels.probs(number).astype(np.float32), self._labels) for number in numbers]
         words = [soft_labels.words(number) for number in numbers]
 
         def count() -> EntityCounts:
-            return EntityCounts.of(self._labels.types, gold, self._tags(model, words))
+            return EntityCounts.of(self._labels.types, gold, self.predict(model, words))
 
         return counted_report(self._accelerator, self._labels.types, count).overall.f1
 
-    def of_folder(self, folder: Path, corpus: Corpus, predictions: Path) -> Scores:
-        """The quoted scores, by seqeval, of the finished folder as users open it; the main process alone works.
-
-        Args:
-            folder: Model folder.
-            corpus: What it is scored on.
-            predictions: File that gets word, tag of the corpus and predicted tag.
-
-        Returns:
-            As `Report.to_json`; empty in all processes but the main one.
-        """
+    def of_student(self, folder: Path, corpus: Corpus, predictions: Path) -> Scores:
+        """See `Evaluator.of_student`; by the tagger that users open."""
         if not self._accelerator.is_main_process:
             return {}
         predicted = [tuple(tags) for tags in load_tagger(folder).tag_sentences(corpus.words)]
-        found = evaluate_tags(self._labels.types, corpus.tags, predicted, self._label_map)
-        for note in found.report.notes():
-            self._accelerator.print(f"{corpus.path}: {note}")
-        write_predictions(predictions, corpus.words, found.gold, found.predicted)
-        return found.report.to_json()
-
-    def _tags(self, model: CompactNetwork, sentences: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-        backend = TorchBackend(model, self._accelerator.device, autocast_dtype(self._accelerator.mixed_precision))
-        found = word_probs(
-            backend,
-            self._encoder,
-            sentences,
-            n_tags=len(self._labels.tags),
-            batch_pieces=BATCH_WORDS * self._encoder.width,
-        )
-        return [decide_tags(probs, self._labels) for probs in found]
+        return self._scored(self._labels.types, corpus, predicted, predictions)
 
 
-# One compact student's training: the soft labels of a teacher, learnt word by word, whatever either reads.
+# The student itself.
 
 
-def train_compact_student(recipe: DistillRecipe) -> Path:
-    """Train one compact student on unlabelled text and write its run folder.
+class CompactStudent(Student):
+    """A network of words: a BiLSTM, convolutions, or one table; a linear student has no vocabulary."""
 
-    Returns and Raises as for `distill`.
-    """
-    check_denoising(recipe)
-    label_map = LabelMap.parse(recipe.labels.map)
-    path = run_path(recipe.run, recipe.target)
-    accelerator = make_accelerator(recipe, path)
-    with open_run(path, recipe, writes=accelerator.is_main_process) as run:
-        announce(accelerator, run)
-        inputs = read_inputs(recipe, label_map, accelerator, uses_similarity=False)
-        taught, labels, test = inputs.taught, inputs.labels, inputs.test
-        soft_labels, words, n_target = inputs.soft_labels, inputs.words, inputs.n_target
-        held_out_sentences = held_out_of(n_target, recipe)
-        student = new_compact_student(recipe, labels, words)
-        if recipe.compact.augment:
-            trained = [number for number in range(n_target) if number not in held_out_sentences]
-            soft_labels = words = with_augmented(
-                soft_labels, trained, recipe, accelerator, autocast_dtype(accelerator.mixed_precision)
+    def __init__(self, recipe: DistillRecipe, inputs: StudentInputs, accelerator: Accelerator) -> None:
+        labels, own = inputs.labels, recipe.compact
+        self._kind = recipe.student
+        self.soft_labels, self.words = inputs.soft_labels, inputs.words
+        vocabulary, forms = None, Counter[str]()
+        if recipe.student == "linear":
+            encoder = hashed_encoder(recipe.corpus.max_length)
+            sizes = Sizes(0, 0, 0, 0, 0, 0, 0, 0, own.buckets)
+        else:
+            for number in range(len(inputs.words)):
+                forms.update(inputs.words.words(number))
+            vocabulary = Vocabulary.of_forms(forms, n_words=own.words, min_frequency=own.min_frequency)
+            encoder = vocabulary.encoder(n_chars=own.chars, max_words=recipe.corpus.max_length)
+            sizes = Sizes(
+                n_words=vocabulary.n_words,
+                n_characters=vocabulary.n_characters,
+                word_size=own.word_size,
+                n_chars=own.chars,
+                char_size=own.char_size,
+                char_filters=own.char_filters,
+                hidden_size=own.hidden_size,
+                layers=own.layers,
             )
-        objective = make_compact_objective(recipe, labels.tags, student.encoder.width)
-        windows = student_windows(words, student.encoder, accelerator)
-        split = split_sentences(windows, held_out_sentences)
-        held_out = [windows[number] for number in split.held_out]
-        start_run(run, recipe)
-        accelerator.print(
-            f"{recipe.student}: {n_parameters(student.network):,} parameters, {len(split.trained):,} windows of words"
+        self.settings = StudentSettings(recipe.student, own.decoder, labels.tags, sizes, recipe.corpus.max_length)
+        set_seed(recipe.seed)
+        self.network: CompactNetwork = new_network(
+            self.settings, encoder.width, dropout=own.dropout, unknown_ratio=own.unknown_ratio
         )
-        evaluator = CompactEvaluator(accelerator, student.encoder, labels, label_map)
+        if vocabulary is not None and own.vectors != "random":
+            vectors = (
+                teacher_vectors(recipe.model_teachers[0], vocabulary.words, forms, own.word_size)
+                if own.vectors == "teacher"
+                else stored_vectors(existing_file(own.vectors), vocabulary.words, own.word_size)
+            )
+            table = torch.from_numpy(spread_out(vectors, np.random.default_rng(recipe.seed)))
+            self.network.get_submodule("body.vectors.words").get_parameter("weight").data.copy_(table)
+        self.encoder, self._vocabulary = encoder, vocabulary
+        self._model_settings = ModelSettings(word_splitter=recipe.corpus.word_splitter, language=recipe.target)
+        self.evaluator = CompactEvaluator(accelerator, encoder, labels, LabelMap.parse(recipe.labels.map))
+        self.objective = make_compact_objective(recipe, labels.tags, encoder.width)
+        self.depends_on = {"rows": encoder.fingerprint}
+        if own.augment:
+            held_out = held_out_of(inputs.n_target, recipe)
+            trained = [number for number in range(inputs.n_target) if number not in held_out]
+            self.soft_labels = self.words = with_augmented(
+                self.soft_labels, trained, recipe, accelerator, autocast_dtype(accelerator.mixed_precision)
+            )
 
-        def keep(best: CompactNetwork) -> None:
-            student.save(run.model, best)
+    @staticmethod
+    def check(recipe: DistillRecipe) -> bool:
+        """See `Student.check`; whatever the teacher reads, words alone matter here."""
+        return False
 
-        def evaluate(network: CompactNetwork) -> tuple[float, dict[str, Any]]:
-            return inputs.selection.score(network, evaluator, held_out, soft_labels)
+    def for_training(self, task: Task[Any], accelerator: Accelerator) -> tuple[Task[Any], nn.Module]:
+        """The task as it is; how large network and text are is told."""
+        accelerator.print(f"{self._kind}: {self.n_parameters:,} parameters, {len(task.lengths):,} windows of words")
+        return task, self.network
 
-        task: Task[Any] = distillation_task(
-            recipe,
-            objective,
-            soft_labels,
-            windows,
-            split,
-            student.encoder.pad_id,
-            evaluate,
-            inputs.selection.score_name,
-            keep,
-        )
-        progress = fit_recipe(
-            accelerator,
-            student.network,
-            task,
-            run,
-            recipe,
-            made_of={
-                "teacher": taught.soft_labels.card.teacher,
-                "text": taught.soft_labels.card.corpus,
-                "labels": " ".join(labels.tags),
-                "rows": student.encoder.fingerprint,
-            },
-        )
-        scores: dict[str, Scores] = {}
-        if test is not None:
-            of_models = Evaluator(accelerator, student.encoder, labels, label_map)
-            scores |= teacher_scores(recipe, taught, of_models, test)
-            scores["student"] = evaluator.of_folder(run.model, test, run.predictions(test.name))
-        kept = load_network(run.model, student.settings, student.encoder).to(accelerator.device)
-        agreement = evaluator.agreement(kept, held_out, soft_labels) if held_out else None
-        doubt = doubt_of_student(
-            recipe, inputs, progress, None if test is None else scores["student"], agreement, held_out
-        )
-        about = about_run(recipe, inputs, n_parameters(student.network), doubt) | {
-            "types": labels.types,
-            "label_map": str(label_map),
-            "agreement_f1": None if agreement is None else round(agreement, 3),
-        }
-        teachers = tuple([teacher_name(name) for name in recipe.teachers])
-        measured = [] if test is None else measured_on([test], [scores["student"]], recipe.target)
-        accelerator.print(f"\n{score_table(scores)}")
-        if doubt:
-            tell_doubts(accelerator, [doubt])
-        if run.writes:
-            origin = Origin(source_language(recipe), teachers, measured, doubt)
-            student.write_card(run.model, run.path.name, origin)
-        write_report(run, accelerator, about, [test] if test else [], scores, progress)
-    return path
+    def save(self, folder: Path, network: CompactNetwork) -> None:
+        """Write the model folder; an existing one is replaced only once the new one is whole."""
+        weights = {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
+        with replaced_folder(folder) as unfinished:
+            write_student(unfinished, self.settings, weights, self._model_settings)
+            if self._vocabulary is not None:
+                self._vocabulary.save(unfinished / VOCABULARY_FILE)
+            self.write_card(unfinished, folder.parent.name if folder.name == "model" else folder.name, Origin())
 
+    def load(self, folder: Path) -> CompactNetwork:
+        """See `Student.load`."""
+        return load_network(folder, self.settings, self.encoder)
 
-def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
-    """The sentences of the target text that are kept out of training; the same ones for every seed.
-
-    Raises:
-        RecipeError: If the selection needs some, and there are none.
-    """
-    n_held_out = round(n_sentences * recipe.holdout_ratio)
-    if recipe.selection in ("agreement", "score") and not n_held_out:
-        raise RecipeError(
-            f"selection={recipe.selection} needs text that is held out, but holdout_ratio={recipe.holdout_ratio:g} of "
-            f"{n_sentences:,} sentences is none; raise holdout_ratio, or set selection=last"
-        )
-    return frozenset(np.random.default_rng(0).permutation(n_sentences)[:n_held_out].tolist())
-
-
-def split_sentences(windows: Sequence[Window], held_out: frozenset[int]) -> Split:
-    """The windows of held-out sentences, and all others."""
-    is_held_out = np.asarray([window.sentence in held_out for window in windows], dtype=bool)
-    return Split(np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out))
+    def write_card(self, folder: Path, title: str, origin: Origin) -> None:
+        """Write the card, or write it anew when more is known."""
+        settings = self.settings
+        card = compact_card(title, settings.labels, self._model_settings, kind=settings.kind, origin=origin)
+        card.save(folder / CARD_FILE)

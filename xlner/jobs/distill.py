@@ -16,15 +16,29 @@ from xlner.corpora.lines import text_path
 from xlner.corpora.splits import Text, text_file
 from xlner.errors import RecipeError
 from xlner.files import RUNS
-from xlner.jobs.compact_student import train_compact_student
-from xlner.jobs.student import train_student, with_pretrained_encoder
+from xlner.jobs.compact_student import CompactStudent
+from xlner.jobs.inputs import (
+    about_run,
+    distillation_task,
+    doubt_of_student,
+    held_out_of,
+    read_inputs,
+    split_sentences,
+    student_windows,
+    teacher_name,
+    teacher_scores,
+)
+from xlner.jobs.transformer_student import TransformerStudent, with_pretrained_encoder
+from xlner.models.card import Origin
 from xlner.models.folder import replaced_folder
 from xlner.soft_labels.label import check_teacher
 from xlner.soft_labels.source_text import source_language
 from xlner.soft_labels.steps import check_denoising
-from xlner.train.accelerator import make_accelerator
-from xlner.train.objectives import check_published
-from xlner.train.report import score_table
+from xlner.tags import LabelMap
+from xlner.train.accelerator import announce, make_accelerator
+from xlner.train.loop import fit_recipe
+from xlner.train.objectives import check_published, check_similarity
+from xlner.train.report import Evaluator, Scores, finish, measured_on, score_table
 from xlner.train.run import RunFolder, TrainedTagger, asked_recipe, open_run, read_report, run_path, start_run
 
 
@@ -55,10 +69,53 @@ def distill(recipe: DistillRecipe | None = None, /, *, text: Text = "", **keys: 
     if given := text_file(text, RUNS / "texts", recipe.corpus.format):
         recipe = replace(recipe, text=given)
     check_published(recipe)
-    if recipe.is_compact:
-        return TrainedTagger(train_compact_student(recipe))
-    recipe = with_pretrained_encoder(recipe)
+    if not recipe.is_compact:
+        recipe = with_pretrained_encoder(recipe)
     return TrainedTagger(train_student(recipe) if recipe.rounds.count == 1 else _train_in_rounds(recipe))
+
+
+def train_student(recipe: DistillRecipe) -> Path:
+    """Train one student, of any kind, on unlabelled text and write its run folder.
+
+    Returns and Raises as for `distill`; rounds are not looked at.
+
+    Source: Li et al. 2022 (2022.acl-long.14), section 3; the variants are explained in `docs/method.md`.
+    """
+    kind = CompactStudent if recipe.is_compact else TransformerStudent
+    check_denoising(recipe)
+    uses_similarity = kind.check(recipe)
+    path = run_path(recipe.run, recipe.target)
+    accelerator = make_accelerator(recipe, path)
+    with open_run(path, recipe, writes=accelerator.is_main_process) as run:
+        announce(accelerator, run)
+        check_similarity(recipe, uses_similarity)
+        inputs = read_inputs(recipe, LabelMap.parse(recipe.labels.map), accelerator, uses_similarity)
+        held_out_sentences = held_out_of(inputs.n_target, recipe)
+        student = kind(recipe, inputs, accelerator)
+        windows = student_windows(student.words, student.encoder, accelerator)
+        split = split_sentences(windows, held_out_sentences)
+        held_out = [windows[number] for number in split.held_out]
+        start_run(run, recipe)
+        task = distillation_task(recipe, student, windows, split, inputs.selection, run.model)
+        task, trained = student.for_training(task, accelerator)
+        card = inputs.taught.soft_labels.card
+        depends_on = {"teacher": card.teacher, "text": card.corpus, "labels": " ".join(inputs.labels.tags)}
+        progress = fit_recipe(accelerator, trained, task, run, recipe, {**depends_on, **student.depends_on})
+        kept = student.load(run.model).to(accelerator.device)
+        agreement = student.evaluator.agreement(kept, held_out, student.soft_labels) if held_out else None
+        scores: dict[str, Scores] = {}
+        if (test := inputs.test) is not None:
+            of_models = Evaluator(accelerator, student.encoder, inputs.labels, LabelMap.parse(recipe.labels.map))
+            scores |= teacher_scores(recipe, inputs.taught, of_models, test)
+            scores["student"] = student.evaluator.of_student(run.model, test, run.predictions(test.name))
+        doubt = doubt_of_student(recipe, inputs, progress, scores.get("student"), agreement, held_out)
+        about = about_run(recipe, inputs, student.n_parameters, agreement, doubt)
+        teachers = tuple([teacher_name(name) for name in recipe.teachers])
+        tests = [] if test is None else [test]
+        measured = measured_on(tests, [scores["student"] for _ in tests], recipe.target)
+        origin = Origin(source_language(recipe), teachers, measured, doubt)
+        finish(run, accelerator, about, tests, scores, progress, origin, student.write_card)
+    return path
 
 
 def _train_in_rounds(recipe: DistillRecipe) -> Path:

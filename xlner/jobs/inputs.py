@@ -1,29 +1,38 @@
-"""What a student of any kind learns from, which student is kept, and what its report says of both."""
+"""What a student of any kind learns from, which one is kept, what its report says; and what the job asks of a kind."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import nn
 
+from xlner.arrow_files import is_whole
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.identity import name_text
 from xlner.corpora.lines import corpus_path, find_corpus, text_path
 from xlner.corpora.splits import Corpus, check_types, read_labelled, rename_types
 from xlner.encode import Window
 from xlner.errors import RecipeError
-from xlner.evaluate import Report
-from xlner.soft_labels.label import DenoisingContext
+from xlner.models.card import Origin
+from xlner.soft_labels.label import DenoisingContext, HiddenStates
 from xlner.soft_labels.mix import Taught, taught_soft_labels
 from xlner.soft_labels.pooling import LabelChanges
 from xlner.soft_labels.source_text import source_language, with_source
 from xlner.soft_labels.steps import changes_of, denoised_soft_labels
-from xlner.soft_labels.store import SoftLabels
+from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
 from xlner.tags import LabelMap, LabelSet, TagReading
 from xlner.train.accelerator import autocast_dtype
+from xlner.train.batches import PairDraw, PairPlan, SoftBatch, SoftPairs
 from xlner.train.checkpoint import Progress
+from xlner.train.loop import Task
+from xlner.train.objectives import AnyObjective
 from xlner.train.report import (
     QUOTED_STUDENT,
     Evaluator,
@@ -48,16 +57,6 @@ SELECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Scorer(Protocol):
-    """What scores students while they train; `Evaluator` does, and its like for compact students."""
-
-    def quick_report(self, model: Any, corpus: Corpus) -> Report:
-        """Scores on a labelled corpus."""
-
-    def agreement(self, model: Any, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
-        """Entity F1 in percent against the likeliest tags of soft labels."""
-
-
 class Selection(NamedTuple):
     """How a student is scored while it trains: corpora by measure, and the text that was held out."""
 
@@ -65,7 +64,7 @@ class Selection(NamedTuple):
     corpora: dict[str, Corpus]
 
     def score(
-        self, model: Any, evaluator: Scorer, held_out: Sequence[Window], soft_labels: SoftLabels
+        self, model: Any, evaluator: Evaluator, held_out: Sequence[Window], soft_labels: SoftLabels
     ) -> tuple[float, dict[str, Any]]:
         """The mean of the measures, in percent, and each by itself; every process calls it."""
         found = {}
@@ -211,8 +210,10 @@ def doubt_of_student(
     return doubt_of_agreement(agreement, held_out, inputs.soft_labels, amount)
 
 
-def about_run(recipe: DistillRecipe, inputs: StudentInputs, n_parameters: int, doubt: str) -> dict[str, Any]:
-    """What report.json says beside scores; `n_parameters` are the student's, `doubt` is that of its result."""
+def about_run(
+    recipe: DistillRecipe, inputs: StudentInputs, n_parameters: int, agreement: float | None, doubt: str
+) -> dict[str, Any]:
+    """What report.json says beside scores; size, agreement on the held-out text and doubt are the student's."""
     card = inputs.taught.soft_labels.card
     return {
         "target": recipe.target,
@@ -229,6 +230,9 @@ def about_run(recipe: DistillRecipe, inputs: StudentInputs, n_parameters: int, d
             "sentences": card.n_sentences,
         },
         "labels": inputs.changes.to_json(),
+        "types": inputs.labels.types,
+        "label_map": str(LabelMap.parse(recipe.labels.map)),
+        "agreement_f1": None if agreement is None else round(agreement, 3),
         "warnings": [*inputs.doubts, *([doubt] if doubt else [])],
     }
 
@@ -272,3 +276,163 @@ def _beside_source(
         own = replace(recipe, corpus=everything, soft_labels="auto")
         taught = taught_soft_labels(own, labelled.path, accelerator, number_format).soft_labels
     return with_source(soft_labels, renamed, recipe.source.share, taught, accelerator)
+
+
+# A student of any kind: its windows, its task, and what the job asks of it.
+
+
+class Student(ABC):
+    """A student of one kind, from before its training to its finished folder: all that the job knows of it.
+
+    Attributes:
+        network: What is scored and kept.
+        encoder: Makes its windows.
+        evaluator: Scores it.
+        objective: Its loss.
+        soft_labels: What it learns from.
+        words: The sentences that its windows are made of, as in `StudentInputs`.
+        vectors: A teacher's hidden states of the same sentences, if the loss looks at them.
+        depends_on: Fingerprints, by name, of what a checkpoint of it depends on beside teacher, text and labels.
+    """
+
+    network: Any
+    encoder: Any
+    evaluator: Evaluator
+    objective: AnyObjective
+    soft_labels: SoftLabels
+    words: SoftLabels
+    vectors: HiddenStates | None = None
+    depends_on: Mapping[str, str] = MappingProxyType({})
+
+    @staticmethod
+    @abstractmethod
+    def check(recipe: DistillRecipe) -> bool:
+        """Refuse what cannot become a student of this kind, before a teacher labels a whole text.
+
+        Returns:
+            Whether the student learns similarities, too.
+
+        Raises:
+            XlnerError: If the recipe cannot be followed.
+        """
+
+    @property
+    def n_parameters(self) -> int:
+        """What the report says of its size."""
+        return n_parameters(self.network)
+
+    def for_training(self, task: Task[Any], accelerator: Accelerator) -> tuple[Task[Any], nn.Module]:
+        """The task, with the terms that this kind adds, and the network that the loop trains."""
+        return task, self.network
+
+    @abstractmethod
+    def save(self, folder: Path, network: Any) -> None:
+        """Write the model folder of the best network so far."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> Any:
+        """The network that was saved."""
+
+    @abstractmethod
+    def write_card(self, folder: Path, title: str, origin: Origin) -> None:
+        """Write the card of the finished model."""
+
+
+def n_parameters(network: nn.Module) -> int:
+    """How many numbers a network is made of."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def student_windows(soft_labels: SoftLabels, encoder: StudentEncoder, accelerator: Accelerator) -> StoredWindows:
+    """The student's windows of the text, encoded once per tokenizer and length limit."""
+    path = windows_path(soft_labels, encoder)
+    if accelerator.is_main_process and not is_whole(path):
+        store_windows(path, soft_labels, encoder)
+    accelerator.wait_for_everyone()
+    return StoredWindows(path)
+
+
+class Split(NamedTuple):
+    """Numbers of the windows that are held out, to measure agreement, and of those that are trained on; rising."""
+
+    held_out: NDArray[np.int64]
+    trained: NDArray[np.int64]
+
+
+def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
+    """The sentences of the target text that are kept out of training; the same ones for every seed.
+
+    Raises:
+        RecipeError: If the selection needs some, and there are none.
+    """
+    n_held_out = round(n_sentences * recipe.holdout_ratio)
+    if recipe.selection in ("agreement", "score") and not n_held_out:
+        raise RecipeError(
+            f"selection={recipe.selection} needs text that is held out, but holdout_ratio={recipe.holdout_ratio:g} of "
+            f"{n_sentences:,} sentences is none; raise holdout_ratio, or set selection=last"
+        )
+    return frozenset(np.random.default_rng(0).permutation(n_sentences)[:n_held_out].tolist())
+
+
+def split_sentences(windows: Sequence[Window], held_out: frozenset[int]) -> Split:
+    """The windows of held-out sentences, and all others."""
+    is_held_out = np.asarray([window.sentence in held_out for window in windows], dtype=bool)
+    return Split(np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out))
+
+
+def distillation_task(
+    recipe: DistillRecipe,
+    student: Student,
+    windows: StoredWindows,
+    split: Split,
+    selection: Selection,
+    folder: Path,
+) -> Task[SoftBatch]:
+    """What the loop needs to train a student on stored soft labels.
+
+    Args:
+        recipe: Of the run.
+        student: Before its training.
+        windows: Of its sentences.
+        split: Which of them are trained on, and which are held out.
+        selection: Which student is kept.
+        folder: Where the student that shall be the result, so far, is kept.
+
+    Raises:
+        RecipeError: If denoising left no word to learn from.
+    """
+    objective, soft_labels = student.objective, student.soft_labels
+    held_out = [windows[number] for number in split.held_out]
+
+    def evaluate(network: Any) -> tuple[float, dict[str, Any]]:
+        return selection.score(network, student.evaluator, held_out, soft_labels)
+
+    trained = np.asarray(
+        [number for number in split.trained if _is_trusted(windows[number], soft_labels)], dtype=np.int64
+    )
+    if len(split.trained) and not len(trained):
+        raise RecipeError(f"denoising={recipe.denoising} leaves no word to learn from; loosen its steps")
+    draw = PairDraw(recipe.pairs.per_sentence, recipe.pairs.balance) if objective.uses_similarity else None
+    pairs = SoftPairs(windows, soft_labels, student.encoder.pad_id, draw, student.vectors)
+
+    def load(plan: PairPlan) -> SoftBatch:
+        return pairs.batch(PairPlan(trained[plan.first], trained[plan.second], plan.seed))
+
+    return Task(
+        lengths=windows.lengths[trained],
+        load=load,
+        terms=tuple(objective.terms),
+        shares=tuple(objective.terms.values()),
+        counts=objective.counts,
+        loss_sums=objective.loss_sums,
+        evaluate=evaluate,
+        keep=lambda network: student.save(folder, network),
+        score_name=selection.score_name,
+        keep_best=recipe.selection != "last",
+        copies=objective.copies,
+    )
+
+
+def _is_trusted(window: Window, soft_labels: SoftLabels) -> bool:
+    """Whether any word of a window counts; without one it would be trained on for nothing."""
+    return bool(soft_labels.weights(window.sentence)[window.word_numbers].any())

@@ -268,9 +268,9 @@ def _make_of(settings: ModelSettings) -> str:
     return f"{encoders} (sharing={settings.sharing}) and similarity.kind={settings.similarity}"
 
 
-def check_similarity(recipe: DistillRecipe, objective: AnyObjective) -> None:
+def check_similarity(recipe: DistillRecipe, uses_similarity: bool) -> None:
     """Refuse teachers without the head that the loss needs, before they label a whole text; one with it is enough."""
-    if not objective.uses_similarity or any(
+    if not uses_similarity or any(
         not is_there(teacher) or read_settings(teacher).similarity for teacher in recipe.model_teachers
     ):
         return  # of a teacher that is not there somebody else tells

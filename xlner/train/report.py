@@ -25,7 +25,6 @@ from xlner.evaluate import EntityCounts, Report, evaluate_tags, predict_sentence
 from xlner.files import read_json, write_json
 from xlner.models.card import Measured, Origin
 from xlner.models.folder import load_joint_model, read_settings, write_card
-from xlner.models.joint import JointModel
 from xlner.models.token_classifier import tags_of_model
 from xlner.network_outputs import sentence_probs, word_encoder, word_outputs
 from xlner.predict import Encoder, decide_tags
@@ -52,23 +51,28 @@ class Evaluator:
         self._label_map = label_map
         self._autocast = autocast_dtype(accelerator.mixed_precision)
 
-    def quick_report(self, model: JointModel, corpus: Corpus) -> Report:
+    def predict(self, model: Any, sentences: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+        """The tags of sentences of words, by a network of this kind."""
+        device = self._accelerator.device
+        return predict_sentences(
+            model, self._encoder, self._labels, sentences, device=device, autocast_dtype=self._autocast
+        )
+
+    def quick_report(self, model: Any, corpus: Corpus) -> Report:
         """Scores during training, each process on its share of the sentences."""
         rank, n = self._accelerator.process_index, self._accelerator.num_processes
         words, gold = corpus.words[rank::n], corpus.tags[rank::n]
-        device, types = self._accelerator.device, corpus.types + self._labels.types
+        types = corpus.types + self._labels.types
 
         def count() -> EntityCounts:
-            predicted = predict_sentences(
-                model, self._encoder, self._labels, words, device=device, autocast_dtype=self._autocast
-            )
+            predicted = self.predict(model, words)
             if self._label_map:
                 predicted = [self._label_map.apply(row) for row in predicted]
             return EntityCounts.of(types, gold, predicted)
 
         return counted_report(self._accelerator, types, count)
 
-    def agreement(self, model: JointModel, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
+    def agreement(self, model: Any, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
         """Entity F1 in percent of a student against its teacher's most likely tags."""
         rank, n = self._accelerator.process_index, self._accelerator.num_processes
         mine = windows[rank::n]
@@ -130,15 +134,24 @@ class Evaluator:
         predicted = [
             decide_tags(rows if reading is None else reading.iob2(rows).astype(np.float32), labels) for rows in probs
         ]
-        found = evaluate_tags(labels.types, corpus.tags, predicted, self._label_map)
-        for note in found.report.notes():
-            self._accelerator.print(f"{corpus.path}: {note}")
-        scores = found.report.to_json()
+        scores = self._scored(labels.types, corpus, predicted, predictions)
         if cache is not None:
             write_json(cache, scores)
+        return scores
+
+    def of_student(self, folder: Path, corpus: Corpus, predictions: Path) -> Scores:
+        """The quoted scores of a finished student of this kind, and its predictions in a file; as `of_folder`."""
+        return self.of_folder(str(folder), corpus, predictions=predictions)
+
+    def _scored(
+        self, types: Sequence[str], corpus: Corpus, predicted: Sequence[Sequence[str]], predictions: Path | None
+    ) -> Scores:
+        found = evaluate_tags(types, corpus.tags, predicted, self._label_map)
+        for note in found.report.notes():
+            self._accelerator.print(f"{corpus.path}: {note}")
         if predictions is not None:
             write_predictions(predictions, corpus.words, found.gold, found.predicted)
-        return scores
+        return found.report.to_json()
 
 
 def counted_report(accelerator: Accelerator, types: Sequence[str], count: Callable[[], EntityCounts]) -> Report:
@@ -215,15 +228,16 @@ def finish(
     scores: Mapping[str, Scores],
     progress: Progress,
     origin: Origin,
+    save_card: Callable[[Path, str, Origin], None] = write_card,
 ) -> None:
-    """Print the scores, and write the model's card and report.json, which ends the run."""
+    """Print the scores, and write the model's card, by `save_card`, and report.json, which ends the run."""
     accelerator.print(f"\n{score_table(scores)}")
     if about.get("selection") == "target":
         accelerator.print("\nthe student was chosen by labels of the target language (selection=target)")
     if origin.warning:
         tell_doubts(accelerator, [origin.warning])
     if run.writes:
-        write_card(run.model, run.path.name, origin)
+        save_card(run.model, run.path.name, origin)
     write_report(run, accelerator, about, corpora, scores, progress)
 
 
