@@ -123,6 +123,10 @@ def api_page() -> str:
     found = {name: getattr(xlner, name) for name in xlner.__all__}
     (entity,) = typing.get_args(typing.get_type_hints(xlner.Tagger.tag)["return"])
     found.setdefault(entity.__name__, entity)
+    for function in [value for value in found.values() if inspect.isfunction(value)]:
+        given = function.__globals__.get(str(inspect.signature(function).return_annotation).split(".")[-1].rstrip("'>"))
+        if inspect.isclass(given) and "Recipe" not in given.__name__:  # what training gives back
+            found.setdefault(given.__name__, given)
     for name, value in sorted(found.items(), key=lambda item: (inspect.isclass(item[1]), item[0].lower())):
         lines += _class(name, value) if inspect.isclass(value) else _function(name, value, "##")
     return "\n".join(lines).rstrip() + "\n"
@@ -132,12 +136,14 @@ def _class(name: str, value: type) -> Iterator[str]:
     yield f"## class `{name}`\n"
     yield from _docstring(inspect.getdoc(value) or "")
     if hasattr(value, "_fields") or is_dataclass(value):
-        for field, kind in value.__annotations__.items():
+        of_fields = {spec.name: spec.type for spec in fields(value)} if is_dataclass(value) else value.__annotations__
+        for field, kind in of_fields.items():
             yield f"- `{field}`: {kind.__name__ if isinstance(kind, type) else kind}"
         yield ""
-    for member, function in vars(value).items():
-        if member.startswith("_"):
-            continue
+    package = value.__module__.partition(".")[0]
+    own = [base for base in reversed(value.__mro__) if base.__module__.partition(".")[0] == package]
+    members = {name: member for base in own for name, member in vars(base).items() if not name.startswith("_")}
+    for member, function in members.items():
         if isinstance(function, property) and function.fget is not None:
             yield f"### `{name}.{member}`\n"
             yield from _docstring(inspect.getdoc(function) or "")
@@ -193,7 +199,7 @@ def _docstring(text: str) -> Iterator[str]:
     for part in re.split(r"\n\n+", text):
         heading = re.match(r"(Args|Returns|Raises|Yields):\n", part)
         if heading is None:
-            if part.startswith("    ") or "\n    " in part:
+            if part.startswith((">>> ", "    ")) or "\n    " in part:
                 yield from [*textwrap.indent(textwrap.dedent(part), "    ").splitlines(), ""]
             else:
                 yield from [*_wrapped(part), ""]

@@ -10,7 +10,7 @@ again in DATA/TARGET/train.txt; docs/formats.md has the fields.
 import argparse
 from pathlib import Path
 
-from xlner import distill, load_recipe, load_tagger
+from xlner import distill
 
 
 def main() -> None:
@@ -24,25 +24,27 @@ def main() -> None:
         "--outside", type=float, default=1.0, help="trust in words outside all spans; 0: a list of names"
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where the run goes")
-    parser.add_argument("settings", nargs="*", help="such as optimization.epochs=5")
+    parser.add_argument("--epochs", type=int, default=3, help="passes over the text")
+    parser.add_argument("--batch-size", type=int, default=32, help="sentences of a step")
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="of the encoder, at its peak")
     arguments = parser.parse_args()
 
+    optimization = {
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+        "learning_rate": arguments.learning_rate,
+    }
     run = distill(
-        load_recipe(
-            "distill",
-            [
-                f"target={arguments.target}",
-                f"data={arguments.data}",
-                f"teacher={arguments.spans}",
-                f"encoder={arguments.encoder}",
-                f"mixing.outside={arguments.outside}",
-                "denoising=none",
-                f"run={arguments.out / arguments.target}-spans",
-                *arguments.settings,
-            ],
-        )
+        target=arguments.target,
+        data=arguments.data,
+        teacher=arguments.spans,
+        encoder=arguments.encoder,
+        mixing={"outside": arguments.outside},
+        denoising="none",
+        run=arguments.out / f"{arguments.target}-spans",
+        optimization=optimization,
     )
-    print(f"{run / 'model'} finds {', '.join(load_tagger(run / 'model').types)}")  # noqa: T201
+    print(f"{run.model} finds {', '.join(run.tagger().types)}")  # noqa: T201
 
 
 if __name__ == "__main__":

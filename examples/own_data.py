@@ -7,11 +7,10 @@ tutorial (docs/tutorial.md) does the same on the command line.
 """
 
 import argparse
-import json
 from itertools import islice
 from pathlib import Path
 
-from xlner import distill, load_recipe, load_tagger, train_teacher
+from xlner import distill, train_teacher
 
 
 def main() -> None:
@@ -22,37 +21,34 @@ def main() -> None:
     parser.add_argument("--target", required=True, help="language with raw text")
     parser.add_argument("--encoder", default="google-bert/bert-base-multilingual-cased", help="folder or hub name")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where both runs go")
-    parser.add_argument("settings", nargs="*", help="of both, such as optimization.epochs=5")
+    parser.add_argument("--epochs", type=int, default=3, help="passes over the text")
+    parser.add_argument("--batch-size", type=int, default=32, help="sentences of a step")
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="of the encoder, at its peak")
     arguments = parser.parse_args()
 
-    both = [f"data={arguments.data}", *arguments.settings]
+    optimization = {
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+        "learning_rate": arguments.learning_rate,
+    }
     teacher = train_teacher(
-        load_recipe(
-            "teacher",
-            [
-                f"language={arguments.source}",
-                f"encoder={arguments.encoder}",
-                f"run={arguments.out / f'teacher-{arguments.source}'}",
-                *both,
-            ],
-        )
+        language=arguments.source,
+        data=arguments.data,
+        encoder=arguments.encoder,
+        run=arguments.out / f"teacher-{arguments.source}",
+        optimization=optimization,
     )
     student = distill(
-        load_recipe(
-            "distill",
-            [
-                f"target={arguments.target}",
-                f"teacher={teacher / 'model'}",
-                f"run={arguments.out / arguments.target}",
-                *both,
-            ],
-        )
+        target=arguments.target,
+        data=arguments.data,
+        teacher=teacher,
+        run=arguments.out / arguments.target,
+        optimization=optimization,
     )
 
-    report = json.loads((student / "report.json").read_text(encoding="utf-8"))
-    for name, scores in report["scores"].items():  # of the teacher and the student, where there is a test set
+    for name, scores in student.report["scores"].items():  # of the teacher and the student, where there is a test set
         print(f"{name}: F1 {scores['overall']['f1']:.2f}")  # noqa: T201
-    tagger = load_tagger(student / "model")
+    tagger = student.tagger()
     with (arguments.data / arguments.target / "train.txt").open(encoding="utf-8") as lines:
         for entities in tagger.tag_stream(islice(lines, 5)):
             print([(entity.text, entity.label) for entity in entities])  # noqa: T201

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -59,9 +60,11 @@ def whole_way(tiny_encoder, small_data, tmp_path_factory):
     place = tmp_path_factory.mktemp("python")
     finished = run_python(WHOLE_WAY, place, TEXT=TEXT, ENCODER=tiny_encoder, DATA=str(small_data))
     assert (finished.status, finished.messages) == (0, [])
+    (place / "stderr").write_text(finished.stderr)
     return place
 
 
+@pytest.mark.slow
 def test_a_run_that_comes_back_is_a_path_with_a_report_and_a_tagger(whole_way):
     found = json.loads((whole_way / "found.json").read_text())
 
@@ -70,11 +73,21 @@ def test_a_run_that_comes_back_is_a_path_with_a_report_and_a_tagger(whole_way):
     assert [(one["text"], one["label"]) for one in found["entities"]] == [("Anna", "PER"), ("Kiel", "LOC")]
 
 
+@pytest.mark.slow
+def test_a_run_writes_nothing_but_its_own_messages_and_bars(whole_way):
+    lines = [line.strip() for line in re.split(r"[\r\n]+", (whole_way / "stderr").read_text())]
+
+    own_bar = re.compile(r"(soft labels: +)?\d{1,3}%\|.*(step|sentences)/s")
+    assert [line for line in lines if line and not own_bar.match(line)] == []
+
+
+@pytest.mark.slow
 def test_a_run_among_the_keywords_stands_for_its_model(whole_way):
     assert report_of(whole_way / "runs/de")["teacher"]["folder"] == "runs/teacher-en/model"
     assert "\nencoder: runs/encoder-de/model\n" in (whole_way / "runs/teacher-en/recipe.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_list_of_sentences_is_learnt_from_as_a_file_of_them_is(whole_way, small_data):
     report = report_of(whole_way / "runs/de")
 
@@ -86,6 +99,7 @@ def test_a_list_of_sentences_is_learnt_from_as_a_file_of_them_is(whole_way, smal
     ]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_text_and_is_refused_another_one(teacher, tmp_path):
     values = {"TEACHER": str(teacher / "model"), "TEXT": TEXT}
     stop = stop_at(STEPS_PER_EPOCH, tmp_path / "runs" / "first", signal.SIGINT)

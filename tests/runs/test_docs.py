@@ -19,7 +19,6 @@ import typer
 import yaml
 from accelerate.commands.launch import launch_command_parser
 from conftest import REPOSITORY
-from runs import TINY
 
 import xlner
 from xlner.cli import app
@@ -34,6 +33,13 @@ SCRIPTS = {
     "distill.py": "distill",
     "adapt_encoder.py": "adapt",
     "tag_corpus.py": "tag",
+}
+# What does the same as a command of the program.
+PROGRAMS = {
+    "train-teacher": "train_teacher.py",
+    "distill": "distill.py",
+    "adapt": "adapt_encoder.py",
+    "tag-corpus": "tag_corpus.py",
 }
 LONGEST_LINE = 100
 # Whose lines are others' to break: tables of figures with long sentences among them.
@@ -93,6 +99,9 @@ def test_each_command_of_the_documentation_is_understood(page, command, monkeypa
     if words[:1] == ["make"]:
         targets = re.findall(r"^([\w-]+):", Path("Makefile").read_text(), re.MULTILINE)
         assert [word for word in words[1:] if "=" not in word and word not in targets] == []
+    elif words[:1] == ["xlner"] and words[1] in PROGRAMS:
+        assert words[1] in typer.main.get_command(app).commands
+        check_script(PROGRAMS[words[1]], words[2:], monkeypatch)
     elif words[:1] == ["xlner"]:
         check_program(words[1:])
     elif words[:1] == ["python"] and words[1:2] not in (["-c"], ["-m"], ["SCRIPT"]):
@@ -264,6 +273,9 @@ def test_the_workflow_and_the_citation_are_what_they_say():
     assert (citation["version"], citation["license"]) == (xlner.__version__, project["license"])
 
 
+QUICKLY = ("--epochs", "12", "--batch-size", "8", "--learning-rate", "1e-2")  # what a tiny encoder needs
+
+
 def example(name, *arguments, cwd):
     """Runs a script of `examples/`; what it printed."""
     command = [sys.executable, REPOSITORY / "examples" / name, *map(str, arguments)]
@@ -275,7 +287,9 @@ def example(name, *arguments, cwd):
 
 @pytest.mark.slow
 def test_the_example_of_own_data_trains_scores_and_tags(tiny_encoder, small_data, tmp_path):
-    out = example("own_data.py", "--data", small_data, "--target", "de", "--encoder", tiny_encoder, *TINY, cwd=tmp_path)
+    out = example(
+        "own_data.py", "--data", small_data, "--target", "de", "--encoder", tiny_encoder, *QUICKLY, cwd=tmp_path
+    )
 
     assert re.search(r"^teacher: F1 [\d.]+\nstudent: F1 [\d.]+$", out, re.MULTILINE)
     assert out.count("[(") > 1  # entities, which a network that learnt nothing would not find
@@ -294,7 +308,7 @@ def test_the_example_of_spans_learns_from_an_annotator(tiny_encoder, small_data,
     (tmp_path / "spans.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     options = ("--data", small_data, "--target", "de", "--encoder", tiny_encoder)
 
-    out = example("annotators_spans.py", "spans.jsonl", *options, *TINY, cwd=tmp_path)
+    out = example("annotators_spans.py", "spans.jsonl", *options, *QUICKLY, cwd=tmp_path)
 
     assert out.splitlines()[-1] == "runs/de-spans/model finds LOC"
 

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -78,6 +79,40 @@ def test_the_installed_package_tells_spacy_of_its_component(installed):
     (entry_points,) = installed.glob("*.dist-info/entry_points.txt")
 
     assert "[spacy_factories]\nxlner = xlner.spacy_component:make_component" in entry_points.read_text()
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_does_the_whole_way_in_an_empty_folder(wheel, tiny_encoder, tmp_path):
+    environment, place = tmp_path / "environment", tmp_path / "empty"
+    place.mkdir()
+    run("-m", "venv", "--without-pip", environment, cwd=tmp_path)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(f"{DEPENDENCIES}\n")
+    python = environment / "bin" / "python"
+    run("-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "-I", wheel, cwd=tmp_path)
+    demo = packages / "xlner" / "recipes" / "demo"
+    brief = ("optimization.epochs=1", "hardware.cpu=true", "hardware.precision=fp32", "hardware.threads=1")
+
+    def xlner(*arguments: str | Path) -> str:
+        return run(environment / "bin" / "xlner", *arguments, cwd=place, python=python)
+
+    xlner("adapt", "target=de", f"data={demo}", f"encoder={tiny_encoder}", *brief)
+    xlner("train-teacher", "recipe=en", f"data={demo}", "encoder=runs/encoder-de/model", "run=en", *brief)
+    xlner("distill", "target=de", f"data={demo}", "teacher=runs/en/model", *brief)
+    (place / "text.txt").write_text("Angela Merkel besuchte Kiel.\n")
+
+    assert sorted(path.name for path in (place / "runs").iterdir()) == ["de", "en", "encoder-de", "soft-labels"]
+    assert json.loads(xlner("tag", "runs/de/model", "text.txt"))["text"] == "Angela Merkel besuchte Kiel."
+    assert "F1" in xlner("evaluate", "runs/de/model", demo / "de" / "test.conll")
+    assert "sentences" in xlner("check-data", demo / "de" / "test.conll")
+    xlner("convert", demo / "de" / "test.conll", "test.jsonl")
+    xlner("tag-corpus", "model=runs/de/model", "input=text.txt", "output=tagged", "cpu=true")
+    assert "de" in xlner("compare", "runs/de")
+    assert {path.name for path in place.iterdir()} == {"runs", "tagged", "test.jsonl", "text.txt"}
+    # What messages and pages refer to is there as well.
+    assert (packages / "xlner" / "docs" / "errors.md").is_file()
+    script = packages / "xlner" / "data_scripts" / "wikineural.py"
+    assert "--source" in run(script, "--help", cwd=place, python=python)
 
 
 def test_a_clone_is_imported_from_the_folder_above_it_too(clone, editable):

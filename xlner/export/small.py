@@ -22,6 +22,7 @@ from xlner.models.compact_words import VOCABULARY_FILE
 from xlner.models.folder import read_settings, replaced_folder, write_card
 from xlner.models.joint import JointModel
 from xlner.models.settings import SETTINGS_FILE, StudentSettings, is_compact, parse_settings, read_student
+from xlner.models.token_classifier import save_weights
 from xlner.tagger import load_tagger
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def export_halves(
     settings = replace(read_settings(model), similarity="", projection_size=0, sharing="joint")
     with replaced_folder(target) as unfinished:
         recognizer = cast(JointModel, tagger.model).recognizer
-        recognizer.to(torch.float16).save_pretrained(unfinished)  # type: ignore[arg-type]  # torch's own use
+        save_weights(recognizer.to(torch.float16), unfinished)  # type: ignore[arg-type]  # torch's own use
         encoder.tokenizer.save_pretrained(unfinished)
         (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
         write_card(unfinished, title=target.name)

@@ -24,7 +24,7 @@ from xlner.models.card import CARD_FILE, Origin, model_card, stated_licence
 from xlner.models.joint import SIMILARITIES, JointModel, new_head
 from xlner.models.settings import SETTINGS_FILE, parse_settings
 from xlner.models.settings import ModelSettings as ModelSettings
-from xlner.models.token_classifier import load_classifier, read_tags, refuse_no_numbers, second_network
+from xlner.models.token_classifier import load_classifier, read_tags, refuse_no_numbers, save_weights, second_network
 from xlner.tags import read_tagging
 
 SIMILARITY_FILE = "similarity.safetensors"
@@ -87,7 +87,7 @@ def load_joint_model(folder: str) -> JointModel:
 def save_model(folder: Path, model: JointModel, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings) -> None:
     """Write the model folder; an existing one is replaced only once the new one is whole."""
     with replaced_folder(folder) as unfinished:
-        model.recognizer.save_pretrained(unfinished)
+        save_weights(model.recognizer, unfinished)
         tokenizer.save_pretrained(unfinished)
         if model.similarity is not None and (state := model.similarity.state_dict()):
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished / SIMILARITY_FILE)

@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from xlner.errors import ModelError
 from xlner.hub import NEWEST
 from xlner.models.folder import replaced_folder
-from xlner.models.token_classifier import checked_config, load_network
+from xlner.models.token_classifier import checked_config, load_network, save_weights
 
 # Spread of fresh embeddings about the mean, as a share of that of the old ones: enough to tell them apart.
 FRESH_SPREAD = 0.5
@@ -110,7 +110,7 @@ def extend_embeddings(
 def save_encoder(folder: Path, model: MaskedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write a plain encoder folder; an existing one is replaced only once the new one is whole."""
     with replaced_folder(folder) as unfinished:
-        model.network.save_pretrained(unfinished)
+        save_weights(model.network, unfinished)
         tokenizer.save_pretrained(unfinished)
 
 

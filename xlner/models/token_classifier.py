@@ -1,7 +1,8 @@
 """Token classifiers from encoder folders and hub names: what is refused, and what a trial on a few pieces tells."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -229,27 +230,25 @@ def load_network(
         ModelError: If the weights cannot be loaded, are of other sizes than the configuration says, or are no numbers;
             or if there is no such network of this architecture.
     """
-    verbosity, shows_progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)  # the load report would call a fresh head a problem
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, report = kind.from_pretrained(
-            name,
-            config=config,
-            revision=revision,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are told below: transformers names them in its log alone
-            local_files_only=not is_reachable(name, revision),
-        )
+        with _no_progress_bars():
+            model, report = kind.from_pretrained(
+                name,
+                config=config,
+                revision=revision,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below: transformers names them in its log alone
+                local_files_only=not is_reachable(name, revision),
+            )
     except NETWORK_ERRORS as problem:
         raise ModelError(f"{name}: the weights could not be loaded: {first_line(problem)}") from problem
     finally:
         transformers_logging.set_verbosity(verbosity)
-        if shows_progress:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     head = output_layer(model, len(tags_of_model(config)))[0] if any_head else None
     for key, found, expected in sorted(report["mismatched_keys"]):
         if head is None or key.rpartition(".")[0] != head:
@@ -259,6 +258,24 @@ def load_network(
             )
     refuse_no_numbers(model.state_dict(), name)
     return model, set(report["missing_keys"])
+
+
+def save_weights(network: PreTrainedModel, folder: Path) -> None:
+    """Write weights and configuration as transformers does, without its progress bar, which breaks that of a run."""
+    with _no_progress_bars():
+        network.save_pretrained(folder)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """While entered, transformers shows none."""
+    shows_progress = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shows_progress:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def refuse_no_numbers(weights: Mapping[str, torch.Tensor], name: str) -> None:
