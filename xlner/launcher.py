@@ -4,6 +4,7 @@ Nothing that takes time is imported before it is needed: help is quick, and a pr
 """
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ def launch(kind: str, arguments: Sequence[str] | None = None) -> int:
     if not given or {"-h", "--help", "help"} & set(given):
         print(explain(kind), flush=True)  # noqa: T201
         return 0
+    show_messages()
     try:
         with sigterm_as_ctrl_c():
             _job(kind)(load_recipe(kind, given))
@@ -59,6 +61,18 @@ def launch(kind: str, arguments: Sequence[str] | None = None) -> int:
         print("stopped; the same command goes on from what the run has saved", file=sys.stderr)  # noqa: T201
         return exit_status(stop)
     return 0
+
+
+def show_messages() -> None:
+    """Print what the package logs, plain lines on the standard output; in Python, the user's own handlers decide."""
+    logger = logging.getLogger("xlner")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def end_with_the_launcher() -> None:

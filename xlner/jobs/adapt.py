@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from accelerate.utils import send_to_device, set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ from xlner.train.masking import MaskedBatch, MaskedTexts, Masker, TextRows, pair
 from xlner.train.report import write_report
 from xlner.train.run import FinishedRun, RunFolder, asked_recipe, open_run, run_path, start_run, summed
 from xlner.words import WORD_SPLITTERS, Sentence
+
+LOG = get_logger("xlner")
 
 # The unlabelled text of an adaptation: target text in two parts, translations, other languages; and its pieces.
 
@@ -187,12 +190,12 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
     accelerator = make_accelerator(recipe, path)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
-        texts = read_texts(recipe, accelerator.print)
+        texts = read_texts(recipe, LOG.info)
         set_seed(recipe.seed)  # a fresh head is drawn from here, alike in all processes
         revision = revision_of(recipe.encoder, recipe.encoder_revision)
         network, has_fresh_head = load_masked_network(recipe.encoder, revision)
         if has_fresh_head:
-            accelerator.print(f"{recipe.encoder}: has no head that tells hidden pieces; it gets a fresh one")
+            LOG.info(f"{recipe.encoder}: has no head that tells hidden pieces; it gets a fresh one")
         encoder = word_encoder(recipe.encoder, network, recipe.corpus.max_length, revision=revision)
         Masker(encoder.tokenizer, recipe.masking)  # refuses a tokenizer without a mask before anything is written
         pieces = {"before": describe_pieces(encoder, texts.trained)}
@@ -206,12 +209,12 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
             pieces["after"] = describe_pieces(encoder, texts.trained)
             pieces["after"]["new_pieces"] = len(extension.parts)
         for when, found in pieces.items():
-            accelerator.print(f"pieces {when}: {told(found)}")
+            LOG.info(f"pieces {when}: {told(found)}")
         refuse_unknown_text(list(pieces.values())[-1], texts)
         freeze(network, recipe.optimization.freeze)
         model = MaskedModel(network)
         masker = Masker(encoder.tokenizer, recipe.masking)
-        rows = training_rows(encoder, texts, accelerator.print)
+        rows = training_rows(encoder, texts, LOG.info)
         held_out = HeldOut(accelerator, encoder, texts.held_out, masker)
         start_run(run, recipe)
 
@@ -229,7 +232,7 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
         )
         keeps_best = recipe.selection == "best"
         after = -math.log(progress.best_score / 100) if keeps_best else held_out.loss(model)
-        accelerator.print(f"held-out text, nats a hidden piece: {before:.3f} before, {after:.3f} after")
+        LOG.info(f"held-out text, nats a hidden piece: {before:.3f} before, {after:.3f} after")
         about = {
             "target": recipe.target,
             "seed": recipe.seed,

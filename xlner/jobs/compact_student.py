@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import nn
@@ -39,6 +40,8 @@ from xlner.train.report import (
     Scores,
     counted_report,
 )
+
+LOG = get_logger("xlner")
 
 # What the word vectors of a compact student start from: its teacher's table of pieces, or a text file.
 #
@@ -234,7 +237,7 @@ class CompactStudent(Student):
 
     def for_training(self, task: Task[Any], accelerator: Accelerator) -> tuple[Task[Any], nn.Module]:
         """The task as it is; how large network and text are is told."""
-        accelerator.print(f"{self._kind}: {self.n_parameters:,} parameters, {len(task.lengths):,} windows of words")
+        LOG.info(f"{self._kind}: {self.n_parameters:,} parameters, {len(task.lengths):,} windows of words")
         return task, self.network
 
     def save(self, folder: Path, network: CompactNetwork) -> None:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
+from accelerate.logging import get_logger
+
 from xlner.config.load import Value
 from xlner.config.schema import DistillRecipe, RoundsRecipe
 from xlner.config.sections import MixingRecipe
@@ -40,6 +42,8 @@ from xlner.train.loop import fit_recipe
 from xlner.train.objectives import check_published, check_similarity
 from xlner.train.report import Evaluator, Scores, finish, measured_on, score_table
 from xlner.train.run import RunFolder, TrainedTagger, asked_recipe, open_run, read_report, run_path, start_run
+
+LOG = get_logger("xlner")
 
 
 @overload
@@ -139,12 +143,12 @@ def _train_in_rounds(recipe: DistillRecipe) -> Path:
         for number in range(1, recipe.rounds.count + 1):
             folder = path / f"round-{number}"
             if read_report(folder) is None:
-                accelerator.print(f"round {number} of at most {recipe.rounds.count}")
+                LOG.info(f"round {number} of at most {recipe.rounds.count}")
                 train_student(_round_recipe(recipe, path, number))
             accelerator.wait_for_everyone()
             reports.append(read_report(folder) or {})
             if len(reports) > 1 and reports[-1]["agreement_f1"] <= reports[-2]["agreement_f1"]:
-                accelerator.print(f"agreement no longer rises ({_agreements(reports)}): round {number - 1} is kept")
+                LOG.info(f"agreement no longer rises ({_agreements(reports)}): round {number - 1} is kept")
                 break
         if run.writes:
             _publish(run, reports)
@@ -190,7 +194,7 @@ def _publish(run: RunFolder, reports: list[dict[str, Any]]) -> None:
     training = report["training"]
     training["seconds"] = round(sum(found["training"]["seconds"] for found in reports), 1)
     training["peak_memory_mib"] = max(found["training"]["peak_memory_mib"] for found in reports)
-    print(f"\n{score_table(scores)}\n\nmodel: {run.model}, of round {best + 1} (agreement {_agreements(reports)})")
+    LOG.info(f"\n{score_table(scores)}\n\nmodel: {run.model}, of round {best + 1} (agreement {_agreements(reports)})")
     run.finish(report)
 
 

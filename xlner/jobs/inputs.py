@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from numpy.typing import NDArray
 from torch import nn
 
@@ -43,6 +44,8 @@ from xlner.train.report import (
     tell_doubts,
     trained_on,
 )
+
+LOG = get_logger("xlner")
 
 # Which student is kept: what is measured while it trains, and which of the measures decides.
 
@@ -167,7 +170,7 @@ def read_inputs(
     context = DenoisingContext(accelerator, number_format, first, own, taught.outside_share)
     soft_labels = denoised_soft_labels(taught.soft_labels, recipe, context)
     changes = changes_of(taught.soft_labels, soft_labels)
-    accelerator.print(changes.line())
+    LOG.info(changes.line())
     tell_doubts(accelerator, changes.doubts())
     doubts = [*doubts, *changes.doubts()]
     n_target, words = len(soft_labels), taught.soft_labels

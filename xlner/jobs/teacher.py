@@ -7,6 +7,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
@@ -36,6 +37,8 @@ from xlner.train.loop import Task, fit_recipe
 from xlner.train.losses import masked_sum, similarity_cross_entropy, symmetric_divergence, token_cross_entropy
 from xlner.train.report import QUOTED_TEACHER, Evaluator, doubt_of_scores, finish, measured_on, trained_on
 from xlner.train.run import TrainedTagger, asked_recipe, open_run, run_path, start_run
+
+LOG = get_logger("xlner")
 
 
 @overload
@@ -76,7 +79,7 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
         check_types(labels, held_out)
         model, encoder, settings = new_teacher(recipe, labels)
         for warning in repeated_sentences(train, held_out):
-            accelerator.print(warning)
+            LOG.info(warning)
         settings = replace(settings, outside_share=outside_share(train.tags))
         start_run(run, recipe)
 
@@ -162,7 +165,7 @@ def teacher_task(
     keep: Callable[[JointModel], None],
 ) -> Task[LabelledBatch]:
     """What the loop needs to train a teacher on labelled text."""
-    windows = encode_all(encoder, train, accelerator.print)
+    windows = encode_all(encoder, train, LOG.info)
     tag_ids = [np.asarray(labels.ids(tags), dtype=np.int64) for tags in train.tags]
     with_similarity = recipe.similarity_weight > 0
     draw = PairDraw(recipe.pairs.per_sentence, recipe.pairs.balance) if with_similarity else None

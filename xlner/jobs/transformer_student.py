@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from torch import nn
 from transformers import PreTrainedModel
@@ -33,6 +34,8 @@ from xlner.train.masking import Masker, with_masking
 from xlner.train.objectives import BatchObjective, Objective, make_objective, with_hidden_states
 from xlner.train.report import Evaluator
 from xlner.train.run import written_recipe
+
+LOG = get_logger("xlner")
 
 # A transformer student that is smaller than what it starts from: fewer layers, narrower ones, fewer pieces.
 
@@ -199,7 +202,7 @@ def new_student(
         windows = student_windows(text, encoder, accelerator) if recipe.reduction.min_frequency else []
         n_before = n_parameters(model.recognizer)
         model.recognizer, encoder = smaller_network(model.recognizer, encoder, windows, recipe.reduction)
-        accelerator.print(
+        LOG.info(
             f"transformer: {n_parameters(model.recognizer):,} of {n_before:,} parameters, "
             f"{n_layers_of(model.recognizer)} layers, {len(encoder.tokenizer):,} pieces"
         )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -45,6 +46,8 @@ from xlner.soft_labels.store import (
 )
 from xlner.torch_backend import number_format
 from xlner.words import Sentence
+
+LOG = get_logger("xlner")
 
 # Soft labels made by running a teacher over a text, once; found again by what they are made of.
 
@@ -142,7 +145,7 @@ def soft_labels_of(
     mark = text_fingerprint(text, corpus)
     text_hash = mark.fingerprint
     if mark.labelled:
-        accelerator.print(f"{text}: has labels; they are not used, since the target language counts as unlabelled")
+        LOG.info(f"{text}: has labels; they are not used, since the target language counts as unlabelled")
     name_of_format = number_format(autocast_dtype)
     folder = store or root / f"{teacher_hash}-{text_hash}-{name_of_format}-{FORMULAS['labelled']}"
     with locked(folder, accelerator):
@@ -156,7 +159,7 @@ def soft_labels_of(
         if found is None:
             _make(folder, teacher, teacher_hash, text, mark, corpus, accelerator, autocast_dtype)
         else:
-            accelerator.print(
+            LOG.info(
                 f"soft labels: {folder} ({found.card.n_sentences:,} sentences, {found.card.n_words:,} words), as stored"
             )
         accelerator.wait_for_everyone()
@@ -169,7 +172,7 @@ def whole_soft_labels(folder: Path, accelerator: Accelerator) -> SoftLabels | No
         return SoftLabels(folder) if read_card(folder) else None
     except SoftLabelError as problem:
         reason = str(problem).removesuffix("; remove the folder")
-        accelerator.print(f"{reason}; made again")
+        LOG.info(f"{reason}; made again")
         return None
 
 
@@ -220,7 +223,7 @@ def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
 
     def wait() -> None:
-        accelerator.print(f"{folder}: another run is making these soft labels; waiting for it")
+        LOG.info(f"{folder}: another run is making these soft labels; waiting for it")
 
     with files.locked(folder / ".lock", wait):
         accelerator.wait_for_everyone()
@@ -256,8 +259,8 @@ def _make(
         part_sentences=length,
         number_format=number_format(autocast_dtype),
     )
-    if accelerator.is_main_process and (n_kept := keep_parts(folder, card, accelerator.print)):
-        accelerator.print(f"soft labels: {folder}: going on after {n_kept:,} of {card.n_parts:,} parts")
+    if accelerator.is_main_process and (n_kept := keep_parts(folder, card, LOG.info)):
+        LOG.info(f"soft labels: {folder}: going on after {n_kept:,} of {card.n_parts:,} parts")
     accelerator.wait_for_everyone()
     rank, n_processes = accelerator.process_index, accelerator.num_processes
     bar = tqdm(desc="soft labels", unit=" sentences", disable=rank > 0, total=mark.n_sentences, dynamic_ncols=True)
@@ -276,7 +279,7 @@ def _make(
         n_words, n_unseen = write_counted_card(folder, card)
         unseen = f"; {n_unseen:,} words are nothing to the teacher's tokenizer" if n_unseen else ""
         counts = f"{card.n_sentences:,} sentences, {n_words:,} words{unseen}"
-        accelerator.print(f"soft labels: {folder} ({counts}), made now")
+        LOG.info(f"soft labels: {folder} ({counts}), made now")
 
 
 def _label(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from numpy.typing import NDArray
 
 from xlner.arrow_files import in_blocks
@@ -19,6 +20,8 @@ from xlner.errors import CorpusError, RecipeError
 from xlner.models.folder import read_settings
 from xlner.soft_labels.label import VectorReader, target_stream, text_fingerprint
 from xlner.soft_labels.store import BLOCK, SoftLabels
+
+LOG = get_logger("xlner")
 
 # How like a text is to each source language: a language identifier that knows the source languages alone.
 #
@@ -217,7 +220,7 @@ def language_weights(
     probs[empty] = probs[~empty].mean(axis=0) if not empty.all() else 1.0 / len(texts)
     weights = teacher_weights(probs, np.asarray(sources.of_teachers))
     mean = probs.mean(axis=0)
-    accelerator.print(
+    LOG.info(
         f"language identifier: {identifier.accuracy:.1f}% of held-out sentences right, temperature "
         f"{identifier.temperature:.2f}; the target is "
         + ", ".join(f"{share:.3f} {name}" for name, share in zip(sources.names, mean, strict=True))

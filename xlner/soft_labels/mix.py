@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from numpy.typing import NDArray
 
 from xlner.arrow_files import RowWriter, in_blocks
@@ -41,6 +42,8 @@ from xlner.soft_labels.store import (
 )
 from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading, is_iob, prefix_and_type
 from xlner.torch_backend import number_format
+
+LOG = get_logger("xlner")
 
 # One member out of several teachers' soft labels, word by word.
 #
@@ -261,8 +264,8 @@ def taught_soft_labels(
     mixed, about = _stored_mixture(recipe, text, store or root, parts, by_model, sources, accelerator, autocast_dtype)
     for row, name in zip(about, recipe.teachers, strict=True):
         row["teacher"] = name  # the same teachers may have been moved since
-        accelerator.print(f"teacher of weight {row['weight']:.3f}: {name}")
-    accelerator.print(f"mixed soft labels: {mixed.folder}")
+        LOG.info(f"teacher of weight {row['weight']:.3f}: {name}")
+    LOG.info(f"mixed soft labels: {mixed.folder}")
     return Taught(mixed, by_model, about, _outside_share(about, recipe))
 
 
@@ -273,9 +276,7 @@ def _tell_of_annotations(
     for found in annotations.values():
         n_sentences, n_astray = found.count(sentence.words for sentence in target_stream(text, recipe.corpus))
         astray = f"; {n_astray:,} speak of no sentence of it" if n_astray else ""
-        accelerator.print(
-            f"{found.path}: {len(found):,} records, {n_sentences:,} sentences of the text have one{astray}"
-        )
+        LOG.info(f"{found.path}: {len(found):,} records, {n_sentences:,} sentences of the text have one{astray}")
 
 
 def _stored_mixture(
@@ -325,7 +326,7 @@ def _stored_mixture(
             write_card(folder, replace(card, number_format=number_format(autocast_dtype)))
             for member in members:
                 if isinstance(member, AnnotationMember):
-                    accelerator.print(member.told())
+                    LOG.info(member.told())
         accelerator.wait_for_everyone()
     return stored or (SoftLabels(folder), read_json(folder / MIXTURE_FILE)["teachers"])
 
@@ -338,7 +339,7 @@ def _whole_mixture(folder: Path, accelerator: Accelerator) -> tuple[SoftLabels, 
     try:
         return stored, read_json(folder / MIXTURE_FILE)["teachers"]
     except (OSError, ValueError) as problem:
-        accelerator.print(f"{problem}; made again")
+        LOG.info(f"{problem}; made again")
         return None
 
 

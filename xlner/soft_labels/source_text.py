@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.splits import Corpus
@@ -12,6 +13,8 @@ from xlner.models.folder import read_settings
 from xlner.soft_labels.label import derived_soft_labels
 from xlner.soft_labels.store import SoftLabels, SoftRow, soft_row
 from xlner.tags import OUTSIDE
+
+LOG = get_logger("xlner")
 
 
 def source_language(recipe: DistillRecipe) -> str:
@@ -44,10 +47,10 @@ def with_source(
     chosen = np.sort(np.random.default_rng(0).permutation(len(source.words))[:n_wanted])
     if len(chosen) < n_wanted:
         found = len(chosen) / (len(chosen) + len(soft_labels))
-        accelerator.print(f"{source.path}: {len(chosen):,} sentences are a share of {found:.2f}, not {share:g}")
+        LOG.info(f"{source.path}: {len(chosen):,} sentences are a share of {found:.2f}, not {share:g}")
     missing = sorted({tag.partition("-")[2] for tag in soft_labels.card.tags} - {"", *source.types})
     if missing:
-        accelerator.print(f"{source.path}: has no {', '.join(missing)}, which its sentences will teach to be O")
+        LOG.info(f"{source.path}: has no {', '.join(missing)}, which its sentences will teach to be O")
 
     def rows() -> Iterator[SoftRow]:
         for number in range(len(soft_labels)):

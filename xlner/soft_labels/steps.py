@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from accelerate.logging import get_logger
 from numpy.typing import NDArray
 
 from xlner.config.load import choose
@@ -18,6 +19,8 @@ from xlner.soft_labels.pooling import LabelChanges, Outside, label_changes, pool
 from xlner.soft_labels.prototypes import drawn_to_prototypes
 from xlner.soft_labels.store import SoftLabels, SoftRow
 from xlner.tags import OUTSIDE, LabelSet, split_tag
+
+LOG = get_logger("xlner")
 
 # Selection by certainty: of each entity type only the most certain entities are learnt from.
 #
@@ -136,9 +139,7 @@ def pooled(soft_labels: SoftLabels, recipe: DistillRecipe, context: DenoisingCon
         return soft_labels
     share = context.outside_share
     if recipe.pooling.outside and not share:
-        context.accelerator.print(
-            "the teacher does not say how often O is right in its language: pooling.outside does nothing"
-        )
+        LOG.info("the teacher does not say how often O is right in its language: pooling.outside does nothing")
 
     def rows() -> Iterator[SoftRow]:
         return _pooled_rows(soft_labels, recipe.pooling, share)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 from torch import nn
 from torch.optim import AdamW
@@ -22,6 +23,8 @@ from xlner.config.sections import OptimizationRecipe
 from xlner.errors import RecipeError, RunError
 from xlner.signals import sigterm_ends
 from xlner.train.run import RunFolder
+
+LOG = get_logger("xlner")
 
 # Optimizer, learning-rate curve and number format of a run.
 
@@ -146,7 +149,7 @@ def make_tracker(accelerator: Accelerator, recipe: Recipe) -> Callable[[dict[str
 def announce(accelerator: Accelerator, run: RunFolder) -> None:
     """One line on where and how the run computes."""
     precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
-    accelerator.print(
+    LOG.info(
         f"run {run.path}: {accelerator.num_processes} process(es) on {accelerator.device.type}, "
         f"{torch.get_num_threads()} thread(s) each, {precision}"
     )

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import send_to_device, set_seed
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ from xlner.train.checkpoint import (
     state_changes,
 )
 from xlner.train.run import Interrupted, RunFolder, StopRequest
+
+LOG = get_logger("xlner")
 
 # What the training loop trains: batches, loss terms, and how good the result is.
 
@@ -296,7 +299,7 @@ def fit(
         progress = replace(
             before_that, n_processes=n_processes, micro_batches=progress.micro_batches, made_of=progress.made_of
         )
-        accelerator.print(f"going on from {found}")
+        LOG.info(f"going on from {found}")
     run.forget_after(progress.step)
     bar = tqdm(total=n_steps, initial=progress.step, unit="step", disable=not run.writes, dynamic_ncols=True)
     engine = _Engine(

@@ -14,6 +14,7 @@ import accelerate
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.splits import Corpus, sentence_stream
@@ -34,6 +35,8 @@ from xlner.torch_backend import number_format
 from xlner.train.accelerator import autocast_dtype
 from xlner.train.checkpoint import Progress
 from xlner.train.run import RunFolder, summed
+
+LOG = get_logger("xlner")
 
 # Scores during and after training, and the report that ends a run.
 
@@ -122,7 +125,7 @@ class Evaluator:
             try:
                 return read_json(cache)
             except (OSError, ValueError) as problem:
-                self._accelerator.print(f"{problem}; scored again")
+                LOG.info(f"{problem}; scored again")
         model = load_joint_model(folder).to(self._accelerator.device).eval()
         encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
         tags = tags_of_model(model.recognizer.config)
@@ -148,7 +151,7 @@ class Evaluator:
     ) -> Scores:
         found = evaluate_tags(types, corpus.tags, predicted, self._label_map)
         for note in found.report.notes():
-            self._accelerator.print(f"{corpus.path}: {note}")
+            LOG.info(f"{corpus.path}: {note}")
         if predictions is not None:
             write_predictions(predictions, corpus.words, found.gold, found.predicted)
         return found.report.to_json()
@@ -231,9 +234,9 @@ def finish(
     save_card: Callable[[Path, str, Origin], None] = write_card,
 ) -> None:
     """Print the scores, and write the model's card, by `save_card`, and report.json, which ends the run."""
-    accelerator.print(f"\n{score_table(scores)}")
+    LOG.info(f"\n{score_table(scores)}")
     if about.get("selection") == "target":
-        accelerator.print("\nthe student was chosen by labels of the target language (selection=target)")
+        LOG.info("\nthe student was chosen by labels of the target language (selection=target)")
     if origin.warning:
         tell_doubts(accelerator, [origin.warning])
     if run.writes:
@@ -244,7 +247,7 @@ def finish(
 def tell_doubts(accelerator: Accelerator, doubts: Iterable[str]) -> None:
     """Print what speaks against a run or its result, a line each."""
     for doubt in doubts:
-        accelerator.print(f"warning: {doubt}")
+        LOG.warning(f"warning: {doubt}")
 
 
 def write_report(
@@ -256,7 +259,7 @@ def write_report(
     progress: Progress,
 ) -> None:
     """Write report.json, which ends the run, and tell where the model lies."""
-    accelerator.print(f"\nmodel: {run.model} ({progress.seconds:.0f} s of training)")
+    LOG.info(f"\nmodel: {run.model} ({progress.seconds:.0f} s of training)")
     run.finish(
         {
             **about,
