@@ -108,7 +108,7 @@ def run_on_two(
 def run_well(script: str, *arguments: str, cwd: Path) -> Finished:
     """Run a script that shall do its work without a word of complaint."""
     finished = run_script(script, *arguments, cwd=cwd)
-    assert (finished.status, finished.messages) == (0, [])
+    assert (finished.status, finished.messages) == (0, []), (finished.status, finished.messages)
     return finished
 
 

@@ -356,7 +356,7 @@ def test_one_changed_bit_anywhere_in_a_part_is_refused_before_anything_is_read(f
 
 @pytest.mark.parametrize("damage", [halve_card, halve_part, remove_part, take_the_part_of_others])
 def test_damaged_soft_labels_of_a_cache_are_told_and_made_again(
-    damage, bert_folder, text, accelerator, tmp_path, capsys
+    damage, bert_folder, text, accelerator, tmp_path, caplog
 ):
     def label():
         return soft_labels_of(
@@ -374,7 +374,7 @@ def test_damaged_soft_labels_of_a_cache_are_told_and_made_again(
     again = label()
 
     assert (again.folder, again.card) == (first.folder, first.card)
-    assert "; made again" in capsys.readouterr().out
+    assert "; made again" in caplog.text
 
 
 def test_soft_labels_of_another_number_format_are_others(bert_folder, text, accelerator, stored, tmp_path):
@@ -495,14 +495,14 @@ def test_parts_of_another_number_format_are_made_anew(bert_folder, long_text, br
 
 
 def test_a_damaged_part_of_a_run_that_was_stopped_is_made_again(
-    label, bert_folder, long_text, broken_off, tmp_path, capsys
+    label, bert_folder, long_text, broken_off, tmp_path, caplog
 ):
     halve_part(broken_off)
 
     label(bert_folder, long_text, broken_off)
     whole = label(bert_folder, long_text, tmp_path / "whole")
 
-    assert "part-0000.arrow: damaged; made again" in capsys.readouterr().out
+    assert "part-0000.arrow: damaged; made again" in caplog.text
     assert part_path(broken_off, 0).read_bytes() == part_path(whole.folder, 0).read_bytes()
 
 

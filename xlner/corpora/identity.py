@@ -155,7 +155,7 @@ def name_text(words_fingerprint: str, path: str | Path) -> str:
 @cache
 def known_splits() -> tuple[KnownSplit, ...]:
     """The splits that come with xlner."""
-    lines = files("xlner.data").joinpath("known_splits.tsv").read_text(encoding="utf-8").split("\n")
+    lines = files("xlner.corpora").joinpath("known_splits.tsv").read_text(encoding="utf-8").split("\n")
     return tuple(KnownSplit(*line.split("\t")) for line in lines if line and not line.startswith("#"))
 
 

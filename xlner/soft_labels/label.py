@@ -172,7 +172,7 @@ def whole_soft_labels(folder: Path, accelerator: Accelerator) -> SoftLabels | No
         return SoftLabels(folder) if read_card(folder) else None
     except SoftLabelError as problem:
         reason = str(problem).removesuffix("; remove the folder")
-        LOG.info(f"{reason}; made again")
+        LOG.warning(f"{reason}; made again")
         return None
 
 
@@ -259,7 +259,7 @@ def _make(
         part_sentences=length,
         number_format=number_format(autocast_dtype),
     )
-    if accelerator.is_main_process and (n_kept := keep_parts(folder, card, LOG.info)):
+    if accelerator.is_main_process and (n_kept := keep_parts(folder, card, LOG.warning)):
         LOG.info(f"soft labels: {folder}: going on after {n_kept:,} of {card.n_parts:,} parts")
     accelerator.wait_for_everyone()
     rank, n_processes = accelerator.process_index, accelerator.num_processes

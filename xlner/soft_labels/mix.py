@@ -339,7 +339,7 @@ def _whole_mixture(folder: Path, accelerator: Accelerator) -> tuple[SoftLabels, 
     try:
         return stored, read_json(folder / MIXTURE_FILE)["teachers"]
     except (OSError, ValueError) as problem:
-        LOG.info(f"{problem}; made again")
+        LOG.warning(f"{problem}; made again")
         return None
 
 

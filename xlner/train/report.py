@@ -125,7 +125,7 @@ class Evaluator:
             try:
                 return read_json(cache)
             except (OSError, ValueError) as problem:
-                LOG.info(f"{problem}; scored again")
+                LOG.warning(f"{problem}; scored again")
         model = load_joint_model(folder).to(self._accelerator.device).eval()
         encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
         tags = tags_of_model(model.recognizer.config)
