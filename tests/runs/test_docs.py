@@ -95,7 +95,10 @@ def test_each_command_of_the_documentation_is_understood(page, command, monkeypa
         words = words[1:]  # a variable of the environment
     if words[:2] == ["accelerate", "launch"]:
         found = launch_command_parser().parse_args(words[2:])
-        words = ["python", found.training_script, *found.training_script_args]
+        first = (
+            ["xlner"] if (found.module, found.training_script) == (True, "xlner") else ["python", found.training_script]
+        )
+        words = [*first, *found.training_script_args]
     if words[:1] == ["make"]:
         targets = re.findall(r"^([\w-]+):", Path("Makefile").read_text(), re.MULTILINE)
         assert [word for word in words[1:] if "=" not in word and word not in targets] == []
