@@ -1,6 +1,7 @@
 """The recipes behind the table of the docs."""
 
 import os
+import runpy
 import subprocess
 import sys
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 from runs import ENVIRONMENT, TINY
+from test_comparison import tags, write_run
 
 from xlner.config.load import load_recipe
 from xlner.corpora.source import read_corpus
@@ -149,3 +151,25 @@ def test_labels_of_a_teacher_are_scored_for_each_setting_of_pooling(teacher, sma
     # Without pooling and shift the labels stay those of the teacher.
     assert rows["strength=0,outside=0"] == rows["the teacher alone"]
     assert float(rows["word=0"]) > 0
+
+
+def test_runs_of_several_seeds_make_a_table_with_intervals_and_paired_tests(tmp_path, monkeypatch, capsys):
+    # Of three entities 1, 2 or 3 are found, and none besides: F1 50, 80 and 100.
+    for target, seed, n_right, transfer in [("de", 0, 1, 40), ("de", 1, 2, 60), ("es", 0, 3, 70), ("es", 1, 1, 60)]:
+        recipe = {"variant": "pooled", "teacher": f"runs/en-{seed}/model"}
+        own = {"recipe": recipe, "target": target, "seed": seed, "transfer": float(transfer)}
+        write_run(tmp_path / f"{target}-{seed}", guesses=tags(n_right, 3 - n_right), **own)
+    write_run(tmp_path / "tsl", guesses=tags(2, 1), recipe={"variant": "tsl"}, target="de", seed=0)
+    monkeypatch.setattr("sys.argv", ["seed_table.py", *map(str, sorted(tmp_path.iterdir())), str(tmp_path / "none")])
+
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(FOLDER / "seed_table.py"), run_name="__main__")
+
+    told, left_out = capsys.readouterr()
+    assert end.value.code == 0
+    assert left_out.startswith("left out: ")
+    # Half of the interval: t(0.975, 1) = 12.706, times the deviation, by the root of 2.
+    assert "| de | 50.00 ± 127.06 | 80.00 (1 seed) | 65.00 ± 190.59 |" in told
+    assert "| mean | 57.50 |  | 70.00 |" in told
+    assert "4 pairs of one teacher and its student, mean +12.50, lowest -10.00, 3 at or above" in told
+    assert "default - tsl, de: -30.00" in told
