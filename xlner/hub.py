@@ -1,11 +1,11 @@
-"""The Hugging Face hub and the files of a model: does the hub answer, which revision, what files must not ask for."""
+"""The Hugging Face hub and the files of a model: does the hub answer, which revision, what files must not ask for.
+
+What lies in a folder needs nothing of the hub's library, which is imported where a model is fetched.
+"""
 
 import json
 import time
 from pathlib import Path
-
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
 from xlner.errors import ModelError, RecipeError
 
@@ -85,6 +85,10 @@ def find_file(name: str, file: str, revision: str = NEWEST) -> Path | None:
     if Path(name).is_dir():
         path = Path(name, file)
         return path if path.is_file() else None
+    # A linear student is opened where the hub's library is not installed.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
     try:
         return Path(hf_hub_download(name, file, revision=revision, local_files_only=not is_reachable(name, revision)))
     except (EntryNotFoundError, HfHubHTTPError, HFValidationError):

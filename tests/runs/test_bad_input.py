@@ -292,4 +292,4 @@ def test_help_is_given_to_whoever_asks(tmp_path, script, arguments):
     finished = run_script(script, *arguments, cwd=tmp_path)
 
     assert (finished.status, finished.stderr) == (0, "")
-    assert finished.stdout.startswith(f"accelerate launch {script} ")
+    assert finished.stdout.startswith(f"xlner {'train-teacher' if script == TEACHER else 'distill'} ")
