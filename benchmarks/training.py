@@ -226,7 +226,7 @@ def timed(
         hardware=recipe.hardware,
         checkpoint=CheckpointRecipe(steps=0),
         tracker=lambda numbers, step: None,
-        made_of={},
+        depends_on={},
     )
     return time.perf_counter() - started
 

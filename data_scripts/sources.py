@@ -86,7 +86,7 @@ def run(script: Callable[[], None]) -> int:
     try:
         script()
     except XlnerError as problem:
-        print(problem.told(), file=sys.stderr)
+        print(problem.as_text(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; nothing half-written was left", file=sys.stderr)

@@ -153,7 +153,7 @@ def train(folder: Path, fault: Fault | None = None, **checkpoints: Any) -> int:
             hardware=recipe.hardware,
             checkpoint=recipe.checkpoint,
             tracker=lambda numbers, step: None,
-            made_of={"text": "the same"},
+            depends_on={"text": "the same"},
         )
         run.finish({"best_step": progress.best_step, "best_score": progress.best_score})
     return calls.n_seen

@@ -46,7 +46,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except XlnerError as problem:
-        if told := as_options(problem.told(), _options(sys.argv[1:])):
+        if told := as_options(problem.as_text(), _options(sys.argv[1:])):
             typer.echo(lines_for_terminal(told), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
     except OSError as problem:  # of a name that is given, as one that is too long

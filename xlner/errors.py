@@ -17,7 +17,7 @@ class XlnerError(Exception):
 
     hint = ""
 
-    def told(self) -> str:
+    def as_text(self) -> str:
         """Message and hint, as the command line prints them."""
         return "\n".join(filter(None, [str(self), self.hint]))
 

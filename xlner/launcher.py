@@ -43,7 +43,7 @@ def launch(kind: str, arguments: Sequence[str] | None = None) -> int:
         print(stopped, file=sys.stderr)  # noqa: T201
         return stopped.exit_status
     except XlnerError as problem:
-        print(lines_for_terminal(problem.told()), file=sys.stderr)  # noqa: T201
+        print(lines_for_terminal(problem.as_text()), file=sys.stderr)  # noqa: T201
         return 2
     except OSError as problem:  # of a name that is given, as one that is too long
         if problem.filename is None:

@@ -149,7 +149,7 @@ def test_what_became_of_the_spans_is_told(read):
 
     one.of(0, WORDS)
 
-    told = one.told().partition(": ")[2]
+    told = one.as_text().partition(": ")[2]
     assert told == (
         "4 spans in this text; 2 begin or end inside a word; 1 hold no word and are left out; "
         "1 give way to one of a higher score"

@@ -120,7 +120,7 @@ def updated(recipe, network, folder):
         hardware=HardwareRecipe(cpu=True, precision="fp32"),
         checkpoint=CheckpointRecipe(steps=0),
         tracker=lambda numbers, step: None,
-        made_of={},
+        depends_on={},
     )
     assert n_loaded == len(SCALES)
     places = slice(0, None, 97)

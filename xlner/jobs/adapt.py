@@ -135,7 +135,7 @@ def describe_pieces(encoder: WordEncoder, sentences: Words) -> dict[str, float]:
     return {"vocabulary": len(encoder.tokenizer), "unknown_share": round(share, 5), "per_word": round(per_word, 4)}
 
 
-def told(found: dict[str, float]) -> str:
+def spelling_line(found: dict[str, float]) -> str:
     """The same for a person."""
     new = f", {found['new_pieces']:,} of them new" if "new_pieces" in found else ""
     return (
@@ -209,7 +209,7 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
             pieces["after"] = describe_pieces(encoder, texts.trained)
             pieces["after"]["new_pieces"] = len(extension.parts)
         for when, found in pieces.items():
-            LOG.info(f"pieces {when}: {told(found)}")
+            LOG.info(f"pieces {when}: {spelling_line(found)}")
         refuse_unknown_text(list(pieces.values())[-1], texts)
         freeze(network, recipe.optimization.freeze)
         model = MaskedModel(network)
@@ -228,7 +228,7 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
             adaptation_task(recipe, rows, MaskedTexts(rows, masker, encoder.pad_id), held_out, keep),
             run,
             recipe,
-            made_of={"text": texts.fingerprint},
+            depends_on={"text": texts.fingerprint},
         )
         keeps_best = recipe.selection == "best"
         after = -math.log(progress.best_score / 100) if keeps_best else held_out.loss(model)

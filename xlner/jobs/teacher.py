@@ -94,7 +94,7 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
             task,
             run,
             recipe,
-            made_of={
+            depends_on={
                 "training corpus": train.fingerprint,
                 "dev corpus": dev.fingerprint,
                 "labels": " ".join(labels.tags),

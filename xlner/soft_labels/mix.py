@@ -178,7 +178,7 @@ class AnnotationMember:
         types = [self._rename.type_of(name) for name in said.types or ()]
         return Said(probs, known_tags(self._labels, types), trust)
 
-    def told(self) -> str:
+    def as_text(self) -> str:
         """What became of the spans so far, for a person."""
         counts = [
             f"{self.n_cut:,} begin or end inside a word" if self.n_cut else "",
@@ -302,8 +302,8 @@ def _stored_mixture(
         for name in recipe.teachers
     ]
     annotated = dict(zip(recipe.teachers, prints, strict=True))
-    made_of = [by_model[name].digest if name in by_model else annotated[name] for name in recipe.teachers]
-    mixture = mixture_fingerprint(recipe, made_of, sources, number_format(autocast_dtype))
+    digests = [by_model[name].digest if name in by_model else annotated[name] for name in recipe.teachers]
+    mixture = mixture_fingerprint(recipe, digests, sources, number_format(autocast_dtype))
     text_hash = text_fingerprint(text, recipe.corpus)[0]
     folder = root / f"mixed-{mixture}-{text_hash}"
     with locked(folder, accelerator):
@@ -326,7 +326,7 @@ def _stored_mixture(
             write_card(folder, replace(card, number_format=number_format(autocast_dtype)))
             for member in members:
                 if isinstance(member, AnnotationMember):
-                    LOG.info(member.told())
+                    LOG.info(member.as_text())
         accelerator.wait_for_everyone()
     return stored or (SoftLabels(folder), read_json(folder / MIXTURE_FILE)["teachers"])
 
@@ -377,20 +377,20 @@ def mixed_labels(recipe: DistillRecipe) -> tuple[LabelMap, dict[str, Annotations
 
 
 def mixture_fingerprint(
-    recipe: DistillRecipe, made_of: Sequence[str], sources: SourceLanguages | None, number_format: str
+    recipe: DistillRecipe, digests: Sequence[str], sources: SourceLanguages | None, number_format: str
 ) -> str:
     """A short hash of all that a mixture depends on beside the text.
 
     Args:
         recipe: Of the run.
-        made_of: For each teacher the digest of its soft labels, or of its annotation file.
+        digests: For each teacher the digest of its soft labels, or of its annotation file.
         sources: Where the teachers are weighed by their languages; then a network is run once more.
         number_format: In which it computes.
     """
     mixing = recipe.mixing
     weights = [mixing.per, *sources.fingerprints(recipe)] if sources else [mixing.weights]
     rename = str(LabelMap.parse(mixing.rename))
-    return json_digest([FORMULAS["mixed"], list(made_of), weights, rename, mixing.outside, number_format])[:12]
+    return json_digest([FORMULAS["mixed"], list(digests), weights, rename, mixing.outside, number_format])[:12]
 
 
 def write_mixture(

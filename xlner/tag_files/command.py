@@ -186,7 +186,7 @@ def _file_tagging(
     from xlner.tag_files.job import FileTagging, State, file_marks, model_fingerprint
 
     is_stdin = any(name == "-" for name, _ in inputs)
-    made_of: dict[str, Any] = {
+    depends_on: dict[str, Any] = {
         "input": [] if is_stdin else file_marks(name for name, _ in inputs),
         "input format": ", ".join(sorted({one.format for one in inputs})),
         "model": model_fingerprint(model),
@@ -196,10 +196,10 @@ def _file_tagging(
         "version of xlner": __version__,
     }
     if wanted.threshold:
-        made_of["threshold"] = wanted.threshold
+        depends_on["threshold"] = wanted.threshold
     if wanted.types is not None:
-        made_of["types"] = ", ".join(wanted.types)
-    state = State(target, made_of, is_kept=not is_stdin)
+        depends_on["types"] = ", ".join(wanted.types)
+    state = State(target, depends_on, is_kept=not is_stdin)
     if fresh:
         state.discard()
     return FileTagging(inputs, target, format, state, options, bad_records)
@@ -239,8 +239,10 @@ def _run(
                 if work.can_go_on
                 else "the standard input cannot be taken up again"
             )
-            raise StoppedError(f"{target}: stopped after {work.progress.told()}; {ways}", exit_status(stop)) from None
+            raise StoppedError(
+                f"{target}: stopped after {work.progress.as_text()}; {ways}", exit_status(stop)
+            ) from None
         per_second = (work.progress.n_words - n_before) / (time.monotonic() - began)
-        typer.echo(f"{target}: {work.progress.told()}; {per_second:,.0f} words/s")
+        typer.echo(f"{target}: {work.progress.as_text()}; {per_second:,.0f} words/s")
     for work in tagging.values():
         work.forget()

@@ -126,7 +126,7 @@ class Progress:
             n_entities=self.n_entities + sum(len(tagged.spans) for tagged in chunk),
         )
 
-    def told(self) -> str:
+    def as_text(self) -> str:
         """The counts for a person."""
         problems = f", {self.n_problems:,} problems" if self.n_problems else ""
         return f"{self.n_records:,} records, {self.n_words:,} words, {self.n_entities:,} entities{problems}"
@@ -135,7 +135,7 @@ class Progress:
 class State:
     """`.NAME.state.json` beside a target: what its unfinished output is made of, and how far it is."""
 
-    def __init__(self, target: Path, made_of: dict[str, Any], *, is_kept: bool) -> None:
+    def __init__(self, target: Path, depends_on: dict[str, Any], *, is_kept: bool) -> None:
         """Remember what the output is made of: JSON values, by name.
 
         Where the state is not kept (of the standard input nobody can tell whether it is the same), it only refuses
@@ -144,7 +144,7 @@ class State:
         self.path = target.with_name(f".{target.name}.state.json")
         self.is_kept = is_kept
         self._target = target
-        self._made_of = made_of
+        self._depends_on = depends_on
 
     def read(self) -> Progress | None:
         """How far an earlier start came; None if there was none.
@@ -156,17 +156,18 @@ class State:
             return None
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            made_of, progress = content["made_of"], Progress(**content["progress"])
+            depends_on = content["made_of"] if "made_of" in content else content["depends_on"]  # as 0.1.0 called it
+            progress = Progress(**content["progress"])
         except (ValueError, TypeError, KeyError) as problem:
             raise RunError(f"{self.path}: damaged ({problem}); --fresh begins anew") from problem
-        check_same(made_of, self._made_of, self.path, "give the same, or --fresh to begin anew")
+        check_same(depends_on, self._depends_on, self.path, "give the same, or --fresh to begin anew")
         return progress
 
     def write(self, progress: Progress) -> None:
         """Replace the file as a whole."""
         if not self.is_kept:
             return
-        write_text(self.path, json.dumps({"made_of": self._made_of, "progress": asdict(progress)}, indent=1))
+        write_text(self.path, json.dumps({"depends_on": self._depends_on, "progress": asdict(progress)}, indent=1))
 
     def discard(self) -> None:
         """Remove it, and the unfinished output.

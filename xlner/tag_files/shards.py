@@ -281,7 +281,7 @@ def _announcement(recipe: TagRecipe, folder: Path, locks: ExitStack) -> tuple[st
                 f"{folder}: lies inside the input folder, and would be input the next time; give another output="
             )
         shards = plan_shards(files, recipe.shard_megabytes * 1e6)
-        made_of = {
+        depends_on = {
             "input": file_marks(files),
             "model": model_fingerprint(recipe.model),
             "shard_megabytes": recipe.shard_megabytes,
@@ -291,7 +291,7 @@ def _announcement(recipe: TagRecipe, folder: Path, locks: ExitStack) -> tuple[st
         for path in (folder / STATE_FOLDER).glob("lock-*"):  # of a run whose first process has ended
             with ExitStack() as other:
                 _hold(folder, path.name, other)
-        _check_plan(folder, made_of)
+        _check_plan(folder, depends_on)
         left = [shard for shard in shards if not _is_published(folder, shard)]
         remove_unfinished(folder / shard.name for shard in left)  # of processes that were killed
         return "", shards, left
@@ -311,17 +311,17 @@ def _hold(folder: Path, name: str, locks: ExitStack) -> None:
     locks.enter_context(locked(folder / STATE_FOLDER / name, refuse))
 
 
-def _check_plan(folder: Path, made_of: dict[str, Any]) -> None:
+def _check_plan(folder: Path, depends_on: dict[str, Any]) -> None:
     """Hold what was begun here against what is asked for now; note it if nothing was begun."""
     path = folder / STATE_FOLDER / "plan.json"
     if not path.is_file():
-        _write_json(path, made_of)
+        _write_json(path, depends_on)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as problem:
         raise RunError(f"{path}: damaged ({problem}); give another output=") from problem
-    check_same(before, made_of, folder, "give the same, or another output=")
+    check_same(before, depends_on, folder, "give the same, or another output=")
 
 
 def _tag(tagger: Tagger, shards: Sequence[Shard], folder: Path, *, stops: bool, shows_progress: bool) -> None:

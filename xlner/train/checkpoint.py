@@ -45,8 +45,8 @@ class Progress:
     """Where a run stands. Steps count optimizer steps; `seconds` is time spent training, over all starts.
 
     `evaluated_step` is the last one after which the model was scored. `n_skipped` counts the steps that the scaler of
-    fp16 left out, those since the last one that it did not. `made_of` names what the run depends on beside its recipe:
-    fingerprints of corpora, labels, teachers. `micro_batches` is how many a step has, on all processes.
+    fp16 left out, those since the last one that it did not. `depends_on` names what the run depends on beside its
+    recipe: fingerprints of corpora, labels, teachers. `micro_batches` is how many a step has, on all processes.
     """
 
     epoch: int = 0
@@ -60,7 +60,7 @@ class Progress:
     seconds: float = 0.0
     n_words: int = 0
     n_skipped: int = 0
-    made_of: dict[str, str] = field(default_factory=dict)
+    depends_on: dict[str, str] = field(default_factory=dict)
 
 
 def decide(accelerator: Accelerator, job: Callable[[], T]) -> T:
@@ -223,7 +223,10 @@ def _newest_checkpoint(folder: Path) -> Path | None:
 
 def read_progress(path: Path) -> Progress:
     """Where the run stood when a checkpoint was made."""
-    return Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
+    fields = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+    if "made_of" in fields:  # as version 0.1.0 called it
+        fields["depends_on"] = fields.pop("made_of")
+    return Progress(**fields)
 
 
 def load_checkpoint(
@@ -375,8 +378,8 @@ def state_changes(path: Path, before: Progress, now: Progress, allowed: Collecti
             f"{now.micro_batches}; {way}"
         )
     may_differ = {name for kind, names in MADE_OF.items() if kind in allowed for name in names}
-    for name in dict.fromkeys([*now.made_of, *before.made_of]):
-        then, found = before.made_of.get(name, "none"), now.made_of.get(name, "none")
+    for name in dict.fromkeys([*now.depends_on, *before.depends_on]):
+        then, found = before.depends_on.get(name, "none"), now.depends_on.get(name, "none")
         if then == found:
             continue
         if name not in may_differ:

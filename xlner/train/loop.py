@@ -248,7 +248,7 @@ def fit(
     hardware: HardwareRecipe,
     checkpoint: CheckpointRecipe,
     tracker: Callable[[dict[str, float], int], None],
-    made_of: Mapping[str, str],
+    depends_on: Mapping[str, str],
 ) -> Progress:
     """Train until the epochs are done; go on from the newest checkpoint of the run where there is one.
 
@@ -262,7 +262,7 @@ def fit(
         hardware: See there.
         checkpoint: See there.
         tracker: Gets the numbers of each line of metrics.jsonl.
-        made_of: Fingerprints of what the recipe names, by name: a checkpoint of something else is refused.
+        depends_on: Fingerprints of what the recipe names, by name: a checkpoint of something else is refused.
 
     Raises:
         CorpusError: If there is nothing to train on.
@@ -288,7 +288,7 @@ def fit(
     n_checkpoints, averages = KEPT + 1 if checkpoint.steps else 1, averaged is not None
     decide(accelerator, lambda: check_space(run.checkpoints, model, averages=averages, n_checkpoints=n_checkpoints))
     n_processes = accelerator.num_processes
-    progress = Progress(n_processes=n_processes, micro_batches=n_processes * k, made_of=dict(made_of))
+    progress = Progress(n_processes=n_processes, micro_batches=n_processes * k, depends_on=dict(depends_on))
     meter = _Meter(torch.zeros(len(task.terms), device=accelerator.device))
     if found := chosen_checkpoint(run.checkpoints, checkpoint.resume, accelerator):
         before_that = read_progress(found)
@@ -297,7 +297,7 @@ def fit(
         measured = load_checkpoint(found, accelerator, model, averaged, optimizer, schedule)
         meter = _Meter(measured.losses.to(accelerator.device), n_steps=measured.n_steps)
         progress = replace(
-            before_that, n_processes=n_processes, micro_batches=progress.micro_batches, made_of=progress.made_of
+            before_that, n_processes=n_processes, micro_batches=progress.micro_batches, depends_on=progress.depends_on
         )
         LOG.info(f"going on from {found}")
     run.forget_after(progress.step)
@@ -462,7 +462,7 @@ def fit_recipe(
     task: Task[Any],
     run: RunFolder,
     recipe: TeacherRecipe | DistillRecipe | AdaptRecipe,
-    made_of: Mapping[str, str],
+    depends_on: Mapping[str, str],
 ) -> Progress:
     """Train as a recipe says; arguments and errors as for `fit`."""
     return fit(
@@ -475,5 +475,5 @@ def fit_recipe(
         hardware=recipe.hardware,
         checkpoint=recipe.checkpoint,
         tracker=make_tracker(accelerator, recipe),
-        made_of=made_of,
+        depends_on=depends_on,
     )
