@@ -173,3 +173,14 @@ def test_runs_of_several_seeds_make_a_table_with_intervals_and_paired_tests(tmp_
     assert "| mean | 57.50 |  | 70.00 |" in told
     assert "4 pairs of one teacher and its student, mean +12.50, lowest -10.00, 3 at or above" in told
     assert "default - tsl, de: -30.00" in told
+
+
+def test_a_corpus_in_small_letters_keeps_its_tags(tmp_path):
+    corpus, out = tmp_path / "a.conll", tmp_path / "out" / "b.conll"
+    corpus.write_text("Ümit\tB-PER\nlebt\tO\nin\tO\nKIEL\tB-LOC\n\nUlm\tB-LOC\n\nWien\tB-LOC\n", encoding="utf-8")
+
+    command = [sys.executable, str(FOLDER / "small_letters.py"), str(corpus), str(out), "--sentences", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert out.read_text(encoding="utf-8") == "ümit\tB-PER\nlebt\tO\nin\tO\nkiel\tB-LOC\n\nulm\tB-LOC\n\n"
