@@ -263,11 +263,9 @@ def _unusable(text: str, bounds: Sequence[int], covered: str) -> str:
 #     {"words": ["Anna", "lebt"], "spans": [{"start": 0, "end": 1, "label": "PER"}], "types": ["PER"]}
 #
 # `entities` is another name for `spans`, so that what `xlner tag` writes is an annotation file. Offsets count
-# characters
-# of the text or, where there is none, words, the end excluded. Records find their sentence by its visible
+# characters of the text or, where there is none, words, the end excluded. Records find their sentence by its visible
 # characters, so neither white space nor where the words are cut matters. An annotator knows the types of the record,
-# else
-# of the first record, else all that occur in the file.
+# else of the first record, else all that occur in the file.
 
 
 _RECORD_KEYS = ("text", "words", "tokens", "spans", "entities", "types")

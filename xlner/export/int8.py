@@ -77,8 +77,7 @@ def channel_reaches(path: Path, encoder: WordEncoder, sentences: Sequence[Sequen
 # The two ways to turn what flows through a graph into bytes, and to multiply it by weights in bytes.
 #
 # New names are those of the graph with an ending: `/w8...` for weights, `/sums...` for what a product gives, others
-# for
-# what flows into one. What one product gives may flow into the next, so no ending serves for two of these.
+# for what flows into one. What one product gives may flow into the next, so no ending serves for two of these.
 #
 # Neither depends on the batch, so a text's entities do not depend on the texts beside it, as they would with ONNX
 # Runtime's own dynamic quantiser: that takes one scale for a whole batch. Sums are exact integers. What flows is made
@@ -214,8 +213,7 @@ def _row_product(source: str, weights: str, output: str) -> "list[NodeProto]":
 
 
 # Weights are rounded once, with a scale for each output, and the table of word embeddings with one for each word
-# piece.
-# What flows through is rounded while the graph runs, in one of two ways (`rounding.py`).
+# piece. What flows through is rounded while the graph runs, in one of two ways (`rounding.py`).
 
 
 class Scheme(NamedTuple):

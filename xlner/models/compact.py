@@ -234,8 +234,7 @@ class BiLstm(nn.Module):
 # `cnn`: word vectors, and convolutions over words that reach ever further; at most 1.5 M parameters.
 #
 # Layer n looks at words 2^(n mod 3) apart, so that three layers see 7 words to each side. All words are computed at
-# once,
-# where an LSTM goes from word to word.
+# once, where an LSTM goes from word to word.
 #
 # Source: Strubell et al. 2017 (arXiv:1702.02098), iterated dilated convolutions.
 

@@ -22,8 +22,7 @@ from xlner.errors import ModelError
 # Words to rows of numbers: what a compact student reads instead of subword pieces.
 #
 # Every word becomes one row of K numbers, made of the word alone, so that rows are kept and found again. A window
-# holds
-# the rows of its words one after the other, which lets it travel as a window of pieces does: `piece_ids` are the
+# holds the rows of its words one after the other, which lets it travel as a window of pieces does: `piece_ids` are the
 # rows, flat, and a word's position is where its row begins. A number 0 is padding and stands in no place that counts.
 
 
@@ -187,13 +186,12 @@ def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
 # The features of the linear student: what a word and its neighbours look like, hashed into rows of one table.
 #
 # A word's own features depend on it alone and make its row, K numbers of 31 bits; 0 stands for a feature that it does
-# not
-# have, and for what lies beyond the sentence. Features of neighbours, and of several words at once, are hashed from
-# these rows, by the same code in training and at run time. Shapes: B windows, W words, K numbers a row, F features.
+# not have, and for what lies beyond the sentence. Features of neighbours, and of several words at once, are hashed
+# from these rows, by the same code in training and at run time. Shapes: B windows, W words, K numbers a row, F
+# features.
 #
 # Source: Weinberger et al. 2009 (arXiv:0902.2206), feature hashing; the features are those customary for linear
-# taggers
-# (Ratinov and Roth 2009, W09-1119).
+# taggers (Ratinov and Roth 2009, W09-1119).
 
 
 # Places in a row.

@@ -25,9 +25,8 @@ from xlner.words import Sentence
 # Classes of words that stand in like places, found by what stands beside them; no tagger, no labels.
 #
 # A word is described by how often each of the most frequent words stands right before and right behind it; k-means
-# puts
-# like descriptions together. Words of one class also agree in whether they begin with a capital, are numbers, or have
-# no letter, so that a name is replaced by a name. Source: distributional classes as in Schütze 1995 (E95-1020).
+# puts like descriptions together. Words of one class also agree in whether they begin with a capital, are numbers, or
+# have no letter, so that a name is replaced by a name. Source: distributional classes as in Schütze 1995 (E95-1020).
 
 
 N_NEIGHBOURS = 300  # most frequent words that describe others

@@ -32,9 +32,8 @@ from xlner.soft_labels.store import BLOCK, SoftLabels, SoftRow
 # Selection by a language discriminator: sentences that could be of either language are the ones to learn from.
 #
 # A logistic regression tells source sentences from target sentences by their vectors. A target sentence for which it
-# is
-# undecided looks to the teacher like one of its own language. Sentences are scored by a regression that has not seen
-# them (k folds). Shapes: S sentences, D width.
+# is undecided looks to the teacher like one of its own language. Sentences are scored by a regression that has not
+# seen them (k folds). Shapes: S sentences, D width.
 #
 # Source: Chen et al. 2021, AdvPicker (2021.acl-long.61), section 2.3. There the discriminator is trained against the
 # encoder, which so learns to hide the language; that is not done here.

@@ -26,10 +26,8 @@ LOG = get_logger("xlner")
 # How like a text is to each source language: a language identifier that knows the source languages alone.
 #
 # A multinomial logistic regression on sentence vectors of a frozen encoder, centred and scaled; what it says of
-# sentences
-# of the *target* language, which is none of its choices, tells which source they are like. Shapes: N sentences, D
-# width
-# of the vectors, L source languages.
+# sentences of the *target* language, which is none of its choices, tells which source they are like. Shapes: N
+# sentences, D width of the vectors, L source languages.
 #
 # Source: the idea is that of Wu et al. 2020 (2020.acl-main.581), section 3.2.
 

@@ -118,10 +118,8 @@ def label_changes(
 #     log q_i = (1 - sum_k w_ik) log p_i + sum_k w_ik log m_ik + constant        w_ik = weight_k n_ik / (n_ik + DOUBT)
 #
 # m_ik is the mean of p over the n_ik *other* words of the text with the same key of kind k. The weights are multiplied
-# by
-# a strength, 1 where the teacher is sure and more where it is not: a good teacher loses by what helps a poor one.
-# Nothing
-# here knows a language, and no label is read.
+# by a strength, 1 where the teacher is sure and more where it is not: a good teacher loses by what helps a poor one.
+# Nothing here knows a language, and no label is read.
 #
 # Shapes: W words of a sentence, C tags, K kinds of keys. A word that the teacher could not see has a row of zeros, and
 # keeps it.

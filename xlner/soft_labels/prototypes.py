@@ -22,13 +22,11 @@ from xlner.tags import OUTSIDE
 # prototype than the tag's words are on the average. Shapes: N words, D width, C tags.
 #
 # Source: Zhou et al. 2023, ContProto (2023.acl-long.201), and its code; Ding et al. 2024, GLoDe (arXiv:2406.01213).
-# They
-# do this while a model trains: prototypes are running means (0.99) of vectors that change and that a contrastive loss
-# pulls apart, source words among them; m falls over the epochs; s_i is 1 for the nearest prototype. Here nothing
-# trains:
-# prototypes are means over the whole target text, made anew in each step, which is where a running mean over
-# unchanging
-# vectors ends. Without the contrastive loss the nearest prototype is too often that of a rare tag; hence the shares.
+# They do this while a model trains: prototypes are running means (0.99) of vectors that change and that a contrastive
+# loss pulls apart, source words among them; m falls over the epochs; s_i is 1 for the nearest prototype. Here nothing
+# trains: prototypes are means over the whole target text, made anew in each step, which is where a running mean over
+# unchanging vectors ends. Without the contrastive loss the nearest prototype is too often that of a rare tag; hence
+# the shares.
 
 
 # The least share of a tag, so that a tag without words gets a finite logit.

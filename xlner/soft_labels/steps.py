@@ -87,8 +87,7 @@ def _factors(soft_labels: SoftLabels, recipe: CertaintyRecipe) -> Iterator[NDArr
 
 
 # A step takes soft labels and gives soft labels of the same words: it may change the probabilities, or how far they
-# are
-# trusted. Steps are put one after the other, in the order that the recipe names them.
+# are trusted. Steps are put one after the other, in the order that the recipe names them.
 
 
 def denoised_soft_labels(soft_labels: SoftLabels, recipe: DistillRecipe, context: DenoisingContext) -> SoftLabels:

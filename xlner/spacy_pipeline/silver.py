@@ -184,10 +184,8 @@ def token_probs(doc: Doc, offsets: WordOffsets, probs: Probs, labels: LabelSet) 
 #
 # The recognizer reads a text from left to right and chooses an action for each token: `O`, or to begin (`B`), continue
 # (`I`), end (`L`) or, in one, begin and end (`U`) an entity of a type. spaCy's own loss knows actions that are right
-# and
-# such that are wrong; here an action is as right as the teacher holds it likely in the state that the recognizer is
-# in.
-# What is trained has the weights and the form of spaCy's `ner`, and is saved as such.
+# and such that are wrong; here an action is as right as the teacher holds it likely in the state that the recognizer
+# is in. What is trained has the weights and the form of spaCy's `ner`, and is saved as such.
 #
 # Importing this module registers the component `xlner_soft_ner`. Shapes: S states, A actions, T tokens, C tags in
 # IOB2.

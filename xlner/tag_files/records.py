@@ -202,8 +202,7 @@ def read_input_lines(
 # Input files as streams of records: text, JSON Lines, JSON, columns (CoNLL), CSV, Parquet.
 #
 # A record is a text (field `text`) or words (field `words` or `tokens`, as a list), or both: then the words are those
-# of
-# the text. Its other fields are carried along. Labels are not looked at. `-` is the standard input.
+# of the text. Its other fields are carried along. Labels are not looked at. `-` is the standard input.
 
 
 STANDARD_INPUT = "-"

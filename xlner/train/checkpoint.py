@@ -24,9 +24,8 @@ from xlner.files import folder_damage, published_folder, remove_folder
 #
 # `checkpoints/step-N/` holds the weights (`model.safetensors`; their moving average in `averaged.safetensors`), the
 # optimizer, schedule and random states (`state.pt`, read with `weights_only`), where the run stood and what it was
-# made
-# of (`progress.json`), and a manifest of these. It appears whole or not at all; the newest two are kept, and an older
-# one is removed only when a newer one has been read back.
+# made of (`progress.json`), and a manifest of these. It appears whole or not at all; the newest two are kept, and an
+# older one is removed only when a newer one has been read back.
 
 
 KEPT = 2

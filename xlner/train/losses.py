@@ -152,10 +152,9 @@ DISTILLATION_LOSSES: dict[str, Callable[..., Tensor]] = {
 # How far each position of a student's loss is trusted: pure functions of what was said about it.
 #
 # Weights lie in [0, 1], one value per word or word pair. Whose outputs they are made from, whether a gradient flows
-# back
-# into these, and whether they are averaged over a batch is up to the caller. Letters in shapes: N words (any leading
-# shape), C tags, Q word pairs.
-# Source: Li et al. 2022 (2022.acl-long.14), section 3; `docs/method.md` for the changes.
+# back into these, and whether they are averaged over a batch is up to the caller. Letters in shapes: N words (any
+# leading shape), C tags, Q word pairs. Source: Li et al. 2022 (2022.acl-long.14), section 3; `docs/method.md` for the
+# changes.
 
 
 def squared_confidence(probs: Tensor) -> Tensor:

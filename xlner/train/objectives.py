@@ -318,8 +318,7 @@ def with_hidden_states(task: Task[SoftBatch], objective: Objective, weight: floa
 #
 # The task is to tell the gold tag where the soft labels are gold (their probability is 1), and else the teacher's
 # likeliest one. With a CRF the student's part of the divergence are its marginals, and the task is the likelihood of
-# the
-# whole sequence, in which words that nobody vouches for may have any tag.
+# the whole sequence, in which words that nobody vouches for may have any tag.
 #
 # Source: Izsak et al. 2019 (arXiv:1910.06294), section 3; Hinton et al. 2015 (arXiv:1503.02531).
 
