@@ -18,7 +18,7 @@ def launch(kind: str, arguments: Sequence[str] | None = None) -> int:
     """Run a job; the exit status: 0 done, 2 refused, 130 or 143 stopped.
 
     Args:
-        kind: A key of `recipe.KINDS`.
+        kind: A key of `xlner.config.load.KINDS`.
         arguments: `key=value` texts, or `--help`; None: those of the command line.
     """
     end_with_the_launcher()  # before the imports below, which take seconds

@@ -61,7 +61,7 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class WeightsRecipe:
-    """How far each position's loss is trusted; each name is a line of a table in `weights.py`."""
+    """How far each position's loss is trusted; each name is a line of a table in `train/losses.py`."""
 
     alpha: str = key("one", "trust in the recognizer, per word: squared_confidence or one")
     beta: str = key(

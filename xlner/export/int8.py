@@ -213,7 +213,7 @@ def _row_product(source: str, weights: str, output: str) -> "list[NodeProto]":
 
 
 # Weights are rounded once, with a scale for each output, and the table of word embeddings with one for each word
-# piece. What flows through is rounded while the graph runs, in one of two ways (`rounding.py`).
+# piece. What flows through is rounded while the graph runs, in one of two ways (below).
 
 
 class Scheme(NamedTuple):

@@ -308,7 +308,7 @@ def new_network(
     return CompactNetwork(body, width, Crf(settings.tags) if settings.decoder == "crf" else None)
 
 
-# A new kind is one file and one line here, with its defaults in `recipe.STUDENTS`.
+# A new kind is one class above and one line here, with its defaults in `STUDENTS` of `config/load.py`.
 BODIES: dict[str, Callable[[Sizes, Sequence[str], float, float], nn.Module]] = {
     "bilstm": BiLstm,
     "cnn": DilatedCnn,
