@@ -198,8 +198,8 @@ def known_tags(labels: LabelSet, types: Sequence[str]) -> NDArray[np.bool_]:
 
 # The soft labels of all teachers of a recipe, as one: each teacher's own, and their mixture, stored once.
 #
-# The formulas stand in `mixing/`. A mixture lies in a folder of its own beside its teachers' soft labels, found again
-# by the fingerprints of teachers, settings and text.
+# A mixture lies in a folder of its own beside its teachers' soft labels, found again by the fingerprints of teachers,
+# settings and text.
 
 
 # Beside the card of a mixture: its teachers with their fingerprints and weights.
