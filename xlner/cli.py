@@ -18,6 +18,7 @@ from xlner.errors import CorpusError, RunError, StoppedError, XlnerError, lines_
 from xlner.files import StandardOutput, to_json
 from xlner.launcher import launch
 from xlner.tag_files.command import tag
+from xlner.web.serve_command import serve
 
 app = typer.Typer(
     help="Named-entity taggers for languages without labels.",
@@ -184,3 +185,4 @@ app.command()(check_data)
 app.command()(convert)
 app.command()(export)
 app.command()(compare)
+app.command()(serve)

@@ -10,6 +10,7 @@ import numpy
 import pytest
 from conftest import REPOSITORY
 
+KINDS = (".py", ".typed", ".tsv", ".html", ".css", ".js", ".svg")
 DEPENDENCIES = Path(numpy.__file__).parents[1]  # where what xlner needs is installed
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,7 @@ def editable(clone, tmp_path_factory) -> Path:
 
 def test_the_wheel_brings_every_file_of_the_package(installed):
     folder = REPOSITORY / "xlner"
-    wanted = {path.relative_to(folder) for path in folder.rglob("*") if path.suffix in (".py", ".typed", ".tsv")}
+    wanted = {path.relative_to(folder) for path in folder.rglob("*") if path.suffix in KINDS}
 
     missing = {path for path in wanted if not (installed / "xlner" / path).is_file()}
 

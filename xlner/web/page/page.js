@@ -1,0 +1,232 @@
+// The page of `xlner serve`. Whatever comes from a text or a model becomes a text node, never HTML.
+
+const LONGEST_LINK = 8000; // characters; longer addresses get lost in mails and proxies
+const MOST_ROWS = 500;
+const MOST_MARKS = 2000; // of a model; a browser takes long to lay out many more in one paragraph
+const N_COLOURS = 8;
+const MARKS = {
+  agreed: ["✓", "all models"],
+  other_type: ["≠", "other type elsewhere"],
+  other_borders: ["↔", "other borders elsewhere"],
+  not_all: ["½", "not all models"],
+  only_one: ["1", "this model alone"],
+};
+
+const byId = (id) => document.getElementById(id);
+let last = null; // what was asked and what was answered
+
+/** An element with attributes and children; a child that is a string becomes text. */
+function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+function say(message, isError = false) {
+  byId("status").textContent = message;
+  byId("status").classList.toggle("error", isError);
+}
+
+/** The content of a JSON answer; an error with the server's own words otherwise. */
+async function ask(path, content) {
+  const options = content && {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(content),
+  };
+  const response = await fetch(path, options);
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return answer;
+  const detail = Array.isArray(answer.detail) ? answer.detail.map((part) => part.msg).join("; ") : answer.detail;
+  throw new Error(detail || `the server answered ${response.status}`);
+}
+
+const chosenModels = () => [...document.querySelectorAll("#models input:checked")].map((box) => box.value);
+
+async function compare() {
+  const text = byId("text").value;
+  const wellFormed = text.toWellFormed ? text.toWellFormed() : text;
+  const asked = { text: wellFormed, models: chosenModels(), threshold: Number(byId("threshold").value) };
+  if (!asked.models.length) return say("Choose at least one model.", true);
+  byId("compare").disabled = true;
+  say("Comparing …");
+  try {
+    const answer = await ask("v1/compare", { ...asked, offsets: "utf16" });
+    last = { asked, answer };
+    show();
+    const link = linkOf(asked);
+    history.replaceState(null, "", link.length > LONGEST_LINK ? location.pathname : link);
+    const found = answer.models.map((model) => `${model.model} ${model.entities.length}`).join(", ");
+    say(`${answer.words.toLocaleString("en")} words. Entities: ${found}.`);
+  } catch (problem) {
+    say(problem.message, true);
+  } finally {
+    byId("compare").disabled = false;
+  }
+}
+
+function show() {
+  const { asked, answer } = last;
+  const types = [...new Set(answer.models.flatMap((model) => model.entities.map((entity) => entity.label)))].sort();
+  byId("texts").replaceChildren(...answer.models.map((model, number) => taggedText(asked.text, model, types, number)));
+  showDifferences();
+  showFigures(answer);
+  byId("results").hidden = false;
+  for (const id of ["link", "json"]) byId(id).disabled = false;
+}
+
+function taggedText(text, model, types, number) {
+  const tagged = make("div", { class: "tagged", dir: "auto", tabindex: "0", role: "group" });
+  tagged.setAttribute("aria-labelledby", `model-${number}`);
+  let place = 0;
+  for (const entity of model.entities.slice(0, MOST_MARKS)) {
+    tagged.append(text.slice(place, entity.start));
+    const label = make("span", { class: "label", dir: "ltr" }, ...labelOf(entity));
+    const colour = types.indexOf(entity.label) % N_COLOURS;
+    const words = text.slice(entity.start, entity.end);
+    tagged.append(make("mark", { class: `type-${colour} ${entity.mark}` }, words, label));
+    place = entity.end;
+  }
+  tagged.append(text.slice(place));
+  const count = model.entities.length.toLocaleString("en");
+  const note = model.entities.length > MOST_MARKS ? `the first ${MOST_MARKS} of ${count} entities are marked` : "";
+  const title = make("h3", { id: `model-${number}` }, model.model);
+  return make("section", {}, title, ...(note ? [make("p", { class: "note" }, note)] : []), tagged);
+}
+
+/** Type, score and sign of an entity; a screen reader says what the sign means. */
+function labelOf(entity) {
+  const [sign, meaning] = MARKS[entity.mark];
+  return [make("bdi", {}, entity.label), ` ${entity.score.toFixed(2)} `, signOf(sign, meaning, entity.mark)];
+}
+
+function signOf(sign, meaning, kind) {
+  return make("span", { class: `sign ${kind}`, role: "img", "aria-label": meaning, title: meaning }, sign);
+}
+
+function showDifferences() {
+  const { asked, answer } = last;
+  const rows = new Map();
+  answer.models.forEach((model, number) => {
+    for (const entity of model.entities) {
+      const key = `${entity.start} ${entity.end}`;
+      if (!rows.has(key)) rows.set(key, { start: entity.start, end: entity.end, cells: [], agreed: true });
+      const row = rows.get(key);
+      row.cells[number] = entity;
+      row.agreed &&= entity.mark === "agreed";
+    }
+  });
+  const all = [...rows.values()].sort((one, other) => one.start - other.start || one.end - other.end);
+  const wanted = byId("all").checked ? all : all.filter((row) => !row.agreed);
+  const [head, body] = byId("differences").children;
+  head.replaceChildren(headRow(["Words", ...answer.models.map((model) => model.model)]));
+  body.replaceChildren(
+    ...wanted.slice(0, MOST_ROWS).map((row) => {
+      const cells = answer.models.map((_, number) => differenceCell(row.cells[number]));
+      return make("tr", {}, make("th", { scope: "row", dir: "auto" }, asked.text.slice(row.start, row.end)), ...cells);
+    }),
+  );
+  const hidden = wanted.length - MOST_ROWS;
+  byId("shown").textContent =
+    `${wanted.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} places` +
+    (hidden > 0 ? `; the first ${MOST_ROWS} are shown, and copied JSON holds all` : "");
+  byId("differences").hidden = wanted.length === 0;
+}
+
+function differenceCell(entity) {
+  return make("td", {}, ...(entity ? labelOf(entity) : [signOf("–", "not found", "none")]));
+}
+
+function headRow(names) {
+  return make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
+}
+
+function showFigures(answer) {
+  const [head, body] = byId("figures").children;
+  head.replaceChildren(
+    headRow([
+      "Model", "Entities", "Median ms", "p95 ms", "Runs", "Words/s", "Parameters", "Bytes",
+      "Cosine, all words", "Cosine, entity words", "JSD, all words", "JSD, entity words",
+    ]),
+  );
+  const whole = (value) => (value === null ? "–" : Math.round(value).toLocaleString("en"));
+  const share = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
+  body.replaceChildren(
+    ...answer.models.map((model) => {
+      const { median, p95, runs } = model.seconds;
+      const all = model.agreement?.all_words;
+      const inside = model.agreement?.entity_words;
+      const cells = [
+        whole(model.entities.length), (1000 * median).toFixed(1), (1000 * p95).toFixed(1), whole(runs),
+        whole(model.words_per_second), whole(model.parameters), whole(model.bytes),
+        share(all?.cosine), share(inside?.cosine), share(all?.jensen_shannon), share(inside?.jensen_shannon),
+      ];
+      const numbers = cells.map((cell) => make("td", { class: "number" }, cell));
+      return make("tr", {}, make("th", { scope: "row" }, model.model), ...numbers);
+    }),
+  );
+}
+
+/** The address that opens the page with this text; behind the #, so that no server sees it. */
+function linkOf(asked) {
+  const parts = new URLSearchParams({ text: asked.text });
+  for (const model of asked.models) parts.append("model", model);
+  if (asked.threshold) parts.set("threshold", asked.threshold);
+  return `${location.pathname}#${parts}`;
+}
+
+async function copy(content, what) {
+  byId("fallback").hidden = true;
+  try {
+    await navigator.clipboard.writeText(content);
+    say(`${what} copied.`);
+  } catch {
+    // Browsers give the clipboard to pages of this machine and of https alone.
+    byId("content").value = content;
+    byId("fallback").hidden = false;
+    byId("content").focus();
+    byId("content").select();
+    say(`${what}: copy it from the field below.`);
+  }
+}
+
+function openLink() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  if (!parts.has("text")) return;
+  byId("text").value = parts.get("text");
+  byId("threshold").value = parts.get("threshold") || "0";
+  const wanted = new Set(parts.getAll("model"));
+  for (const box of document.querySelectorAll("#models input")) box.checked = !wanted.size || wanted.has(box.value);
+  compare();
+}
+
+byId("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  compare();
+});
+byId("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("form").requestSubmit();
+});
+byId("all").addEventListener("change", showDifferences);
+byId("json").addEventListener("click", () => copy(JSON.stringify(last, null, 2), "JSON"));
+byId("link").addEventListener("click", () => {
+  const link = location.origin + linkOf(last.asked);
+  if (link.length > LONGEST_LINK) return say("This text is too long for a link; copy it as JSON.", true);
+  return copy(link, "Link");
+});
+window.addEventListener("hashchange", openLink);
+
+try {
+  const { models } = await ask("v1/models");
+  byId("models").append(
+    ...models.map((model) => {
+      const box = make("input", { type: "checkbox", value: model.name });
+      box.checked = true;
+      return make("label", { title: model.types.join(", ") }, box, " ", model.name);
+    }),
+  );
+  openLink();
+} catch (problem) {
+  say(problem.message, true);
+}

@@ -1,0 +1,495 @@
+"""The HTTP service of `xlner serve`: tagging, comparing, metrics, and the page.
+
+No text is written to any log, nor sent back in an error. Errors are JSON, `{"detail": ...}`, as FastAPI has them.
+"""
+
+import asyncio
+import math
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from ipaddress import ip_address
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn import Config, Server
+from uvicorn.supervisors import Multiprocess
+
+from xlner import __version__
+from xlner.errors import ModelError, RunError, StoppedError
+from xlner.tagger import Tagger, load_tagger
+from xlner.web.agreement import MeanAgreement, Measured, marks, mean_agreement, measure
+from xlner.web.batching import Batcher, QueueFullError
+from xlner.web.messages import (
+    CompareRequest,
+    CompareResponse,
+    Health,
+    ModelList,
+    Offsets,
+    TagRequest,
+    TagResponse,
+)
+
+PAGE = Path(__file__).parent / "page"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+CONNECTIONS = 1000  # at once, of one process; more are answered 503 by uvicorn
+_PROMETHEUS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What is served, and within which limits."""
+
+    models: tuple[str, ...]  # MODEL or NAME=MODEL
+    device: str = "cpu"
+    queue: int = 64  # requests that may wait
+    max_chars: int = 100_000  # of a text
+    max_texts: int = 256  # of a request
+    max_body: int = 2_000_000  # bytes
+    timeout: float = 60.0  # seconds
+    origins: tuple[str, ...] = ()  # whose pages may call
+    hosts: tuple[str, ...] = ("*",)  # names that requests may call this server by
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A tagger with what is told of it; None where it cannot be known."""
+
+    name: str
+    tagger: Tagger
+    parameters: int | None  # numbers among its weights
+    bytes: int  # of its weights
+
+
+class _Metrics:
+    """What Prometheus reads; in files of one folder where there are several processes."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        kept: dict[str, Any] = {"registry": self.registry}
+        if _PROMETHEUS_FOLDER not in os.environ:
+            ProcessCollector(registry=self.registry)
+        self.requests = Counter("xlner_requests", "Requests answered.", ["path", "status"], **kept)
+        self.seconds = Histogram("xlner_request_seconds", "Time of a request.", ["path"], **kept)
+        self.batch_seconds = Histogram("xlner_batch_seconds", "Time of a batch in the model.", **kept)
+        sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+        self.batch_texts = Histogram("xlner_batch_texts", "Texts computed together.", buckets=sizes, **kept)
+        self.waiting = Gauge("xlner_waiting", "Requests in the queue.", multiprocess_mode="livesum", **kept)
+
+    def told(self) -> bytes:
+        """In Prometheus' text format."""
+        registry = self.registry
+        if _PROMETHEUS_FOLDER in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def batch(self, texts: int, seconds: float) -> None:
+        """Count a batch of that many texts; other work has none."""
+        self.batch_seconds.observe(seconds)
+        if texts:
+            self.batch_texts.observe(texts)
+
+
+def open_models(names: Sequence[str], device: str = "cpu") -> dict[str, ServedModel]:
+    """Open models, by the names that requests use.
+
+    Args:
+        names: MODEL or NAME=MODEL. Without a name it is that of the folder; of its parent where that is `model`.
+        device: As for `load_tagger`.
+
+    Raises:
+        ModelError: If a model cannot be opened, or two have one name.
+    """
+    found: dict[str, ServedModel] = {}
+    for given in names:
+        name, equals, folder = given.partition("=")
+        if not equals or Path(given).exists():
+            name, folder = _short_name(given), given
+        if name in found:
+            raise ModelError(f"two models are named {name!r}; give each another name: NAME={folder}")
+        tagger = load_tagger(folder, device=device)
+        found[name] = ServedModel(name, tagger, *_size(tagger))
+    return found
+
+
+def _short_name(folder: str) -> str:
+    parts = [part for part in Path(folder).parts if part not in (os.sep, "..")]
+    own = [part for part in parts if part != "model"] or parts or [folder]
+    return own[-1] if Path(folder).exists() else folder
+
+
+def _size(tagger: Tagger) -> tuple[int | None, int]:
+    """Parameters and bytes of the weights: in memory for a network of torch, else of the files in its folder."""
+    try:
+        weights = list(tagger.model.parameters())
+    except ModelError:  # exported: a graph, or a table
+        files = [path for path in Path(tagger.name).iterdir() if path.suffix in (".onnx", ".safetensors", ".data")]
+        return None, sum(path.stat().st_size for path in files)
+    return sum(part.numel() for part in weights), sum(part.numel() * part.element_size() for part in weights)
+
+
+def make_app(settings: ServeSettings) -> FastAPI:
+    """The service, whose models are opened here.
+
+    Raises:
+        ModelError: If a model cannot be opened.
+    """
+    models = open_models(settings.models, settings.device)
+    first = next(iter(models))
+    metrics = _Metrics()
+    batcher: Batcher
+    running: asyncio.Task[None]
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        nonlocal batcher, running
+        batcher = Batcher(limit=settings.queue, on_batch=metrics.batch)
+        running = asyncio.create_task(batcher.run())
+        yield
+        running.cancel()
+
+    app = FastAPI(
+        title="xlner",
+        version=__version__,
+        description="Named entities in text.",
+        lifespan=lifespan,
+        docs_url=None,  # that page loads scripts of other servers; page/docs stands for it
+        redoc_url=None,
+    )
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(request: Request, problem: RequestValidationError) -> JSONResponse:
+        told = [{"loc": error["loc"], "msg": error["msg"], "type": error["type"]} for error in problem.errors()]
+        return JSONResponse({"detail": told}, 422)  # without the input, which FastAPI would repeat
+
+    @app.exception_handler(QueueFullError)
+    async def full(request: Request, problem: QueueFullError) -> JSONResponse:
+        detail = f"{settings.queue} requests wait already; try again in {problem.retry_after} s"
+        return JSONResponse({"detail": detail}, 429, {"Retry-After": str(problem.retry_after)})
+
+    @app.exception_handler(TimeoutError)
+    async def late(request: Request, problem: TimeoutError) -> JSONResponse:
+        detail = f"not done within {settings.timeout:g} s; send less text, or try again later"
+        return JSONResponse({"detail": detail}, 503, {"Retry-After": "5"})
+
+    @app.exception_handler(ModelError)
+    async def failed(request: Request, problem: ModelError) -> JSONResponse:
+        return JSONResponse({"detail": str(problem)}, 500)
+
+    @app.post("/v1/tag", response_model=TagResponse)
+    async def tag(asked: TagRequest) -> Response:
+        """Find the entities of one text, or of each of several."""
+        if (asked.text is None) == (asked.texts is None):
+            raise HTTPException(422, "expected either text or texts")
+        texts = [asked.text] if asked.text is not None else asked.texts or []
+        _check_texts(texts, settings)
+        model = _named(models, asked.model or first)
+        wanted = _known_types(model, asked.types)
+        async with asyncio.timeout(settings.timeout):
+            found = await batcher.tag(model.tagger, texts)
+        results = []
+        for text, entities in zip(texts, found, strict=True):
+            counted = _counter(text, asked.offsets)
+            kept = [entity for entity in entities if entity.score >= asked.threshold and entity.label in wanted]
+            results.append(
+                {
+                    "entities": [
+                        _told(text, counted, entity.label, entity.start, entity.end, entity.score) for entity in kept
+                    ]
+                }
+            )
+        return JSONResponse({"model": model.name, "results": results})
+
+    @app.post("/v1/compare", response_model=CompareResponse)
+    async def compare(asked: CompareRequest) -> Response:
+        """Let several models tag the same words, and compare what they find, how sure they are, and how fast."""
+        _check_texts([asked.text], settings)
+        chosen = [_named(models, name) for name in dict.fromkeys(asked.models or models)]
+        words = chosen[0].tagger.words(asked.text)
+        async with asyncio.timeout(settings.timeout):
+            measured = [await batcher.alone(partial(measure, model.tagger, words, asked.rounds)) for model in chosen]
+        return JSONResponse(_comparison(asked, words, chosen, measured))
+
+    @app.get("/v1/models", response_model=ModelList)
+    async def list_models() -> Response:
+        """The models that are served, and the limits of a request."""
+        described = [
+            {"name": model.name, "types": model.tagger.types, "parameters": model.parameters, "bytes": model.bytes}
+            for model in models.values()
+        ]
+        limits = {
+            "characters": settings.max_chars,
+            "texts": settings.max_texts,
+            "bytes": settings.max_body,
+            "seconds": settings.timeout,
+        }
+        return JSONResponse({"models": described, "limits": limits})
+
+    @app.get("/healthz", response_model=Health)
+    async def health() -> Response:
+        """200 while requests are answered."""
+        ends = running.done()
+        content = {"status": "ending" if ends else "ok", "models": len(models), "waiting": batcher.n_waiting}
+        return JSONResponse(content, 503 if ends else 200)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def tell_metrics() -> Response:
+        """Counts and times for Prometheus."""
+        metrics.waiting.set(batcher.n_waiting)
+        return Response(metrics.told(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    # The last one added is the first to see a request.
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["content-type"],
+        )
+    app.add_middleware(_BodyLimit, max_bytes=settings.max_body, seconds=settings.timeout)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.hosts, www_redirect=False)
+    app.add_middleware(_Measured, metrics=metrics)
+    return app
+
+
+def _check_texts(texts: Sequence[str], settings: ServeSettings) -> None:
+    if len(texts) > settings.max_texts:
+        raise HTTPException(413, f"found {len(texts):,} texts; at most {settings.max_texts:,} are taken at a time")
+    for number, text in enumerate(texts):
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise HTTPException(422, f"text {number} (from 0) holds a lone surrogate, which is half of a character")
+        if len(text) > settings.max_chars:
+            raise HTTPException(
+                413,
+                f"text {number} (from 0) has {len(text):,} characters; at most {settings.max_chars:,} are taken",
+            )
+
+
+def _named(models: Mapping[str, ServedModel], name: str) -> ServedModel:
+    if name not in models:
+        raise HTTPException(404, f"no such model; expected one of: {', '.join(models)}")
+    return models[name]
+
+
+def _known_types(model: ServedModel, types: Collection[str] | None) -> Collection[str]:
+    if types is None:
+        return model.tagger.types
+    if unknown := set(types) - set(model.tagger.types):
+        known = ", ".join(model.tagger.types)
+        raise HTTPException(422, f"types: {len(unknown)} of them {model.name} does not know; it knows {known}")
+    return types
+
+
+def _counter(text: str, offsets: Offsets) -> Callable[[int], int]:
+    """From a place in a text, in characters, to the number that was asked for."""
+    if offsets == "characters" or text.isascii():
+        return int
+    characters = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    units = np.concatenate([[0], np.cumsum(1 + (characters > 0xFFFF).astype(np.int64))])
+    return lambda place: int(units[place])
+
+
+def _told(
+    text: str, counted: Callable[[int], int], label: str, start: int, end: int, score: float
+) -> dict[str, str | int | float]:
+    """The content of a `FoundEntity`."""
+    return {"text": text[start:end], "label": label, "start": counted(start), "end": counted(end), "score": score}
+
+
+def _comparison(
+    asked: CompareRequest, words: Sequence[str], models: Sequence[ServedModel], measured: Sequence[Measured]
+) -> dict[str, object]:
+    """The content of a `CompareResponse`."""
+    places, end = [], 0
+    for word in words:
+        start = asked.text.index(word, end)
+        end = start + len(word)
+        places.append((start, end))
+    counted = _counter(asked.text, asked.offsets)
+    kept = [[entity for entity in model.entities if entity.score >= asked.threshold] for model in measured]
+    compared = []
+    for model, result, entities, of_entities in zip(models, measured, kept, marks(kept), strict=True):
+        told = []
+        for (label, first, end, score), mark in zip(entities, of_entities, strict=True):
+            entity = _told(asked.text, counted, label, places[first][0], places[end - 1][1], score)
+            told.append(entity | {"mark": mark})
+        median = float(np.median(result.seconds))
+        agreement = None if model is models[0] else mean_agreement(measured[0], result)
+        compared.append(
+            {
+                "model": model.name,
+                "entities": told,
+                "seconds": {
+                    "median": median,
+                    "p95": float(np.percentile(result.seconds, 95)),
+                    "runs": len(result.seconds),
+                },
+                "words_per_second": len(words) / max(median, 1e-9),
+                "parameters": model.parameters,
+                "bytes": model.bytes,
+                "agreement": None if agreement is None else _agreement(*agreement),
+            }
+        )
+    return {"words": len(words), "models": compared}
+
+
+def _agreement(all_words: MeanAgreement, entity_words: MeanAgreement) -> dict[str, object]:
+    return {"all_words": all_words._asdict(), "entity_words": entity_words._asdict()}
+
+
+class _BodyLimit:
+    """Refuses a body that is too large, and one that does not arrive in time."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
+        self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        n_bytes, is_complete = 0, False
+        deadline = time.monotonic() + self._seconds
+        announced = dict(scope["headers"]).get(b"content-length", b"")
+
+        async def receive_within_limits() -> Message:
+            nonlocal n_bytes, is_complete
+            if announced.isdigit() and int(announced) > self._max_bytes:
+                raise self._too_large()
+            if is_complete:  # what is waited for now is the end of the connection
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+            except TimeoutError:
+                raise HTTPException(408, f"the request did not arrive within {self._seconds:g} s") from None
+            n_bytes += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
+            if n_bytes > self._max_bytes:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, receive_within_limits, send)
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"at most {self._max_bytes:,} bytes are taken in a request")
+
+
+class _Measured:
+    """Counts requests, and how long they take."""
+
+    def __init__(self, app: ASGIApp, *, metrics: _Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_status)
+        finally:
+            # Paths of routes alone: whatever else is asked for would grow the table without end.
+            path = getattr(scope.get("route"), "path", "") or "other"
+            self._metrics.requests.labels(path, str(status)).inc()
+            self._metrics.seconds.labels(path).observe(time.perf_counter() - start)
+
+
+def run(settings: ServeSettings, *, host: str, port: int, workers: int = 1) -> None:
+    """Serve until SIGTERM or Ctrl-C; what is being answered then is finished first.
+
+    Raises:
+        ModelError: If a model cannot be opened.
+        RunError: If nothing can listen at that address.
+        StoppedError: After Ctrl-C.
+    """
+    listening = _listen(host, port)
+    if _is_loopback(host):
+        # Or a page of elsewhere could call a name of its own that leads here.
+        settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", "::1", host))
+    address = f"[{host}]" if ":" in host else host
+    url = f"http://{address}:{listening.getsockname()[1]}/"
+    print(f"{url} once {', '.join(settings.models)} can be used; {url}docs tells the API", file=sys.stderr)  # noqa: T201
+    config = Config(
+        partial(make_app, settings),
+        factory=True,
+        workers=workers,
+        access_log=False,  # its lines hold what stands behind the ? of an address
+        server_header=False,
+        ws="none",
+        headers=list(HEADERS.items()),
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=math.ceil(settings.timeout),
+        timeout_worker_healthcheck=300,  # a worker that opens large models answers late
+    )
+    try:
+        if workers == 1:
+            config.load()  # before the server, so that a model that cannot be opened is told as such
+            Server(config).run([listening])
+            return
+        # A process that fails at its start would fail again and again, so that one tries first.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as trial:
+            trial.submit(_try_models, settings).result()
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ[_PROMETHEUS_FOLDER] = folder
+            Multiprocess(config, [listening]).run()
+    except KeyboardInterrupt:
+        raise StoppedError("", 130) from None
+
+
+def _try_models(settings: ServeSettings) -> None:
+    open_models(settings.models, settings.device)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket bound to an address; nobody is answered before a server listens."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise RunError(
+            f"{host}:{port}: cannot listen there: {reason}; another port: --port, any that is free: --port 0"
+        ) from problem
+    listening.set_inheritable(True)
+    return listening
