@@ -352,6 +352,20 @@ def test_models_are_named_after_their_folders_unless_a_name_is_given(bert_folder
         open_models([f"x={bert_folder}", f"x={gpe_folder}"])
 
 
+@pytest.mark.slow
+def test_an_exported_model_is_served_with_the_bytes_of_its_files(bert_folder, tmp_path):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'xlner[onnx]'")
+    folder = tmp_path / "onnx"
+    command = [sys.executable, "-m", "xlner", "export", bert_folder, "--onnx", str(folder)]
+    subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True)
+
+    (found,) = open_models([str(folder)]).values()
+
+    assert (found.name, found.parameters) == ("onnx", None)
+    assert found.bytes == (folder / "model.onnx").stat().st_size
+
+
 def test_a_port_in_use_is_told_before_a_model_is_opened():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
