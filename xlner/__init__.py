@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xlner.tagger import Tagger as Tagger
     from xlner.tagger import load_tagger as load_tagger
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "load_tagger": "xlner.tagger",
