@@ -32,6 +32,7 @@ from torch import nn
 from xlner.config.schema import TeacherRecipe
 from xlner.config.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.errors import XlnerError
+from xlner.launcher import show_messages
 from xlner.models.folder import replaced_folder
 from xlner.network_outputs import TokenBatch
 from xlner.train import checkpoint
@@ -251,6 +252,7 @@ def _copy(job: Callable[[], object], log: Path, environment: dict[str, Any]) -> 
     signal.alarm(LONGEST_RUN)
     os.environ.update({name: str(value) for name, value in environment.items()})
     sys.stdout = sys.stderr = log.open("w", buffering=1)
+    show_messages()
     status = 0
     try:
         job()

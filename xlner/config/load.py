@@ -302,11 +302,11 @@ def _parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
 def _recipe_file(kind: str, selector: str, selected: str, folders: Sequence[Path]) -> Path | None:
     if selected.endswith((".yaml", ".yml")) or "/" in selected:
         path = Path(selected)
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike `Path.is_file`, False for a name that is too long
             raise RecipeError(f"{selector}={selected}: no such file")
         return path
     candidates = [folder / kind / f"{selected}.yaml" for folder in folders]
-    if found := next((one for one in candidates if one.is_file()), None):
+    if found := next((one for one in candidates if os.path.isfile(one)), None):
         return found
     if selector == "target" and _LANGUAGE.fullmatch(selected):
         return None  # any language works with the defaults

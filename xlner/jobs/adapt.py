@@ -6,6 +6,7 @@ Source: Devlin et al. 2019 (arXiv:1810.04805), section 3.1; translations: Connea
 """
 
 import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import send_to_device, set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ from xlner.train.report import write_report
 from xlner.train.run import FinishedRun, RunFolder, asked_recipe, open_run, run_path, start_run, summed
 from xlner.words import WORD_SPLITTERS, Sentence
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # The unlabelled text of an adaptation: target text in two parts, translations, other languages; and its pieces.
 

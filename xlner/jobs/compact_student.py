@@ -1,5 +1,6 @@
 """A compact student: its word vectors, its scores, its network; it learns word by word, whatever its teacher reads."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import nn
@@ -41,7 +41,7 @@ from xlner.train.report import (
     counted_report,
 )
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # What the word vectors of a compact student start from: its teacher's table of pieces, or a text file.
 #

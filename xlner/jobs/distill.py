@@ -4,12 +4,11 @@ In rounds, the student of one round is the teacher of the next. Each round is a 
 run's folder, so that a stopped one goes on where it stood; the student of the best round becomes the run's `model/`.
 """
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
-
-from accelerate.logging import get_logger
 
 from xlner.config.load import Value
 from xlner.config.schema import DistillRecipe, RoundsRecipe
@@ -43,7 +42,7 @@ from xlner.train.objectives import check_published, check_similarity
 from xlner.train.report import Evaluator, Scores, finish, measured_on, score_table
 from xlner.train.run import RunFolder, TrainedTagger, asked_recipe, open_run, read_report, run_path, start_run
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 
 @overload

@@ -1,5 +1,6 @@
 """What a student of any kind learns from, which one is kept, what its report says; and what the job asks of a kind."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from numpy.typing import NDArray
 from torch import nn
 
@@ -45,7 +45,7 @@ from xlner.train.report import (
     trained_on,
 )
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # Which student is kept: what is measured while it trains, and which of the measures decides.
 

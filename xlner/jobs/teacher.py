@@ -1,5 +1,6 @@
 """The teacher: labelled source sentences, a recognizer and a similarity head, on one encoder or on one each."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, overload
@@ -7,7 +8,6 @@ from typing import Any, overload
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
@@ -38,7 +38,7 @@ from xlner.train.losses import masked_sum, similarity_cross_entropy, symmetric_d
 from xlner.train.report import QUOTED_TEACHER, Evaluator, doubt_of_scores, finish, measured_on, trained_on
 from xlner.train.run import TrainedTagger, asked_recipe, open_run, run_path, start_run
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 
 @overload

@@ -1,5 +1,6 @@
 """A transformer student: the first teacher's copy, another encoder, or a smaller part of either."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from torch import nn
 from transformers import PreTrainedModel
@@ -35,7 +35,7 @@ from xlner.train.objectives import BatchObjective, Objective, make_objective, wi
 from xlner.train.report import Evaluator
 from xlner.train.run import written_recipe
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # A transformer student that is smaller than what it starts from: fewer layers, narrower ones, fewer pieces.
 

@@ -419,7 +419,10 @@ def _pieces(network: PreTrainedModel, length: int) -> list[int]:
     """Ordinary pieces, the same ones again in a longer window; the highest number comes first."""
     table: Any = network.get_input_embeddings()
     n_pieces = len(table.weight)
-    special = {value for key, value in network.config.to_dict().items() if key.endswith("_token_id")}
+    special = set()
+    for key, value in network.config.to_dict().items():
+        if key.endswith("_token_id"):
+            special |= set(value) if isinstance(value, list) else {value}  # some networks have two ends of a text
     ordinary = [number for number in range(n_pieces - 1, 0, -max(1, n_pieces // 50)) if number not in special]
     return [ordinary[place % len(ordinary)] for place in range(length)]
 

@@ -1,6 +1,7 @@
 """Soft labels and hidden states made by running a teacher over a text, once; found again by what they are made of."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -47,7 +47,7 @@ from xlner.soft_labels.store import (
 from xlner.torch_backend import number_format
 from xlner.words import Sentence
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # Soft labels made by running a teacher over a text, once; found again by what they are made of.
 

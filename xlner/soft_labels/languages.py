@@ -1,5 +1,6 @@
 """Teachers weighed by how like their languages are to the target, by a language identifier that knows those alone."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from numpy.typing import NDArray
 
 from xlner.arrow_files import in_blocks
@@ -21,7 +21,7 @@ from xlner.models.folder import read_settings
 from xlner.soft_labels.label import VectorReader, target_stream, text_fingerprint
 from xlner.soft_labels.store import BLOCK, SoftLabels
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # How like a text is to each source language: a language identifier that knows the source languages alone.
 #

@@ -1,6 +1,7 @@
 """The soft labels of all teachers of a recipe as one: models and annotation files, each in the tags of the mixture."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from numpy.typing import NDArray
 
 from xlner.arrow_files import RowWriter, in_blocks
@@ -43,7 +43,7 @@ from xlner.soft_labels.store import (
 from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading, is_iob, prefix_and_type
 from xlner.torch_backend import number_format
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # One member out of several teachers' soft labels, word by word.
 #

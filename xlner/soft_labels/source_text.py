@@ -1,10 +1,10 @@
 """Labelled source sentences beside the target text: what is certain, among what the teacher believes."""
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.splits import Corpus
@@ -14,7 +14,7 @@ from xlner.soft_labels.label import derived_soft_labels
 from xlner.soft_labels.store import SoftLabels, SoftRow, soft_row
 from xlner.tags import OUTSIDE
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 
 def source_language(recipe: DistillRecipe) -> str:

@@ -1,11 +1,11 @@
 """The steps that make soft labels better before a student learns from them; each one's result is stored once."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
-from accelerate.logging import get_logger
 from numpy.typing import NDArray
 
 from xlner.config.load import choose
@@ -20,7 +20,7 @@ from xlner.soft_labels.prototypes import drawn_to_prototypes
 from xlner.soft_labels.store import SoftLabels, SoftRow
 from xlner.tags import OUTSIDE, LabelSet, split_tag
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # Selection by certainty: of each entity type only the most certain entities are learnt from.
 #

@@ -1,5 +1,6 @@
 """What all jobs need around the loop: Accelerator, tracker, number format, optimizer, learning-rate curve."""
 
+import logging
 import math
 import os
 import sys
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 from torch import nn
 from torch.optim import AdamW
@@ -24,7 +24,7 @@ from xlner.errors import RecipeError, RunError
 from xlner.signals import sigterm_ends
 from xlner.train.run import RunFolder
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # Optimizer, learning-rate curve and number format of a run.
 
@@ -118,6 +118,7 @@ def make_accelerator(recipe: Recipe, path: Path) -> Accelerator:
             kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         )
     check_world(accelerator.num_processes)
+    LOG.disabled = not accelerator.is_main_process  # all processes come by the same places
     return accelerator
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: all that a stopped run needs to go on as if it had never stopped, and what may differ when it does."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from xlner.errors import RecipeError, RunError
 from xlner.files import folder_damage, published_folder, remove_folder
+
+LOG = logging.getLogger("xlner")
 
 # Checkpoints: all that a stopped run needs to go on as if it had never stopped.
 #
@@ -212,7 +215,7 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     for path in reversed(checkpoints(folder)):
         if not (problem := folder_damage(path)):
             for told in damaged:
-                print(f"damaged, an older checkpoint is used: {told}", flush=True)  # noqa: T201
+                LOG.warning(f"damaged, an older checkpoint is used: {told}")
             return path
         damaged.append(problem)
     if damaged:

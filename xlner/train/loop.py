@@ -1,5 +1,6 @@
 """The one training loop, for teachers and students, on one process or many: what it trains, steps and micro-batches."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,7 +12,6 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import send_to_device, set_seed
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ from xlner.train.checkpoint import (
 )
 from xlner.train.run import Interrupted, RunFolder, StopRequest
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # What the training loop trains: batches, loss terms, and how good the result is.
 

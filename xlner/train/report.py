@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,6 @@ import accelerate
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.splits import Corpus, sentence_stream
@@ -36,7 +36,7 @@ from xlner.train.accelerator import autocast_dtype
 from xlner.train.checkpoint import Progress
 from xlner.train.run import RunFolder, summed
 
-LOG = get_logger("xlner")
+LOG = logging.getLogger("xlner")
 
 # Scores during and after training, and the report that ends a run.
 
