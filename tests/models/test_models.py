@@ -171,6 +171,13 @@ def test_a_network_does_not_change_by_being_tried():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_network_with_several_ends_of_a_text_is_tried_on_its_other_pieces(bert_folder):
+    recognizer = load_joint_model(bert_folder).recognizer
+    recognizer.config.eos_token_id = [1, 2]
+
+    assert heeds_mask(recognizer)
+
+
 def test_pickled_weights_are_refused(bert_folder, tmp_path):
     folder = copied(bert_folder, tmp_path)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
