@@ -115,8 +115,10 @@ def tests(by_method: Mapping[str, Mapping[str, Mapping[int, ScoredRun]]]) -> lis
             if shared:
                 pair = [Cell({seed: side[seed] for seed in shared}) for side in (other, default[target])]
                 difference = mean(default[target][seed].f1 - other[seed].f1 for seed in shared)
+                chance = p_value(*pair) or 0.0
+                told = f"p = {chance:.3f}" if chance >= 0.001 else "p < 0.001"
                 lines.append(
-                    f"default - {method}, {target}: {difference:+.2f}, p = {p_value(*pair):.3f} over sentences "
+                    f"default - {method}, {target}: {difference:+.2f}, {told} over sentences "
                     f"(seeds {', '.join(map(str, sorted(shared)))})"
                 )
     return lines
