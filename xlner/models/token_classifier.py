@@ -427,6 +427,11 @@ def _pieces(network: PreTrainedModel, length: int) -> list[int]:
     return [ordinary[place % len(ordinary)] for place in range(length)]
 
 
+def _name_of(network: PreTrainedModel) -> str:
+    """Where it comes from, if that is known, and its class."""
+    return f"{network.name_or_path}: {type(network).__name__}" if network.name_or_path else type(network).__name__
+
+
 def _scores(network: PreTrainedModel, windows: Sequence[Sequence[int]]) -> Tensor:
     """The network's scores of windows in one padded batch, (B, P, C)."""
     lengths = torch.tensor([len(window) for window in windows])
@@ -442,14 +447,14 @@ def _scores(network: PreTrainedModel, windows: Sequence[Sequence[int]]) -> Tenso
         scores: Tensor = output.logits.float().cpu()
     except NETWORK_ERRORS as problem:
         raise ModelError(
-            f"{type(network).__name__} does not run on pieces and their mask alone: {first_line(problem)}; expected an "
+            f"{_name_of(network)} does not run on pieces and their mask alone: {first_line(problem)}; expected an "
             "encoder of text such as BERT, RoBERTa or XLM-R"
         ) from problem
     finally:
         network.train(was_training)
     if scores.shape[:2] != input_ids.shape:
         raise ModelError(
-            f"{type(network).__name__} gives scores {tuple(scores.shape)} for pieces {tuple(input_ids.shape)}; "
+            f"{_name_of(network)} gives scores {tuple(scores.shape)} for pieces {tuple(input_ids.shape)}; "
             "expected some for each piece"
         )
     return scores
