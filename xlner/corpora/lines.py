@@ -141,9 +141,14 @@ def is_utf_8(encoding: str) -> bool:
 def half_of_utf_16(text: str) -> str:
     """`utf-16-le` or `utf-16-be` for text that was read as if each of its bytes were a character; else empty."""
     start = text[:1000]
-    if start.count("\0") * 3 < len(start) or len(start) < 2:
+    if len(start) < 2:
         return ""
-    return "utf-16-le" if start[1] == "\0" else "utf-16-be"
+    zeros = {name: start[place::2].count("\0") for name, place in (("utf-16-be", 0), ("utf-16-le", 1))}
+    likely, other = sorted(zeros, key=lambda name: -zeros[name])
+    # Packed files have zeros, too, but not in every other place.
+    if zeros[likely] * 3 < len(start) or zeros[other] * 4 > zeros[likely]:
+        return ""
+    return likely
 
 
 def _refuse_other_content(path: Path, beginning: str, encoding: str) -> None:
