@@ -30,7 +30,6 @@ from xlner.predict import decide_tags, word_probs
 from xlner.soft_labels.augment import with_augmented
 from xlner.soft_labels.store import SoftLabels
 from xlner.tagger import load_tagger
-from xlner.tags import LabelMap
 from xlner.torch_backend import TorchBackend
 from xlner.train.accelerator import autocast_dtype
 from xlner.train.loop import Task
@@ -220,7 +219,7 @@ class CompactStudent(Student):
             self.network.get_submodule("body.vectors.words").get_parameter("weight").data.copy_(table)
         self.encoder, self._vocabulary = encoder, vocabulary
         self._model_settings = ModelSettings(word_splitter=recipe.corpus.word_splitter, language=recipe.target)
-        self.evaluator = CompactEvaluator(accelerator, encoder, labels, LabelMap.parse(recipe.labels.map))
+        self.evaluator = CompactEvaluator(accelerator, encoder, labels, inputs.label_map)
         self.objective = make_compact_objective(recipe, labels.tags, encoder.width)
         self.depends_on = {"rows": encoder.fingerprint}
         if own.augment:

@@ -87,12 +87,13 @@ def train_student(recipe: DistillRecipe) -> Path:
     kind = CompactStudent if recipe.is_compact else TransformerStudent
     check_denoising(recipe)
     uses_similarity = kind.check(recipe)
+    label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)
     accelerator = make_accelerator(recipe, path)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         check_similarity(recipe, uses_similarity)
-        inputs = read_inputs(recipe, LabelMap.parse(recipe.labels.map), accelerator, uses_similarity)
+        inputs = read_inputs(recipe, label_map, accelerator, uses_similarity)
         held_out_sentences = held_out_of(inputs.n_target, recipe)
         student = kind(recipe, inputs, accelerator)
         windows = student_windows(student.words, student.encoder, accelerator)
@@ -108,7 +109,7 @@ def train_student(recipe: DistillRecipe) -> Path:
         agreement = student.evaluator.agreement(kept, held_out, student.soft_labels) if held_out else None
         scores: dict[str, Scores] = {}
         if (test := inputs.test) is not None:
-            of_models = Evaluator(accelerator, student.encoder, inputs.labels, LabelMap.parse(recipe.labels.map))
+            of_models = Evaluator(accelerator, student.encoder, inputs.labels, label_map)
             scores |= teacher_scores(recipe, inputs.taught, of_models, test)
             scores["student"] = student.evaluator.of_student(run.model, test, run.predictions(test.name))
         doubt = doubt_of_student(recipe, inputs, progress, scores.get("student"), agreement, held_out)

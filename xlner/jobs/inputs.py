@@ -132,6 +132,7 @@ class StudentInputs:
     text: Path
     taught: Taught
     labels: LabelSet
+    label_map: LabelMap
     selection: Selection
     soft_labels: SoftLabels
     words: SoftLabels
@@ -160,7 +161,7 @@ def read_inputs(
     taught = taught_soft_labels(recipe, text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)
     doubts = doubts_before_training(recipe, text, taught.soft_labels)
-    tell_doubts(accelerator, doubts)
+    tell_doubts(doubts)
     if test is not None:
         (test,) = rename_types([test], label_map, labels.types)
         check_types(labels, [test])
@@ -171,14 +172,16 @@ def read_inputs(
     soft_labels = denoised_soft_labels(taught.soft_labels, recipe, context)
     changes = changes_of(taught.soft_labels, soft_labels)
     LOG.info(changes.line())
-    tell_doubts(accelerator, changes.doubts())
+    tell_doubts(changes.doubts())
     doubts = [*doubts, *changes.doubts()]
     n_target, words = len(soft_labels), taught.soft_labels
     if recipe.source.share:
         soft_labels = words = _beside_source(
             recipe, soft_labels, uses_similarity, label_map, accelerator, number_format
         )
-    return StudentInputs(text, taught, labels, selection, soft_labels, words, context, n_target, test, changes, doubts)
+    return StudentInputs(
+        text, taught, labels, label_map, selection, soft_labels, words, context, n_target, test, changes, doubts
+    )
 
 
 def teacher_name(teacher: str) -> str:
@@ -234,7 +237,7 @@ def about_run(
         },
         "labels": inputs.changes.to_json(),
         "types": inputs.labels.types,
-        "label_map": str(LabelMap.parse(recipe.labels.map)),
+        "label_map": str(inputs.label_map),
         "agreement_f1": None if agreement is None else round(agreement, 3),
         "warnings": [*inputs.doubts, *([doubt] if doubt else [])],
     }

@@ -101,7 +101,7 @@ class TransformerStudent(Student):
         self.network, self.encoder, self._settings = new_student(
             recipe, inputs.labels, inputs.taught.outside_share, inputs.words, accelerator
         )
-        self.evaluator = Evaluator(accelerator, self.encoder, inputs.labels, LabelMap.parse(recipe.labels.map))
+        self.evaluator = Evaluator(accelerator, self.encoder, inputs.labels, inputs.label_map)
         self.vectors = inputs.context.hidden(1) if recipe.loss.hidden_weight else None
 
     @staticmethod

@@ -238,13 +238,13 @@ def finish(
     if about.get("selection") == "target":
         LOG.info("\nthe student was chosen by labels of the target language (selection=target)")
     if origin.warning:
-        tell_doubts(accelerator, [origin.warning])
+        tell_doubts([origin.warning])
     if run.writes:
         save_card(run.model, run.path.name, origin)
     write_report(run, accelerator, about, corpora, scores, progress)
 
 
-def tell_doubts(accelerator: Accelerator, doubts: Iterable[str]) -> None:
+def tell_doubts(doubts: Iterable[str]) -> None:
     """Print what speaks against a run or its result, a line each."""
     for doubt in doubts:
         LOG.warning(f"warning: {doubt}")
