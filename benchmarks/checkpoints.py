@@ -18,8 +18,8 @@ from accelerate import Accelerator
 
 from xlner.config.sections import CheckpointRecipe, OptimizationRecipe
 from xlner.models.folder import load_joint_model
-from xlner.train.accelerator import make_optimizer, make_schedule
 from xlner.train.checkpoint import Measured, Progress, save_checkpoint
+from xlner.train.loop import make_optimizer, make_schedule
 
 
 def main() -> None:

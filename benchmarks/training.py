@@ -40,18 +40,16 @@ from transformers import (
 from xlner.config.schema import DistillRecipe, LossRecipe, TeacherRecipe, WeightsRecipe
 from xlner.config.sections import CheckpointRecipe, CorpusRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.corpora.splits import Corpus, read_labelled
-from xlner.jobs.inputs import Selection, distillation_task, held_out_of, split_sentences, student_windows
-from xlner.jobs.teacher import new_teacher, teacher_task
-from xlner.jobs.transformer_student import new_student
+from xlner.jobs.inputs import held_out_of, student_windows, training_text
+from xlner.jobs.teacher import new_teacher, teacher_objective
+from xlner.jobs.transformer_student import new_student, student_objective
 from xlner.models.folder import load_joint_model, save_model
 from xlner.soft_labels.label import soft_labels_of
 from xlner.tags import LabelSet
-from xlner.train.accelerator import autocast_dtype, effective_precision, make_accelerator
-from xlner.train.batches import SoftBatch
-from xlner.train.loop import Task, fit
-from xlner.train.objectives import make_objective
-from xlner.train.report import Evaluator
-from xlner.train.run import RunFolder
+from xlner.train.loop import Validation, fit
+from xlner.train.mtmt import SoftPairBatch
+from xlner.train.objectives import Objective
+from xlner.train.run import RunFolder, autocast_dtype, effective_precision, make_accelerator
 
 # What is compared with what. Students need the teacher that `joint teacher` leaves behind.
 RATIOS = {
@@ -154,12 +152,10 @@ def teacher_epoch(arguments: argparse.Namespace, *, similarity_weight: float) ->
     """The same by xlner's loop; with the similarity task the teacher is left behind."""
     recipe = replace(teacher_recipe(arguments), similarity_weight=similarity_weight)
     place = Path(arguments.place)
-    accelerator = make_accelerator(recipe, place)
+    accelerator = make_accelerator(recipe.hardware, place, tensorboard=False)
     corpus, labels = labelled(recipe)
     model, encoder, settings = new_teacher(recipe, labels)
-    evaluator = Evaluator(accelerator, encoder, labels)
-    task = teacher_task(recipe, accelerator, encoder, labels, corpus, corpus, evaluator, lambda model: None)
-    seconds = timed(recipe, accelerator, task, model, place)
+    seconds = timed(recipe, accelerator, teacher_objective(recipe, encoder, labels, corpus), model, place)
     if similarity_weight:
         save_model(place / "teacher", model, encoder.tokenizer, settings)
     return seconds
@@ -179,8 +175,7 @@ def student_epoch(arguments: argparse.Namespace, *, n_teachers: int) -> float:
         loss=LossRecipe(similarity_weight=1.0),
         weights=WeightsRecipe("squared_confidence", "squared_margin", "agreement"),
     )
-    accelerator = make_accelerator(recipe, place)
-    objective = make_objective(recipe)
+    accelerator = make_accelerator(recipe.hardware, place, tensorboard=False)
     precision = autocast_dtype(accelerator.mixed_precision)
     soft_labels = soft_labels_of(
         recipe.teacher,
@@ -193,41 +188,47 @@ def student_epoch(arguments: argparse.Namespace, *, n_teachers: int) -> float:
     )
     model, encoder, _ = new_student(recipe, LabelSet(soft_labels.card.tags), 0.0, soft_labels, accelerator)
     windows = student_windows(soft_labels, encoder, accelerator)
-    split = split_sentences(windows, held_out_of(len(soft_labels), recipe))
-    student: Any = SimpleNamespace(objective=objective, soft_labels=soft_labels, encoder=encoder, vectors=None)
-    task = distillation_task(recipe, student, windows, split, Selection("last", {}), place / "model")
+    student: Any = SimpleNamespace(soft_labels=soft_labels, encoder=encoder)
+    text = training_text(student, windows, held_out_of(len(soft_labels), recipe), recipe.denoising)
+    objective = student_objective(recipe, text)
     if n_teachers:
-        teacher = load_joint_model(recipe.teacher).eval()
+        teacher, told = load_joint_model(recipe.teacher).eval(), objective.loss_sums
 
-        def with_teacher(network: torch.nn.Module, batch: SoftBatch) -> torch.Tensor:
+        def with_teacher(network: torch.nn.Module, batch: SoftPairBatch) -> dict[str, torch.Tensor]:
             with torch.no_grad(), torch.autocast("cpu", dtype=precision, enabled=precision is not None):
                 for _ in range(n_teachers):
-                    output = teacher(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
-            probs = output.logits.float().softmax(dim=-1) * batch.tokens.word_mask[:, :, None]
-            similarity = output.similarity_logits.float().sigmoid()
-            return objective.loss_sums(network, batch._replace(teacher_probs=probs, teacher_similarity=similarity))
+                    output = teacher(*batch.tokens, batch.word_pairs)
+            probs, similarity = output.logits.float().softmax(dim=-1), output.similarity_logits.float().sigmoid()
+            return told(network, batch._replace(probs=probs, similarity=similarity))
 
-        task = replace(task, loss_sums=with_teacher)
-    return timed(recipe, accelerator, task, model, place)
+        objective.loss_sums = with_teacher  # type: ignore[method-assign]
+    return timed(recipe, accelerator, objective, model, place)
+
+
+class Unscored(Validation):
+    """No evaluation and no saving."""
+
+    score_name = "score"
+
+    def score(self, network: Any) -> tuple[float, dict[str, Any]]:
+        """See `Validation.score`."""
+        return 0.0, {}
+
+    def keep(self, network: Any) -> None:
+        """See `Validation.keep`."""
 
 
 def timed(
-    recipe: TeacherRecipe | DistillRecipe, accelerator: Any, task: Task[Any], model: torch.nn.Module, place: Path
+    recipe: TeacherRecipe | DistillRecipe,
+    accelerator: Any,
+    objective: Objective[Any],
+    network: torch.nn.Module,
+    place: Path,
 ) -> float:
     """Seconds of one epoch of xlner's loop, without evaluation and without saving."""
+    keys = replace(recipe, seed=0, checkpoint=CheckpointRecipe(steps=0))
     started = time.perf_counter()
-    fit(
-        accelerator,
-        model,
-        replace(task, evaluate=lambda model: (0.0, {}), keep=lambda model: None),
-        RunFolder(place, writes=False),
-        seed=0,
-        optimization=recipe.optimization,
-        hardware=recipe.hardware,
-        checkpoint=CheckpointRecipe(steps=0),
-        tracker=lambda numbers, step: None,
-        depends_on={},
-    )
+    fit(accelerator, network, objective, Unscored(), RunFolder(place, writes=False), keys, {})
     return time.perf_counter() - started
 
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +35,11 @@ from xlner.config.sections import CheckpointRecipe, HardwareRecipe, Optimization
 from xlner.errors import XlnerError
 from xlner.launcher import show_messages
 from xlner.models.folder import replaced_folder
-from xlner.network_outputs import TokenBatch
+from xlner.models.inference import TokenBatch
 from xlner.train import checkpoint
-from xlner.train.loop import Task, fit
+from xlner.train.batches import Plan
+from xlner.train.loop import Validation, fit
+from xlner.train.objectives import Objective
 from xlner.train.run import RunFolder, open_run, start_run
 
 N_WINDOWS, N_WORDS, N_TAGS = 24, 5, 3
@@ -144,56 +147,56 @@ def train(folder: Path, fault: Fault | None = None, **checkpoints: Any) -> int:
     network = nn.Sequential(nn.Embedding(10, 6), nn.Dropout(0.2), nn.Linear(6, N_TAGS))
     with open_run(folder, recipe, writes=accelerator.is_main_process) as run:
         start_run(run, recipe)
-        progress = fit(
-            accelerator,
-            network,
-            task(run),
-            run,
-            seed=3,
-            optimization=recipe.optimization,
-            hardware=recipe.hardware,
-            checkpoint=recipe.checkpoint,
-            tracker=lambda numbers, step: None,
-            depends_on={"text": "the same"},
-        )
+        objective = Tags()
+        keys = replace(recipe, seed=3)
+        progress = fit(accelerator, network, objective, Right(objective, run), run, keys, {"text": "the same"})
         run.finish({"best_step": progress.best_step, "best_score": progress.best_score})
     return calls.n_seen
 
 
-def task(run: RunFolder) -> Task[Batch]:
+class Tags(Objective[Batch]):
     """Tags of random words, which a small network learns a little."""
-    draw = np.random.default_rng(0)
-    pieces = torch.from_numpy(draw.integers(0, 10, (N_WINDOWS, N_WORDS)))
-    tag_ids = pieces % N_TAGS
-    everywhere = torch.ones(N_WINDOWS, N_WORDS, dtype=torch.bool)
 
-    def load(plan: Any) -> Batch:
-        rows = torch.from_numpy(np.concatenate([plan.first, plan.second]))
-        return Batch(TokenBatch(pieces[rows], everywhere[rows], everywhere[rows]), tag_ids[rows])
+    def __init__(self) -> None:
+        draw = np.random.default_rng(0)
+        self.pieces = torch.from_numpy(draw.integers(0, 10, (N_WINDOWS, N_WORDS)))
+        self.tag_ids = self.pieces % N_TAGS
+        self.lengths, self.terms = np.full(N_WINDOWS, N_WORDS), {"tags": 1.0}
 
-    def sums(network: nn.Module, batch: Batch) -> torch.Tensor:
+    def batch(self, plan: Plan) -> Batch:
+        """See `Objective.batch`."""
+        rows = torch.from_numpy(plan.windows)
+        mask = torch.ones(len(rows), N_WORDS, dtype=torch.bool)
+        return Batch(TokenBatch(self.pieces[rows], mask, torch.arange(mask.numel())), self.tag_ids[rows])
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Words."""
+        return {"tags": batch.tag_ids.numel()}
+
+    def loss_sums(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """See `Objective.loss_sums`."""
         logits = network(batch.tokens.input_ids).flatten(0, 1)
-        return nn.functional.cross_entropy(logits, batch.tag_ids.flatten(), reduction="sum")[None]
+        return {"tags": nn.functional.cross_entropy(logits, batch.tag_ids.flatten(), reduction="sum")}
 
-    def evaluate(network: nn.Module) -> tuple[float, dict[str, Any]]:
+
+class Right(Validation):
+    """The share of words that are told right."""
+
+    score_name = "score"
+
+    def __init__(self, objective: Tags, run: RunFolder) -> None:
+        self._objective, self._run = objective, run
+
+    def score(self, network: nn.Module) -> tuple[float, dict[str, Any]]:
+        """See `Validation.score`."""
         with torch.no_grad():
-            return 100.0 * (network(pieces).argmax(-1) == tag_ids).float().mean().item(), {}
+            right = network(self._objective.pieces).argmax(-1) == self._objective.tag_ids
+            return 100.0 * right.float().mean().item(), {}
 
-    def keep(network: nn.Module) -> None:
-        with replaced_folder(run.model) as unfinished:
+    def keep(self, network: nn.Module) -> None:
+        """See `Validation.keep`."""
+        with replaced_folder(self._run.model) as unfinished:
             save_file(network.state_dict(), unfinished / "model.safetensors")
-
-    return Task(
-        lengths=np.full(N_WINDOWS, N_WORDS),
-        load=load,
-        terms=("tags",),
-        shares=(1.0,),
-        counts=lambda batch: torch.tensor([float(batch.tag_ids.numel())]),
-        loss_sums=sums,
-        evaluate=evaluate,
-        keep=keep,
-        score_name="score",
-    )
 
 
 def outcome(folder: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ PRELOADED = [
     "xlner.tag_files.shards",
     "xlner.jobs.teacher",
     "xlner.jobs.distill",
-    "xlner.train.accelerator",
+    "xlner.train.run",
     "transformers.models.bert.modeling_bert",
 ]
 # What a tiny network needs to learn something in a second.

@@ -10,14 +10,14 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 
 from xlner.encode import CONTEXT_RATIO, StoredTokenizer, WordEncoder, load_tokenizer, plan_windows, read_tokenizer
 from xlner.errors import ModelError
-from xlner.network_outputs import collate
+from xlner.models.inference import collate
 
 ENCODERS = {name: WordEncoder(make(), max_length=24) for name, make in TOKENIZERS.items()}
 VANISHING = ["\u200b", "", "\ufeff", "\u0000"]
 
 
 @pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_the_word_mask_is_true_on_the_first_piece_of_each_word(name):
+def test_words_stand_where_their_first_pieces_are(name):
     encoder = ENCODERS[name]
     sentence = ["Merkel", "kam", "."]
 
@@ -25,7 +25,7 @@ def test_the_word_mask_is_true_on_the_first_piece_of_each_word(name):
     batch = collate(windows, encoder.pad_id)
 
     pieces = batch.input_ids[0]
-    starts = batch.word_mask[0].nonzero().flatten().tolist()
+    starts = batch.words.tolist()
     assert len(starts) == 3
     for start, end, word in zip(starts, [*starts[1:], len(pieces) - 1], sentence, strict=True):
         assert encoder.tokenizer.decode(pieces[start:end]).replace(" ", "") == word

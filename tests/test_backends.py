@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xlner.backends import OnnxBackend
-from xlner.encode import WordEncoder, load_tokenizer, read_tokenizer
+from xlner.encode import PaddedWindows, WordEncoder, load_tokenizer, read_tokenizer
 from xlner.errors import ModelError
 from xlner.export.onnx import export_model
 from xlner.models.folder import ModelSettings, save_model
+from xlner.models.inference import TorchBackend, predicting, weights_dtype
 from xlner.tagger import load_tagger
-from xlner.torch_backend import TorchBackend, predicting, weights_dtype
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'xlner[onnx]'")
@@ -89,11 +89,13 @@ def test_onnx_runtime_gives_the_logits_of_torch(original, exported_fp32, rows):
     input_ids = np.array([row + [0] * (width - len(row)) for row in rows], dtype=np.int64)
     mask = np.array([[True] * len(row) + [False] * (width - len(row)) for row in rows])
 
-    found = next(exported_fp32.backend.logits([(input_ids, mask)]))
+    batch = PaddedWindows(input_ids, mask, np.flatnonzero(mask))
 
-    expected = next(original.backend.logits([(input_ids, mask)]))
+    found, expected = (next(tagger.backend.logits([batch])) for tagger in (exported_fp32, original))
+
     assert found.dtype == expected.dtype == np.float32
-    np.testing.assert_allclose(found[mask], expected[mask], atol=1e-4)
+    assert found.shape == expected.shape == (mask.sum(), len(original.labels.tags))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @lasting
@@ -186,7 +188,7 @@ def test_a_backend_predicts_without_dropout_and_leaves_the_mode_as_it_was(traini
     backend = TorchBackend(model, CPU)
     pieces = np.full((1, 9), 5, dtype=np.int64)
 
-    first, second = backend.logits([(pieces, pieces > 0)] * 2)
+    first, second = backend.logits([PaddedWindows(pieces, pieces > 0, np.arange(9))] * 2)
 
     np.testing.assert_array_equal(first, second)
     assert model.training == training
@@ -335,7 +337,10 @@ def test_batches_that_are_computed_side_by_side_come_in_order(exported, monkeypa
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     draw = np.random.default_rng(0)
     shapes = [(draw.integers(1, 9), draw.integers(3, 40)) for _ in range(n_batches)]
-    batches = [(draw.integers(5, 60, shape), np.ones(shape, dtype=bool)) for shape in shapes]
+    batches = [
+        PaddedWindows(draw.integers(5, 60, shape), np.ones(shape, dtype=bool), np.arange(np.prod(shape)))
+        for shape in shapes
+    ]
     taken = []
 
     def watched():
@@ -356,8 +361,9 @@ def test_batches_that_are_computed_side_by_side_come_in_order(exported, monkeypa
 def test_a_batch_that_fails_side_by_side_is_told_and_the_backend_goes_on(exported, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     backend = OnnxBackend(exported["int8"] / "model.onnx", side_by_side=True)
-    good = (np.full((1, 4), 5), np.ones((1, 4), dtype=bool))
-    bad = (np.full((1, 4), 10**9), np.ones((1, 4), dtype=bool))
+    good, bad = (
+        PaddedWindows(np.full((1, 4), piece), np.ones((1, 4), dtype=bool), np.arange(4)) for piece in (5, 10**9)
+    )
 
     with pytest.raises(Exception, match="out of"):
         list(backend.logits([good, bad, good, good]))

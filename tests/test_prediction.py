@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlner.encode import WordEncoder
+from xlner.models.inference import sentence_probs, word_outputs
 from xlner.models.joint import SIMILARITIES
-from xlner.network_outputs import sentence_probs, word_outputs
 from xlner.predict import decide_tags, scored_spans
 from xlner.tags import LabelSet, Span, spans_of, to_iob2
 
@@ -48,7 +48,7 @@ def test_a_word_has_the_softmax_of_the_logits_at_its_first_piece(model, encoder)
     ((number, output),) = word_outputs(model, [window], encoder.pad_id, device=CPU)
 
     pieces = torch.from_numpy(window.piece_ids).long()[None]
-    logits = model(pieces, torch.ones_like(pieces).bool()).logits[0, window.word_positions]
+    logits = model.recognizer(pieces).logits[0, window.word_positions]
     assert number == 0
     np.testing.assert_allclose(output.probs, logits.softmax(dim=-1).detach().numpy(), atol=1e-6)
     assert output.probs.dtype == np.float32

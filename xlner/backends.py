@@ -1,6 +1,6 @@
-"""Backends of the tagger: arrays of piece ids in, arrays of logits out. Knows no corpus and no label.
+"""Backends of the tagger: padded windows in, logits of their words out. Knows no corpus and no label.
 
-ONNX Runtime and the linear student need no torch; `torch_backend` has the one that does.
+ONNX Runtime and the linear student need no torch; `models/inference.py` has the one that does.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.decoding import penalties
+from xlner.encode import PaddedWindows
 from xlner.errors import ModelError
 from xlner.files import MANIFEST_FILE, damage, describe
 from xlner.models.compact_words import feature_rows
@@ -26,6 +27,7 @@ from xlner.models.settings import StudentSettings
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+Scores = NDArray[np.float32]
 
 # The folder of an exported tagger: `model.onnx`, what splits text for it, and a manifest of both.
 #
@@ -137,8 +139,8 @@ class OnnxBackend:
         self._n_at_once = n_threads() if side_by_side else 1
         self._one_thread: Session | None = None
 
-    def logits(self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.bool_]]]) -> Iterator[NDArray[np.float32]]:
-        """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
+    def logits(self, batches: Iterable[PaddedWindows]) -> Iterator[Scores]:
+        """See `Backend.logits`."""
         waiting = iter(batches)
         first = list(islice(waiting, self._n_at_once))
         if self._n_at_once == 1 or len(first) < self._n_at_once:
@@ -212,9 +214,10 @@ class Session:
             )
 
 
-def _run(session: Session, batch: tuple[NDArray[np.int64], NDArray[np.bool_]]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = session.run(["logits"], {"input_ids": batch[0], "attention_mask": batch[1]})[0]
-    return found
+def _run(session: Session, batch: PaddedWindows) -> Scores:
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    found: Scores = session.run(["logits"], inputs)[0]
+    return found.reshape(-1, found.shape[-1])[batch.words]
 
 
 def open_session(path: Path, threads: int | None = None) -> "InferenceSession":
@@ -259,11 +262,7 @@ def n_threads() -> int:
 
 # Compact students run without torch: the linear one by NumPy, the others by ONNX Runtime.
 #
-# Shapes: B windows, W words, K numbers a row, P = W K, C tags.
-
-
-Batch = tuple[NDArray[np.int64], NDArray[np.bool_]]
-Scores = NDArray[np.float32]
+# Shapes: B windows, W words, K numbers a row, P = W K, N words of all windows, C tags.
 
 
 class Marginals:
@@ -302,15 +301,15 @@ class LinearBackend:
         """Keep the scores of features (buckets, C), K, and the CRF where there is one."""
         self._table, self._width, self._marginals = table, width, marginals
 
-    def logits(self, batches: Iterable[Batch]) -> Iterator[Scores]:
-        """As `Backend.logits`."""
-        for input_ids, attention_mask in batches:
-            rows = input_ids.reshape(len(input_ids), -1, self._width)
+    def logits(self, batches: Iterable[PaddedWindows]) -> Iterator[Scores]:
+        """See `Backend.logits`."""
+        for batch in batches:
+            rows = batch.input_ids.reshape(len(batch.input_ids), -1, self._width)
             places = feature_rows(rows, len(self._table))
             scores = self._table[places[:, :, 0]]
             for feature in range(1, places.shape[2]):
                 scores += self._table[places[:, :, feature]]
-            yield _at_rows(scores, attention_mask, self._width, self._marginals)
+            yield _of_words(scores, batch, self._width, self._marginals)
 
 
 class CompactOnnxBackend:
@@ -326,13 +325,13 @@ class CompactOnnxBackend:
         self._session.check(("rows", "lengths"), "emissions")
         self._width, self._marginals = width, marginals
 
-    def logits(self, batches: Iterable[Batch]) -> Iterator[Scores]:
-        """As `Backend.logits`."""
-        for input_ids, attention_mask in batches:
-            rows = input_ids.reshape(len(input_ids), -1, self._width).astype(np.int32)
-            lengths = attention_mask[:, :: self._width].sum(axis=1).astype(np.int32)
+    def logits(self, batches: Iterable[PaddedWindows]) -> Iterator[Scores]:
+        """See `Backend.logits`."""
+        for batch in batches:
+            rows = batch.input_ids.reshape(len(batch.input_ids), -1, self._width).astype(np.int32)
+            lengths = batch.attention_mask[:, :: self._width].sum(axis=1).astype(np.int32)
             emissions = self._session.run(["emissions"], {"rows": rows, "lengths": lengths})[0]
-            yield _at_rows(emissions, attention_mask, self._width, self._marginals)
+            yield _of_words(emissions, batch, self._width, self._marginals)
 
 
 def stored_marginals(weights: Mapping[str, NDArray[np.floating]], settings: StudentSettings) -> Marginals | None:
@@ -348,10 +347,8 @@ def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return total
 
 
-def _at_rows(scores: Scores, attention_mask: NDArray[np.bool_], width: int, marginals: Marginals | None) -> Scores:
-    """(B, W, C) to (B, P, C): at the first number of each row."""
+def _of_words(scores: Scores, batch: PaddedWindows, width: int, marginals: Marginals | None) -> Scores:
+    """Scores (B, W, C) to those of the words, (N, C); a word stands at the first number of its row."""
     if marginals is not None:
-        scores = marginals(scores, attention_mask[:, ::width])
-    spread = np.zeros((*scores.shape[:2], width, scores.shape[2]), dtype=np.float32)
-    spread[:, :, 0] = scores
-    return spread.reshape(len(scores), -1, scores.shape[2])
+        scores = marginals(scores, batch.attention_mask[:, ::width])
+    return scores.reshape(-1, scores.shape[-1])[batch.words // width]

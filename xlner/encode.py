@@ -69,7 +69,7 @@ def tokenizer_errors(place: str = "its tokenizer.json is damaged") -> Iterator[N
 #
 # A sentence becomes one or more windows, none longer than the encoder takes. Windows overlap, so that a word near
 # an edge is seen with context, yet each word is *decided* by exactly one of them: the one that lists it. Only the
-# first piece of a word carries meaning; where it stands is all that later stages ask (`word_mask`).
+# first piece of a word carries meaning; where it stands is all that later stages ask (`words`).
 
 
 # Longest piece sequence used when a tokenizer states no limit of its own (they then give a number near 1e30).
@@ -366,15 +366,19 @@ def load_tokenizer(name_or_path: str, revision: str = "main") -> "PreTrainedToke
 
 # Windows to padded arrays, without torch: a tagger needs no more to feed its backend.
 #
-# Shapes: B windows, P pieces.
+# Shapes: B windows, P pieces, N words.
 
 
 class PaddedWindows(NamedTuple):
-    """`input_ids` (int64), `attention_mask` (False on padding), `word_mask` (first pieces of decided words): (B, P)."""
+    """Windows in one batch, and where their words stand: all that a network is given.
+
+    `input_ids` (int64) and `attention_mask` (False on padding) are (B, P); `words` (N,) are the places of the first
+    pieces of the words that the windows decide, in the flattened (B * P) pieces, window after window.
+    """
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.bool_]
-    word_mask: NDArray[np.bool_]
+    words: NDArray[np.int64]
 
 
 def pad(windows: Sequence[Window], pad_id: int) -> PaddedWindows:
@@ -384,10 +388,8 @@ def pad(windows: Sequence[Window], pad_id: int) -> PaddedWindows:
     attention = np.arange(width)[None, :] < lengths[:, None]
     input_ids = np.full((len(windows), width), pad_id, dtype=np.int64)
     input_ids[attention] = np.concatenate([window.piece_ids for window in windows])
-    word_mask = np.zeros((len(windows), width), dtype=bool)
-    for row, window in enumerate(windows):
-        word_mask[row, window.word_positions] = True
-    return PaddedWindows(input_ids, attention, word_mask)
+    words = np.concatenate([row * width + window.word_positions for row, window in enumerate(windows)])
+    return PaddedWindows(input_ids, attention, words.astype(np.int64))
 
 
 def few_bits(n: int) -> int:

@@ -1,7 +1,7 @@
 """From a backend's logits to probabilities of words' tags, tags, and entities with scores; without torch.
 
-A word that no window decides, because it tokenises to nothing, has a row of zeros for its probabilities. Shapes: B
-windows, P pieces, C tags.
+A word that no window decides, because it tokenises to nothing, has a row of zeros for its probabilities. Shapes: N
+words, C tags.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.decoding import ValidTags
-from xlner.encode import Window, batches_within, pad
+from xlner.encode import PaddedWindows, Window, batches_within, pad
 from xlner.errors import ModelError
 from xlner.tags import LabelSet, Span
 
@@ -23,14 +23,11 @@ BATCH_PIECES = 4096
 Probs = NDArray[np.float32]
 
 
-Batch = tuple[NDArray[np.int64], NDArray[np.bool_]]
-
-
 class Backend(Protocol):
     """What computes for a tagger; `xlner.backends` has those that there are."""
 
-    def logits(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
-        """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
+    def logits(self, batches: Iterable[PaddedWindows]) -> Iterator[NDArray[np.float32]]:
+        """Unnormalised scores of the words of each batch, (N, C)."""
 
 
 class Encoder(Protocol):
@@ -66,17 +63,15 @@ def word_probs(
     """
     windows = list(encoder.encode(sentences))
     found = [np.zeros((len(words), n_tags), dtype=np.float32) for words in sentences]
-    waiting: deque[tuple[list[int], NDArray[np.bool_]]] = deque()  # batches that the backend has taken
+    waiting: deque[list[int]] = deque()  # batches that the backend has taken
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Iterator[PaddedWindows]:
         for batch in batches_within(batch_pieces, windows):
-            padded = pad([windows[number] for number in batch], encoder.pad_id)
-            waiting.append((batch, padded.word_mask))
-            yield padded.input_ids, padded.attention_mask
+            waiting.append(batch)
+            yield pad([windows[number] for number in batch], encoder.pad_id)
 
-    for logits in backend.logits(batches()):
-        batch, word_mask = waiting.popleft()
-        scores = logits[word_mask]
+    for scores in backend.logits(batches()):
+        batch = waiting.popleft()
         if scores.shape[-1] != n_tags:
             raise ModelError(f"the model gives scores for {scores.shape[-1]} tags, and {n_tags} have a name")
         probs = _softmax(checked_scores(scores))

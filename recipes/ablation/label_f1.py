@@ -30,7 +30,7 @@ from xlner.soft_labels.label import soft_labels_of
 from xlner.soft_labels.pooling import Outside, Probs, mean_sureness, pooled_probs, weights_for
 from xlner.soft_labels.store import SoftLabels
 from xlner.tags import OUTSIDE, LabelSet
-from xlner.train.accelerator import autocast_dtype, effective_precision
+from xlner.train.run import autocast_dtype, effective_precision
 
 # The default, and what it was before; each row is a setting of `pooling.KEY=...`, a name that no key has is a name.
 TRIED = (

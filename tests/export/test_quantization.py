@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import SENTENCES
 
-from xlner.encode import WordEncoder, load_tokenizer
+from xlner.encode import PaddedWindows, WordEncoder, load_tokenizer
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'xlner[onnx]'")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")
@@ -76,11 +76,12 @@ def logits(path, encoder):
     """Of every window, and the same in one padded batch."""
     backend = OnnxBackend(path)
     windows = [window.piece_ids.astype(np.int64) for window in encoder.encode(WORDS)]
-    one_by_one = backend.logits((pieces[None], np.ones((1, len(pieces)), dtype=bool)) for pieces in windows)
-    alone = [rows[0] for rows in one_by_one]
+    one_by_one = (pieces[None] for pieces in windows)
+    alone = list(backend.logits(PaddedWindows(ids, ids >= 0, np.arange(ids.size)) for ids in one_by_one))
     longest = max(map(len, windows))
     ids = np.array([np.pad(pieces, (0, longest - len(pieces)), constant_values=MANY - 1) for pieces in windows])
-    (together,) = backend.logits([(ids, ids != MANY - 1)])
+    (together,) = backend.logits([PaddedWindows(ids, ids != MANY - 1, np.arange(ids.size))])
+    together = together.reshape(len(windows), longest, -1)
     return alone, [rows[: len(one)] for rows, one in zip(together, alone, strict=True)]
 
 

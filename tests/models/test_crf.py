@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xlner.backends import Marginals
 from xlner.decoding import penalties
-from xlner.models.compact import Crf, valid_tag_ids
+from xlner.models.compact import Crf
 from xlner.tags import LabelSet, spans_of
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -130,7 +130,7 @@ def test_the_marginals_of_run_time_are_those_of_training():
 @settings(deadline=None)
 @given(st.lists(st.integers(0, len(TAGS) - 1), min_size=1, max_size=8))
 def test_a_repaired_sequence_is_valid_and_means_the_same_entities(sequence):
-    found = valid_tag_ids(torch.tensor([sequence]), TAGS)[0].tolist()
+    found = Crf(TAGS).valid(torch.tensor([sequence]))[0].tolist()
 
     assert is_valid(tuple(found))
     assert spans_of([TAGS[tag] for tag in found]) == spans_of([TAGS[tag] for tag in sequence])

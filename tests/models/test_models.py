@@ -10,9 +10,9 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, pipelin
 from xlner.encode import WordEncoder, load_tokenizer
 from xlner.errors import LabelError, ModelError
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
+from xlner.models.inference import collate
 from xlner.models.joint import SIMILARITIES
 from xlner.models.token_classifier import heeds_mask, load_recognizer, longest_input, new_recognizer
-from xlner.network_outputs import collate
 from xlner.tagger import load_tagger
 from xlner.tags import LabelSet
 
@@ -35,7 +35,7 @@ def test_a_saved_model_gives_the_same_outputs_when_it_is_loaded(tmp_path, simila
     loaded = load_joint_model(str(tmp_path / "model")).eval()
 
     assert read_settings(str(tmp_path / "model")) == settings
-    before, after = (network(batch.input_ids, batch.attention_mask) for network in (model, loaded))
+    before, after = (network(*batch) for network in (model, loaded))
     torch.testing.assert_close(after.logits, before.logits)
     if similarity:
         torch.testing.assert_close(after.projections, before.projections)
@@ -60,8 +60,9 @@ def test_a_model_folder_opens_in_plain_transformers(bert_folder):
     plain = AutoModelForTokenClassification.from_pretrained(bert_folder).eval()
     tagger = pipeline("token-classification", model=bert_folder, tokenizer=AutoTokenizer.from_pretrained(bert_folder))
 
-    ours = load_joint_model(bert_folder).eval()(batch.input_ids, batch.attention_mask).logits
-    torch.testing.assert_close(plain(batch.input_ids, batch.attention_mask).logits, ours)
+    ours = load_joint_model(bert_folder).eval()(*batch).logits
+    theirs = plain(batch.input_ids, batch.attention_mask).logits.flatten(0, 1)[batch.words]
+    torch.testing.assert_close(theirs, ours)
     assert {found["entity"] for found in tagger("Angela Merkel besuchte Kiel.")} <= set(LABELS.tags)
 
 
@@ -69,22 +70,22 @@ def test_a_model_folder_opens_in_plain_transformers(bert_folder):
 def test_pairs_are_scored_by_the_projections_of_their_words(similarity):
     model = tiny_model(word_piece_tokenizer(), similarity=similarity)
     batch = batch_of(WORDS, WORDS[::-1])
-    width = batch.input_ids.shape[1]
-    pairs = torch.tensor([[1, 3], [width + 1, width + 2]])
+    n_words = len(WORDS)
+    pairs = torch.tensor([[1, 3], [n_words + 1, n_words + 2]])
 
-    output = model(batch.input_ids, batch.attention_mask, pairs)
+    output = model(*batch, pairs)
 
-    first, second = output.projections[0, [1, 3]], output.projections[1, [1, 2]]
+    first, second = output.projections[[1, 3]], output.projections[[n_words + 1, n_words + 2]]
     torch.testing.assert_close(output.similarity_logits, model.similarity.score(first, second))
-    torch.testing.assert_close(output.projections.norm(dim=-1), torch.ones(2, width))
+    torch.testing.assert_close(output.projections.norm(dim=-1), torch.ones(2 * n_words))
 
 
 def test_a_network_without_a_similarity_head_gives_logits_alone():
     batch = batch_of(WORDS)
 
-    output = tiny_model(word_piece_tokenizer())(batch.input_ids, batch.attention_mask)
+    output = tiny_model(word_piece_tokenizer())(*batch)
 
-    assert output.logits.shape == (*batch.input_ids.shape, len(LABELS.tags))
+    assert output.logits.shape == (len(WORDS), len(LABELS.tags))
     assert (output.similarity_logits, output.projections) == (None, None)
 
 

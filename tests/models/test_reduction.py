@@ -7,28 +7,22 @@ from collections import Counter
 import pytest
 import torch
 from conftest import SENTENCES, byte_level_tokenizer, tiny_model, unigram_tokenizer, word_piece_tokenizer
-from runs import DISTILL, brief, lines_with, report_of, run_script, run_well, weights_of
-from test_distillation_objective import objective_of, soft_batch
-from test_masking_student import task_of
+from runs import DISTILL, brief, report_of, run_script, run_well, weights_of
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AlbertConfig,
     AlbertForTokenClassification,
-    AutoModelForTokenClassification,
     PreTrainedTokenizerFast,
     pipeline,
 )
 
 from xlner import load_tagger
-from xlner.config.load import load_recipe
 from xlner.config.sections import ReductionRecipe
 from xlner.encode import WordEncoder, load_tokenizer
-from xlner.errors import ModelError, RecipeError
+from xlner.errors import ModelError
 from xlner.jobs.transformer_student import smaller_network
-from xlner.models.joint import HiddenStudent
 from xlner.models.shrink import check_reducible, reduced, spread
 from xlner.models.vocabulary import prune_tokenizer
-from xlner.train.objectives import with_hidden_states
 
 MAKERS = {"bert": word_piece_tokenizer, "xlm-roberta": unigram_tokenizer}
 WORDS = [sentence.split() for sentence in SENTENCES[:3]]
@@ -236,61 +230,6 @@ def test_the_next_round_does_not_make_a_small_student_smaller(small, tmp_path):
     assert {name: values.shape for name, values in rounds[0].items()} == {
         name: values.shape for name, values in rounds[1].items()
     }
-
-
-@pytest.mark.parametrize("width", [32, 16])
-def test_the_new_term_is_the_distance_of_the_words_vectors(width):
-    own = tiny_model(word_piece_tokenizer(), similarity="calibrated")
-    objective = objective_of("calibrated")
-    task = task_of(objective, soft_batch)
-    batch = soft_batch()
-    batch = batch._replace(teacher_vectors=batch.teacher_vectors[:, :width], trust=batch.trust * 0.5)
-    model = HiddenStudent(own, width)
-    imitating = with_hidden_states(task, objective, 0.25)
-
-    sums = imitating.loss_sums(model, batch)
-
-    output = own.recognizer.base_model(batch.tokens.input_ids, batch.tokens.attention_mask).last_hidden_state
-    mine, theirs = model.bridge(output[batch.tokens.word_mask]), batch.teacher_vectors
-    cosines = (mine * theirs).sum(dim=1) / mine.norm(dim=1) / theirs.norm(dim=1)
-    torch.testing.assert_close(sums[-1], 0.5 * (1 - cosines).sum())
-    torch.testing.assert_close(sums[:3], task.loss_sums(own, batch))
-    assert imitating.counts(batch).tolist() == [*task.counts(batch).tolist(), len(theirs)]
-    assert (imitating.terms[-1], imitating.shares[-1]) == ("hidden", 0.25)
-    assert isinstance(model.bridge, torch.nn.Identity) is (width == 32)
-
-
-@pytest.mark.slow
-def test_hidden_states_draw_nearer(small, tmp_path):
-    run_well(DISTILL, *small, "run=near", "loss.hidden_weight=1", cwd=tmp_path)
-
-    near = [line["loss_hidden"] for line in lines_with(tmp_path / "runs" / "near", "loss_hidden")]
-    assert near[-1] < 0.7 * near[0]
-    assert not any("bridge" in name for name in weights_of(tmp_path / "runs" / "near"))
-    assert AutoModelForTokenClassification.from_pretrained(tmp_path / "runs" / "near" / "model").num_labels > 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            ["loss.hidden_weight=1", "loss.rdrop_weight=1"],
-            r"rdrop_weight and loss\.hidden_weight: only one of them",
-        ),
-        (
-            ["loss.hidden_weight=1", "source.share=0.5"],
-            r"hidden_weight asks for a teacher's hidden states",
-        ),
-        (
-            ["loss.hidden_weight=1", "teacher=a.jsonl", "encoder=b"],
-            r"annotations have no hidden states",
-        ),
-        (["loss.hidden_weight=1", "student=bilstm"], r"leave out loss\.hidden_weight"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_anything_is_loaded(settings, message):
-    with pytest.raises(RecipeError, match=message):
-        load_recipe("distill", ["target=de", *settings])
 
 
 @pytest.mark.slow

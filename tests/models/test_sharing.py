@@ -10,12 +10,12 @@ from xlner.config.load import load_recipe
 from xlner.config.sections import OptimizationRecipe
 from xlner.encode import WordEncoder
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
+from xlner.models.inference import collate
 from xlner.models.joint import JointModel
 from xlner.models.token_classifier import second_network
-from xlner.network_outputs import collate
-from xlner.train.accelerator import make_optimizer
+from xlner.train.loop import make_optimizer
 
-PAIRS = torch.tensor([[1, 2], [8, 9]])
+PAIRS = torch.tensor([[0, 1], [4, 5]])
 
 
 def separate_model(similarity="calibrated"):
@@ -43,7 +43,7 @@ def test_two_encoders_share_nothing():
     model, batch = separate_model(), tokens()
 
     def output():
-        return model(batch.input_ids, batch.attention_mask, PAIRS)
+        return model(*batch, PAIRS)
 
     assert trained_by(model, output().logits.sum()) == {"recognizer"}
     assert trained_by(model, output().similarity_logits.sum()) == {"evaluator", "similarity"}
@@ -52,7 +52,7 @@ def test_two_encoders_share_nothing():
 def test_one_encoder_learns_from_both_tasks():
     model, batch = tiny_model(word_piece_tokenizer(), similarity="calibrated"), tokens()
 
-    output = model(batch.input_ids, batch.attention_mask, PAIRS)
+    output = model(*batch, PAIRS)
 
     assert trained_by(model, output.similarity_logits.sum()) == {"recognizer", "similarity"}
 
@@ -61,7 +61,7 @@ def test_one_encoder_learns_from_both_tasks():
 def test_every_weight_that_is_to_be_trained_gets_a_gradient(similarity):
     model, batch = separate_model(similarity), tokens()
 
-    output = model(batch.input_ids, batch.attention_mask, PAIRS)
+    output = model(*batch, PAIRS)
     (output.logits.square().sum() + output.similarity_logits.square().sum()).backward()
 
     assert not [name for name, values in model.named_parameters() if values.requires_grad and values.grad is None]
@@ -74,7 +74,7 @@ def test_a_saved_teacher_of_two_encoders_gives_the_same_outputs_when_it_is_loade
     save_model(tmp_path / "model", model, word_piece_tokenizer(), settings)
     loaded = load_joint_model(str(tmp_path / "model")).eval()
 
-    before, after = (network(batch.input_ids, batch.attention_mask) for network in (model.eval(), loaded))
+    before, after = (network(*batch) for network in (model.eval(), loaded))
     torch.testing.assert_close(after.logits, before.logits)
     torch.testing.assert_close(after.projections, before.projections)
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from xlner import load_tagger
 from xlner.cli import app
+from xlner.encode import PaddedWindows
 from xlner.errors import ModelError
 from xlner.models.compact import BODIES, new_network
 from xlner.models.compact_folder import KNOWN, float_weights, load_network, open_student, write_student
@@ -160,9 +161,12 @@ def test_the_linear_student_of_run_time_says_what_the_trained_one_says(tmp_path,
     rows = windows[0].piece_ids[None].astype(np.int64)
     mask = np.ones(rows.shape, dtype=bool)
 
-    (found,) = backend.logits([(rows, mask)])
+    batch = PaddedWindows(rows, mask, windows[0].word_positions.astype(np.int64))
 
-    expected = network(torch.from_numpy(rows), torch.from_numpy(mask)).logits.detach().numpy()
+    (found,) = backend.logits([batch])
+
+    expected = network(*map(torch.from_numpy, batch)).logits.detach().numpy()
+    assert found.shape == (4, len(TAGS))
     np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-5)
 
 

@@ -143,7 +143,7 @@ def test_a_file_of_vectors_of_another_width_is_refused_with_its_line(compact, tm
 @pytest.mark.parametrize(
     "argument",
     [
-        *("variant=calibrated", "loss.rdrop_weight=1", "encoder=x", "rounds.count=2"),
+        *("variant=calibrated", "encoder=x", "rounds.count=2"),
         *("optimization.freeze=embeddings", "optimization.batch_pieces=9"),
     ],
 )

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import fault_runs
@@ -222,19 +221,18 @@ def test_a_killed_run_tells_that_it_was_running_and_a_finished_one_that_it_is(ki
     assert (after["state"], after["exit_status"]) == ("finished", 0)
 
 
-def training_with(folder, **changed):
-    """A run whose task is another in some parts."""
-    real = fault_runs.task
-    fault_runs.task = lambda run: replace(real(run), **changed)
+def training_with(folder, loss_sum):
+    """A run whose loss is another one."""
+    fault_runs.Tags.loss_sums = lambda self, network, batch: {"tags": loss_sum(network, batch)}
     train(folder)
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_the_update(tmp_path):
     def sums(network, batch):
         logits = network(batch.tokens.input_ids).flatten(0, 1)
-        return torch.sqrt(logits.square().sum() * 0)[None]  # 0, and its slope is 0 / 0
+        return torch.sqrt(logits.square().sum() * 0)  # 0, and its slope is 0 / 0
 
-    status = in_a_process(lambda: training_with(tmp_path / "run", loss_sums=sums), tmp_path / "log")
+    status = in_a_process(lambda: training_with(tmp_path / "run", sums), tmp_path / "log")
 
     told = (tmp_path / "log").read_text()
     assert status == 2, told
@@ -249,9 +247,9 @@ def test_the_last_checkpoint_stays_where_a_later_loss_is_not_finite(tmp_path):
 
     def sums(network, batch):
         logits = network(batch.tokens.input_ids).flatten(0, 1)
-        return logits.square().sum()[None] * (float("nan") if next(n_calls) == 5 else 1.0)
+        return logits.square().sum() * (float("nan") if next(n_calls) == 5 else 1.0)
 
-    status = in_a_process(lambda: training_with(tmp_path / "run", loss_sums=sums), tmp_path / "log")
+    status = in_a_process(lambda: training_with(tmp_path / "run", sums), tmp_path / "log")
 
     assert (status, "step 6 (epoch 1): the loss of tags is not finite" in (tmp_path / "log").read_text()) == (2, True)
     newest = checkpoints(tmp_path / "run" / "checkpoints")[-1]
@@ -265,9 +263,9 @@ def test_a_disk_without_room_for_the_checkpoints_is_told_before_training(tmp_pat
     network = torch.nn.Linear(100, 100)
 
     with pytest.raises(RunError, match=r"0\.0 GB are free, and the run needs 0\.0 GB for 3 checkpoint\(s\)"):
-        check_space(tmp_path / "run", network, averages=False, n_checkpoints=3)
+        check_space(tmp_path / "run", network, n_checkpoints=3)
 
-    check_space(tmp_path / "run", torch.nn.Linear(1, 1), averages=False, n_checkpoints=3)
+    check_space(tmp_path / "run", torch.nn.Linear(1, 1), n_checkpoints=3)
 
 
 def test_only_what_has_a_manifest_is_removed(tmp_path):

@@ -32,11 +32,11 @@ from runs import (
 )
 from safetensors.torch import load_file
 
-from xlner.config.schema import TeacherRecipe
+from xlner.config.sections import HardwareRecipe
 from xlner.soft_labels.store import part_path
-from xlner.train import accelerator as session
+from xlner.train import run as session
 from xlner.train.batches import plan_epoch
-from xlner.train.loop import Task, step_windows
+from xlner.train.loop import step_windows
 from xlner.train.run import is_lost_process
 
 # 54 sentences, of which a student holds out 3, in batches of 8 make 7 batches, the last one smaller: in the last of 4
@@ -142,16 +142,15 @@ def test_a_batch_that_stands_in_where_there_is_none_counts_for_nothing(still_enc
 LENGTHS = np.random.default_rng(0).integers(3, 30, size=50)
 
 
-def windows_of(n_processes, rank, *, batch_pieces, skip=0, copies=1):
+def windows_of(n_processes, rank, *, batch_pieces, skip=0, in_parts=True):
     """The steps of one process: two micro-batches of eight windows each, told by the plans they are made of."""
-    tells = lambda plan: [plan.first.tolist(), plan.second.tolist()]  # noqa: E731
-    task = Task(LENGTHS, tells, (), (), *[None] * 4, score_name="", copies=copies)
+    objective = SimpleNamespace(lengths=LENGTHS, batch=lambda plan: plan.windows.tolist(), in_parts=in_parts)
     process = SimpleNamespace(num_processes=n_processes, process_index=rank, device=torch.device("cpu"))
-    return list(step_windows(task, plan_epoch(LENGTHS, 8, 0, 0), process, 2, skip, batch_pieces, 0))
+    return list(step_windows(objective, plan_epoch(LENGTHS, 8, 0, 0), process, 2, skip, batch_pieces, 0))
 
 
 def real_windows(steps):
-    return sorted(chain.from_iterable([*first, *second] for step in steps for (first, second), real in step if real))
+    return sorted(chain.from_iterable(windows for step in steps for windows, real in step if real))
 
 
 @pytest.mark.parametrize("batch_pieces", [0, 40, 100])
@@ -169,9 +168,8 @@ def test_a_run_that_goes_on_gets_the_steps_that_are_left():
     assert windows_of(1, 0, batch_pieces=60, skip=2) == windows_of(1, 0, batch_pieces=60)[2:]
 
 
-def test_what_comes_twice_in_a_pass_comes_in_parts_of_half_the_size_and_small_networks_take_whole_batches():
-    assert windows_of(1, 0, batch_pieces=80, copies=2) == windows_of(1, 0, batch_pieces=40)
-    assert windows_of(1, 0, batch_pieces=40, copies=0) == windows_of(1, 0, batch_pieces=0)
+def test_a_loss_of_whole_batches_takes_them_whole():
+    assert windows_of(1, 0, batch_pieces=40, in_parts=False) == windows_of(1, 0, batch_pieces=0)
 
 
 # Without dropout and without pairs, which each part draws by itself, nothing but the order of additions is different.
@@ -328,14 +326,14 @@ STOPPING = """
 import os, runpy, signal
 import xlner.train.report as reporting
 
-real = reporting.predict_sentences
+real = reporting.word_probs
 
-def stopping(model, *arguments, **named):
+def stopping(*arguments, **named):
     if os.environ.get("RANK", "0") == "0":
         os.kill(os.getpid(), signal.SIGTERM)
-    return real(model, *arguments, **named)
+    return real(*arguments, **named)
 
-reporting.predict_sentences = stopping
+reporting.word_probs = stopping
 runpy.run_path({script!r}, run_name="__main__")
 """
 
@@ -374,7 +372,7 @@ def test_processes_wait_for_days_where_one_of_them_works_alone(monkeypatch):
     seen = []
     monkeypatch.setattr(session, "Accelerator", lambda **named: seen.append(named) or Accelerator(cpu=True))
 
-    session.make_accelerator(TeacherRecipe(), Path("run"))
+    session.make_accelerator(HardwareRecipe(), Path("run"), tensorboard=False)
 
     (handler,) = seen[0]["kwargs_handlers"]
     assert handler.timeout >= timedelta(days=1)

@@ -1,6 +1,7 @@
 """New sentences for a teacher to label: of the text's own words, the same for the same seed, none of held-out ones."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from test_compact_runs import SMALL
 
 from xlner.config.load import load_recipe
 from xlner.corpora.source import read_corpus
-from xlner.jobs.inputs import held_out_of, split_sentences
+from xlner.encode import Window
+from xlner.jobs.inputs import held_out_of, training_text
 from xlner.soft_labels.augment import LONGEST_PART, WordClasses, augmented, find_classes
+from xlner.train.batches import Plan
 
 NO_CLASSES = WordClasses({}, (), ())
 TEXT = [
@@ -73,14 +76,17 @@ def test_some_words_are_hidden_some_exchanged_some_sentences_cut_and_some_joined
 
 def test_held_out_sentences_are_those_that_no_window_of_training_shows(recipe_of):
     held_out = held_out_of(40, recipe_of(holdout_ratio=0.25))
-    windows = [type("Window", (), {"sentence": number // 2})() for number in range(80)]
+    words = np.arange(3, dtype=np.int32)
+    windows = [Window(number // 2, words, words, words) for number in range(80)]
+    soft_labels = SimpleNamespace(weights=lambda sentence: np.ones(3), probs=lambda sentence: np.ones((3, 2)))
+    student = SimpleNamespace(soft_labels=soft_labels, encoder=SimpleNamespace(pad_id=0))
 
-    split = split_sentences(windows, held_out)
+    text = training_text(student, windows, held_out, "none")
 
+    shown = text.windows(Plan(np.arange(len(text.lengths)), (0,)))
     assert len(held_out) == 10
-    assert {windows[number].sentence for number in split.held_out} == held_out
-    assert not {windows[number].sentence for number in split.trained} & held_out
-    assert len(split.trained) + len(split.held_out) == 80
+    assert [window.sentence for window in shown] == [n // 2 for n in range(80) if n // 2 not in held_out]
+    assert not {window.sentence for window in shown} & held_out
 
 
 @pytest.fixture
@@ -110,8 +116,7 @@ def test_a_changed_bit_in_any_cache_is_noticed_and_the_student_is_the_same(teach
         f"data={small_data}",
         *TINY,
         *SMALL,
-        "denoising=pooling,neighbours",
-        "neighbours.count=3",
+        "denoising=pooling,certainty",
         "compact.augment=1",
         "student=linear",
         "holdout_ratio=0.2",
@@ -126,7 +131,7 @@ def test_a_changed_bit_in_any_cache_is_noticed_and_the_student_is_the_same(teach
 
     again = run_well(DISTILL, *arguments, "run=b", cwd=tmp_path)
 
-    assert kinds >= {"soft_labels", "part", "hidden", "windows", "mixture", "scores", "augmented"}
+    assert kinds >= {"soft_labels", "part", "windows", "mixture", "scores", "augmented"}
     assert "; made again" in again.stdout
     assert "; scored again" in again.stdout
     models = [sorted((tmp_path / "runs" / name / "model").iterdir()) for name in ("a", "b")]

@@ -13,19 +13,16 @@ from test_soft_labels import WORDS
 from xlner.config.load import load_recipe
 from xlner.config.sections import CorpusRecipe
 from xlner.errors import RecipeError
-from xlner.jobs.inputs import Selection, distillation_task, held_out_of, split_sentences, student_windows
+from xlner.jobs.inputs import held_out_of, steps_of, student_windows, training_text
 from xlner.jobs.transformer_student import new_student
 from xlner.predict import decide_tags, scored_spans
 from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, soft_labels_of
 from xlner.soft_labels.steps import DENOISERS, denoised_soft_labels, denoising_steps
 from xlner.soft_labels.store import SoftLabels, soft_row
 from xlner.tags import LabelSet
-from xlner.train.objectives import make_objective
 
 STEPS = sorted(DENOISERS)
-TRUST_ALONE = sorted(DENOISERS.keys() - {"pooling", "prototypes"})
-# Few neighbours and folds, for a text of few words.
-SETTINGS = ("neighbours.count=5", "discriminator.folds=3")
+TRUST_ALONE = sorted(DENOISERS.keys() - {"pooling"})
 FP16_STEP = 2**-10
 
 
@@ -81,12 +78,9 @@ def denoise(accelerator, bert_folder, data, taught):
     """The soft labels after the steps of a recipe."""
 
     def make(soft_labels, steps, *settings):
-        arguments = ["target=xx", f"data={data}", f"teacher={bert_folder}", f"denoising={steps}", *SETTINGS, *settings]
-        return denoised_soft_labels(
-            soft_labels,
-            load_recipe("distill", arguments),
-            DenoisingContext(accelerator, None, bert_folder, taught, 0.9),
-        )
+        arguments = ["target=xx", f"data={data}", f"teacher={bert_folder}", f"denoising={steps}", *settings]
+        recipe = load_recipe("distill", arguments)
+        return denoised_soft_labels(soft_labels, steps_of(recipe), DenoisingContext(accelerator, 0.9))
 
     return make
 
@@ -160,9 +154,6 @@ def test_a_step_gives_the_same_result_each_time(denoise, of_any_kind, step):
     ("step", "setting"),
     [
         ("pooling", "pooling.word=0.1"),
-        ("neighbours", "neighbours.slope=3"),
-        ("prototypes", "prototypes.steps=2"),
-        ("discriminator", "discriminator.keep=0.5"),
         ("certainty", "certainty.skip_invalid=false"),
     ],
 )
@@ -181,16 +172,8 @@ def test_none_changes_nothing(denoise, taught, steps):
 
 
 def test_an_unknown_step_is_refused_with_the_known_ones():
-    with pytest.raises(RecipeError, match=r"unknown step of denoising 'neighbors'.*neighbours"):
-        denoising_steps("pooling,neighbors")
-
-
-def test_the_discriminator_keeps_whole_sentences(denoise, taught):
-    found = column(denoise(taught, "discriminator", "discriminator.keep=0.5"), "weights")
-
-    # One of eight sentences has no word that the teacher could see; of seven, four are kept.
-    assert all(len(set(trust)) == 1 for trust in found)
-    assert sum(trust[0] for trust in found) == 4 + 1
+    with pytest.raises(RecipeError, match=r"unknown step of denoising 'poling'.*pooling, certainty; did you mean"):
+        denoising_steps("certainty,poling")
 
 
 def test_certainty_trusts_the_entities_that_score_best(denoise, of_any_kind):
@@ -234,11 +217,10 @@ def test_steps_that_leave_no_word_to_learn_from_are_told(accelerator, bert_folde
     recipe = load_recipe("distill", ["target=xx", f"teacher={bert_folder}", "denoising=certainty"])
     _, encoder, _ = new_student(recipe, LabelSet(taught.card.tags), 0.0, taught, accelerator)
     windows = student_windows(taught, encoder, accelerator)
-    split = split_sentences(windows, held_out_of(len(taught), recipe))
-    student = SimpleNamespace(objective=make_objective(recipe), soft_labels=nothing, encoder=encoder, vectors=None)
+    student = SimpleNamespace(soft_labels=nothing, encoder=encoder)
 
     with pytest.raises(RecipeError, match="denoising=certainty leaves no word to learn from"):
-        distillation_task(recipe, student, windows, split, Selection("last", {}), Path("model"))
+        training_text(student, windows, held_out_of(len(taught), recipe), recipe.denoising)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +235,7 @@ def long_text(still_encoder, small_data, tmp_path_factory):
 
 @pytest.mark.slow
 def test_any_number_of_processes_makes_the_same_soft_labels(long_text):
-    steps = ",".join(["neighbours", *(step for step in STEPS if step != "neighbours")])
+    steps = ",".join(STEPS)
     arguments = [
         f"data={long_text / 'data'}",
         f"teacher={long_text / 'runs' / 'teacher-en' / 'model'}",
@@ -271,7 +253,6 @@ def test_any_number_of_processes_makes_the_same_soft_labels(long_text):
 
     one, two = found
     assert len(one) == len(two) == len(STEPS) + 1
-    assert len(list((long_text / "two" / "labels").glob("hidden-*-of-2.arrow"))) == 2
     for mine, theirs in zip(one, two, strict=True):
         assert mine.parent.name == theirs.parent.name
         for name in ("words", "probs", "weights"):

@@ -11,6 +11,7 @@ from runs import sentences, write_conll, write_text
 from xlner.config.schema import DistillRecipe
 from xlner.config.sections import MixingRecipe
 from xlner.errors import RecipeError
+from xlner.jobs.inputs import teachers_of
 from xlner.soft_labels.languages import effective_number, identify_languages, teacher_weights
 from xlner.soft_labels.mix import taught_soft_labels
 
@@ -60,7 +61,7 @@ def taught(folder, teachers, mixing):
         soft_labels=str(folder / "store"),
         mixing=mixing,
     )
-    return taught_soft_labels(recipe, folder / "data" / "de" / "train.txt", Accelerator(cpu=True), None)
+    return taught_soft_labels(teachers_of(recipe), folder / "data" / "de" / "train.txt", Accelerator(cpu=True), None)
 
 
 def test_languages_are_told_apart_and_each_centre_is_like_its_own(clouds):

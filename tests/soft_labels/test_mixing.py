@@ -16,6 +16,7 @@ from xlner.config.schema import DistillRecipe
 from xlner.config.sections import MixingRecipe
 from xlner.corpora.schemes import TagReader, write_tags
 from xlner.errors import LabelError, ModelError, RecipeError
+from xlner.jobs.inputs import teachers_of
 from xlner.predict import decide_tags
 from xlner.soft_labels.label import teacher_fingerprint
 from xlner.soft_labels.mix import mix_probs, mix_trust, similarity_factors, taught_soft_labels
@@ -54,7 +55,7 @@ def with_tags(folder, tags, copy):
 
 def taught(text, teacher, **keys):
     recipe = DistillRecipe(target="de", teacher=teacher, soft_labels=str(text.parent / "store"), **keys)
-    return taught_soft_labels(recipe, text, Accelerator(cpu=True), None)
+    return taught_soft_labels(teachers_of(recipe), text, Accelerator(cpu=True), None)
 
 
 def certain(tags, known):

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xlner.arrow_files import RowWriter, StoredRows, in_blocks
+from xlner.config.load import load_recipe
 from xlner.config.sections import CorpusRecipe
 from xlner.encode import WordEncoder
 from xlner.errors import CorpusError, RunError, SoftLabelError
+from xlner.jobs.transformer_student import student_objective
 from xlner.models.folder import ModelSettings, load_joint_model, save_model
-from xlner.network_outputs import sentence_probs
+from xlner.models.inference import collate, sentence_probs
 from xlner.soft_labels import label as labelling
 from xlner.soft_labels.label import soft_labels_of, teacher_fingerprint, text_fingerprint
 from xlner.soft_labels.store import (
@@ -39,7 +40,8 @@ from xlner.soft_labels.store import (
     write_card,
 )
 from xlner.soft_labels.store import COLUMNS as STORE_COLUMNS
-from xlner.train.batches import PairDraw, PairPlan, SoftPairs, plan_epoch
+from xlner.train.batches import Plan, plan_epoch
+from xlner.train.objectives import SoftText
 
 UNSEEN = "\u200b"  # a WordPiece tokenizer makes nothing of it
 WORDS = [*(sentence.split() for sentence in SENTENCES), [UNSEEN], ["Kiel", UNSEEN, "Köln"], ["Ja"]]
@@ -206,12 +208,12 @@ def test_the_card_tells_what_lies_in_the_folder(stored, bert_folder, text):
 def test_projections_give_the_teachers_similarity(stored, bert_folder):
     model, encoder = load_joint_model(bert_folder).eval(), WordEncoder(word_piece_tokenizer())
     (window,) = encoder.encode([WORDS[0]])
-    pieces, positions = torch.tensor(window.piece_ids)[None].long(), torch.tensor(window.word_positions).long()
+    tokens = collate([window], encoder.pad_id)
 
     projections = stored.projections(0).astype(np.float32)
     similarities = stored.similarities(projections[[0, 0]], projections[[0, 2]])
 
-    output = model(pieces, torch.ones_like(pieces, dtype=torch.bool), positions[torch.tensor([[0, 0], [0, 2]])])
+    output = model(*tokens, torch.tensor([[0, 0], [0, 2]]))
     expected = output.similarity_logits.sigmoid().detach().numpy()
     np.testing.assert_allclose(similarities, expected, atol=0.01)
 
@@ -568,95 +570,79 @@ def windows(student):
     return list(student.encode(WORDS))
 
 
-def words_of_batch(plan, windows, soft_labels):
-    """What the words of a batch must carry, row by row: (sentence, word number)."""
-    known = {
-        (number, place)
-        for number in range(len(soft_labels))
-        for place, probs in enumerate(soft_labels.probs(number))
-        if probs.any()
-    }
-    rows = [windows[number] for number in (*plan.first, *plan.second)]
-    return [
-        [(row.sentence, int(word)) for word in row.word_numbers if (row.sentence, int(word)) in known] for row in rows
-    ]
+@pytest.fixture
+def pairs(stored, student, windows):
+    """Makes the batch of sentence pairs of these windows."""
+    text = SoftText(windows, np.arange(len(windows)), stored, student.pad_id)
+    recipe = load_recipe("distill", ["target=de", "variant=calibrated", "pairs.per_sentence=8", "pairs.balance=0"])
+    objective = student_objective(recipe, text)
+    return lambda *numbers: objective.batch(Plan(np.asarray(numbers), (0,)))
+
+
+def words_of_batch(numbers, windows, soft_labels):
+    """What the words of a batch are, in its order: (sentence, word number)."""
+    rows = [windows[number] for number in numbers]
+    words = [(row.sentence, int(word)) for row in rows for word in row.word_numbers]
+    return [(sentence, word) for sentence, word in words if soft_labels.probs(sentence)[word].any()]
 
 
 def test_a_student_with_another_tokenizer_gets_the_soft_labels_of_its_words(stored, student, windows):
     (plan,) = plan_epoch(np.full(len(windows), 9), batch_size=len(windows), seed=0, epoch=0)
+    text = SoftText(windows, np.arange(len(windows)), stored, student.pad_id)
 
-    batch = SoftPairs(windows, stored, student.pad_id, None).batch(plan)
+    batch = text.batch(text.windows(plan))
 
-    expected = words_of_batch(plan, windows, stored)
-    for row, words in enumerate(expected):
-        places = batch.tokens.word_mask[row].nonzero().flatten()
-        assert len(places) == len(words)
-        for place, (sentence, number) in zip(places, words, strict=True):
-            first_piece = student.tokenizer(WORDS[sentence][number], add_special_tokens=False)["input_ids"][0]
-            assert batch.tokens.input_ids[row, place] == first_piece
-            assert batch.teacher_probs[row, place].tolist() == stored.probs(sentence)[number].tolist()
+    expected = words_of_batch(plan.windows, windows, stored)
+    assert len(expected) == len(batch.probs) == len(batch.trust)
+    first_pieces = batch.tokens.input_ids.flatten()[batch.tokens.words].tolist()
+    for (sentence, number), piece, probs in zip(expected, first_pieces, batch.probs, strict=True):
+        assert piece == student.tokenizer(WORDS[sentence][number], add_special_tokens=False)["input_ids"][0]
+        assert probs.tolist() == stored.probs(sentence)[number].tolist()
 
 
-def test_words_that_the_teacher_could_not_see_are_masked(stored, student, windows):
+def test_words_that_the_teacher_could_not_see_are_left_out(stored, student, windows):
     places = [number for number, window in enumerate(windows) if UNSEEN in WORDS[window.sentence]]
-    plan = PairPlan(np.asarray(places[:1]), np.asarray(places[1:]), (0,))
+    text = SoftText(windows, np.arange(len(windows)), stored, student.pad_id)
 
-    batch = SoftPairs(windows, stored, student.pad_id, None).batch(plan)
+    batch = text.batch(text.windows(Plan(np.asarray(places), (0,))))
 
     assert [len(window.word_numbers) for window in (windows[place] for place in places)] == [1, 3]
-    assert batch.tokens.word_mask.sum(dim=1).tolist() == [0, 2]
-    assert not batch.teacher_probs[~batch.tokens.word_mask].any()
+    assert (batch.tokens.words // batch.tokens.input_ids.shape[1]).tolist() == [1, 1]
+    assert batch.probs.any(dim=1).tolist() == [True, True]
 
 
-def test_word_pairs_join_known_words_of_the_two_towers(stored, student, windows):
-    plan = PairPlan(np.asarray([0, 5, 1]), np.asarray([2, 6]), (0,))
+def test_word_pairs_join_known_words_of_the_two_towers(stored, windows, pairs):
+    batch = pairs(0, 5, 1, 2, 6)
 
-    batch = SoftPairs(windows, stored, student.pad_id, PairDraw(per_sentence=8, balance=0.0)).batch(plan)
-
-    width = batch.tokens.input_ids.shape[1]
-    assert batch.in_first_tower.tolist() == [True, True, True, False, False]
+    n_first = len(words_of_batch([0, 5, 1], windows, stored))
+    assert batch.in_first_tower.tolist() == [place < n_first for place in range(len(batch.probs))]
     assert batch.word_pairs.shape == (2, 24)
-    assert batch.tokens.word_mask.view(-1)[batch.word_pairs].all()
-    assert (batch.word_pairs[0] < 3 * width).all()
-    assert (batch.word_pairs[1] >= 3 * width).all()
+    assert (batch.word_pairs[0] < n_first).all()
+    assert ((batch.word_pairs[1] >= n_first) & (batch.word_pairs[1] < len(batch.probs))).all()
 
 
-def test_a_pair_carries_the_teachers_similarity_of_its_two_words(stored, student, windows):
-    plan = PairPlan(np.asarray([0, 1]), np.asarray([2, 3]), (0,))
+def test_a_pair_carries_the_teachers_similarity_of_its_two_words(stored, windows, pairs):
+    batch = pairs(0, 1, 2, 3)
 
-    batch = SoftPairs(windows, stored, student.pad_id, PairDraw(per_sentence=8, balance=0.0)).batch(plan)
-
-    width = batch.tokens.input_ids.shape[1]
-    words = dict(
-        zip(
-            batch.tokens.word_mask.view(-1).nonzero().flatten().tolist(),
-            chain.from_iterable(words_of_batch(plan, windows, stored)),
-            strict=True,
-        )
-    )
-    for first, second, similarity in zip(*batch.word_pairs.tolist(), batch.teacher_similarity.tolist(), strict=True):
+    words = words_of_batch([0, 1, 2, 3], windows, stored)
+    for first, second, similarity in zip(*batch.word_pairs.tolist(), batch.similarity.tolist(), strict=True):
         one, other = (stored.projections(words[place][0])[words[place][1]].astype(float) for place in (first, second))
         logit = stored.card.scale * (one @ other) + stored.card.offset
-        assert first // width in (0, 1)
         assert abs(similarity - 1 / (1 + np.exp(-logit))) < 1e-4
 
 
-def test_half_of_the_pairs_have_one_likeliest_tag(stored, student, windows):
-    plan = PairPlan(np.asarray([0, 1]), np.asarray([2, 3]), (0,))
+def test_half_of_the_pairs_have_one_likeliest_tag(pairs):
+    batch = pairs(0, 1, 2, 3)
 
-    batch = SoftPairs(windows, stored, student.pad_id, PairDraw(per_sentence=8, balance=0.0)).batch(plan)
-
-    first, second = batch.teacher_probs.flatten(0, 1)[batch.word_pairs].argmax(dim=-1)
+    first, second = batch.probs[batch.word_pairs].argmax(dim=-1)
     assert (first == second).sum() == 8 == len(first) / 2
 
 
-def test_a_batch_of_one_window_has_no_pairs(stored, student, windows):
-    plan = PairPlan(np.asarray([0]), np.zeros(0, dtype=np.int64), (0,))
-
-    batch = SoftPairs(windows, stored, student.pad_id, PairDraw(8, 0.5)).batch(plan)
+def test_a_batch_of_one_window_has_no_pairs(pairs):
+    batch = pairs(0)
 
     assert batch.word_pairs.shape == (2, 0)
-    assert batch.teacher_similarity.shape == (0,)
+    assert batch.similarity.shape == (0,)
 
 
 def test_a_teacher_without_a_similarity_head_gives_probabilities_alone(label, text, tmp_path):

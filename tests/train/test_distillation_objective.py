@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,14 @@ from conftest import SENTENCES, tiny_model, word_piece_tokenizer
 from xlner.config.load import VARIANTS, load_recipe
 from xlner.config.sections import CorpusRecipe
 from xlner.encode import WordEncoder
+from xlner.jobs.transformer_student import student_objective
 from xlner.models.folder import load_joint_model
+from xlner.models.inference import collate
 from xlner.models.joint import JointOutput, TwoHeadStudent
-from xlner.network_outputs import collate
 from xlner.soft_labels.label import soft_labels_of
-from xlner.train.batches import PairDraw, PairPlan, SoftBatch, SoftPairs
-from xlner.train.objectives import make_objective
+from xlner.train.batches import Plan
+from xlner.train.mtmt import BETAS, GAMMAS, SoftPairBatch
+from xlner.train.objectives import ALPHAS, SoftText
 
 ENCODER = WordEncoder(word_piece_tokenizer())
 N_FIRST, N_TAGS = 3, 7
@@ -29,8 +32,21 @@ WINDOWS = list(ENCODER.encode(WORDS))
 PAIRS = [((0, 0), (3, 1)), ((0, 0), (4, 2)), ((2, 4), (3, 1)), ((1, 1), (4, 8)), ((2, 4), (4, 2))]
 
 
-def objective_of(variant, *arguments):
-    return make_objective(load_recipe("distill", ["target=de", f"variant={variant}", *arguments]))
+# The number of each word (sentence, word) among all words of the batch.
+PLACES = {
+    word: place
+    for place, word in enumerate((sentence, number) for sentence, row in enumerate(WORDS) for number in range(len(row)))
+}
+TEXT = SimpleNamespace(lengths=[], soft_labels=SimpleNamespace(card=SimpleNamespace(tags=("O", "B-X", "I-X"))))
+
+
+def objective_of(variant, *arguments, text=TEXT):
+    return student_objective(load_recipe("distill", ["target=de", f"variant={variant}", *arguments]), text)
+
+
+def stacked(objective, numbers):
+    """The numbers of the terms of a loss, in their order."""
+    return torch.stack([torch.as_tensor(numbers[name]) for name in objective.terms])
 
 
 @pytest.fixture(scope="module")
@@ -46,32 +62,24 @@ def network_of(student, variant):
     return TwoHeadStudent(student, is_trained=False).eval()
 
 
-def place_of(word, width):
-    sentence, number = word
-    return sentence * width + int(WINDOWS[sentence].word_positions[number])
-
-
 def soft_batch(*, extra_padding=0):
-    """A batch with random soft labels; what lies in masked positions is as wild as it can be."""
+    """A batch of sentence pairs with random soft labels; batches of words alone have the same parts."""
     generator = torch.Generator().manual_seed(3)
     tokens = collate(WINDOWS, ENCODER.pad_id)
+    width = tokens.input_ids.shape[1]
     tokens = tokens._replace(
         input_ids=torch.nn.functional.pad(tokens.input_ids, (0, extra_padding), value=ENCODER.pad_id),
         attention_mask=torch.nn.functional.pad(tokens.attention_mask, (0, extra_padding)),
-        word_mask=torch.nn.functional.pad(tokens.word_mask, (0, extra_padding)),
+        words=tokens.words // width * (width + extra_padding) + tokens.words % width,
     )
-    n_words = int(tokens.word_mask.sum())
-    teacher_probs = torch.zeros(*tokens.input_ids.shape, N_TAGS)
-    teacher_probs[tokens.word_mask] = (3 * torch.randn(n_words, N_TAGS, generator=generator)).softmax(dim=-1)
-    width = tokens.input_ids.shape[1]
-    return SoftBatch(
+    n_words = len(PLACES)
+    return SoftPairBatch(
         tokens,
-        teacher_probs,
-        torch.tensor([[place_of(pair[tower], width) for pair in PAIRS] for tower in (0, 1)]),
+        (3 * torch.randn(n_words, N_TAGS, generator=generator)).softmax(dim=-1),
+        torch.ones(n_words),
+        torch.tensor([sentence < N_FIRST for sentence, _ in PLACES]),
+        torch.tensor([[PLACES[pair[tower]] for pair in PAIRS] for tower in (0, 1)]),
         torch.rand(len(PAIRS), generator=generator),
-        torch.arange(len(WINDOWS)) < N_FIRST,
-        tokens.word_mask.float(),
-        torch.randn(n_words, 32, generator=torch.Generator().manual_seed(4)),
     )
 
 
@@ -81,10 +89,11 @@ def student_says(student):
     for sentence, window in enumerate(WINDOWS):
         pieces = torch.from_numpy(window.piece_ids).long()[None]
         with torch.no_grad():
-            output = student(pieces, torch.ones_like(pieces, dtype=torch.bool))
-        for number, place in enumerate(window.word_positions):
-            logits[sentence, number] = output.logits[0, int(place)].tolist()
-            projections[sentence, number] = output.projections[0, int(place)].tolist()
+            words = torch.from_numpy(window.word_positions).long()
+            output = student(pieces, torch.ones_like(pieces, dtype=torch.bool), words)
+        for number in range(len(words)):
+            logits[sentence, number] = output.logits[number].tolist()
+            projections[sentence, number] = output.projections[number].tolist()
     return logits, projections
 
 
@@ -147,10 +156,8 @@ def softmax(logits):
 
 def teacher_says(batch):
     """The teacher's probabilities of each word, and its similarity of each pair."""
-    width = batch.tokens.input_ids.shape[1]
-    words = [(sentence, number) for sentence, row in enumerate(WORDS) for number in range(len(row))]
-    p = {word: batch.teacher_probs.view(-1, N_TAGS)[place_of(word, width)].tolist() for word in words}
-    return p, dict(zip(PAIRS, batch.teacher_similarity.tolist(), strict=True))
+    p = {word: batch.probs[place].tolist() for word, place in PLACES.items()}
+    return p, dict(zip(PAIRS, batch.similarity.tolist(), strict=True))
 
 
 def slow_sums(student, batch, slow):
@@ -213,23 +220,20 @@ SLOW_TOTALS = {"authors": slow_authors, "blog": slow_blog}
 @pytest.mark.parametrize("variant", sorted(SLOW_TOTALS))
 def test_the_loss_and_the_gradient_of_a_published_variant_are_those_of_slow_loops(variant):
     batch, objective, slow = soft_batch(), objective_of(variant), SLOW_TOTALS[variant]
-    batch = batch._replace(teacher_probs=batch.teacher_probs.double())
-    width = batch.tokens.input_ids.shape[1]
+    batch = batch._replace(probs=batch.probs.double())
     generator = torch.Generator().manual_seed(5)
-    logits = 2 * torch.randn(*batch.tokens.input_ids.shape, N_TAGS, generator=generator)
+    logits = 2 * torch.randn(len(PLACES), N_TAGS, generator=generator)
     pair_logits = torch.randn(len(PAIRS), generator=generator)
     outputs = [logits.requires_grad_(), pair_logits.requires_grad_()]
 
-    def network(ids, mask, third):
+    def network(ids, mask, words, fourth):
         return logits if variant == "blog" else JointOutput(logits, pair_logits, None)
 
     sums, counts = objective.loss_sums(network, batch), objective.counts(batch)
-    total = sum(share * value for share, value in zip(objective.terms.values(), sums / counts, strict=True))
+    total = sum(share * sums[name] / counts[name] for name, share in objective.terms.items())
     gradients = torch.autograd.grad(total, outputs, allow_unused=True)
 
-    p, _ = teacher_says(batch)
-    places = {word: place_of(word, width) for word in p}
-    scores = {word: logits.detach().view(-1, N_TAGS)[place].tolist() for word, place in places.items()}
+    scores = {word: logits.detach()[place].tolist() for word, place in PLACES.items()}
     pair_scores = pair_logits.tolist()
 
     def slow_total():
@@ -247,7 +251,7 @@ def test_the_loss_and_the_gradient_of_a_published_variant_are_those_of_slow_loop
     assert total.item() == pytest.approx(slow_total(), rel=1e-5)
     expected = torch.zeros_like(logits)
     for word in list(scores)[::3]:
-        expected.view(-1, N_TAGS)[places[word]] = torch.tensor([slope(scores[word], tag) for tag in range(N_TAGS)])
+        expected[PLACES[word]] = torch.tensor([slope(scores[word], tag) for tag in range(N_TAGS)])
     looked_at = expected != 0
     assert looked_at.sum() > 50
     torch.testing.assert_close(gradients[0][looked_at], expected[looked_at], rtol=1e-2, atol=1e-6)
@@ -258,18 +262,17 @@ def test_the_loss_and_the_gradient_of_a_published_variant_are_those_of_slow_loop
 
 def test_the_batch_weights_of_the_post_are_those_of_the_batch_as_it_is():
     batch, objective = soft_batch(), objective_of("blog")
-    logits = torch.randn(*batch.tokens.input_ids.shape, N_TAGS, generator=torch.Generator().manual_seed(6))
-    no_pairs = batch._replace(word_pairs=batch.word_pairs[:, :0], teacher_similarity=batch.teacher_similarity[:0])
+    logits = torch.randn(len(PLACES), N_TAGS, generator=torch.Generator().manual_seed(6))
+    no_pairs = batch._replace(word_pairs=batch.word_pairs[:, :0], similarity=batch.similarity[:0])
     one_tower = no_pairs._replace(in_first_tower=torch.ones_like(batch.in_first_tower))
 
-    found = [objective.loss_sums(lambda *inputs: logits, made) for made in (no_pairs, one_tower)]
+    found = [stacked(objective, objective.loss_sums(lambda *inputs: logits, made)) for made in (no_pairs, one_tower)]
 
     # Without a pair nothing disagrees (gamma is 1), and an empty tower has nothing to say.
     assert found[0][0] == found[1][0] == found[1][2] == 0
     probs = logits.softmax(dim=-1)
-    words = batch.tokens.word_mask
-    losses = -(batch.teacher_probs * probs.log()).sum(dim=-1)[words]
-    alpha = probs.amax(dim=-1)[words].square().mean()
+    losses = -(batch.probs * probs.log()).sum(dim=-1)
+    alpha = probs.amax(dim=-1).square().mean()
     torch.testing.assert_close(found[1][1], alpha * losses.sum())
 
 
@@ -279,10 +282,12 @@ def test_each_tower_of_the_post_has_scores_of_its_own(student):
     tokens = batch.tokens
 
     with torch.no_grad():
-        logits = network(tokens.input_ids, tokens.attention_mask, batch.in_first_tower)
+        logits = network(*tokens, batch.in_first_tower)
         hidden = student.recognizer.bert(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        hidden = hidden.flatten(0, 1)[tokens.words]
 
-    for layer, tower in ((student.recognizer.classifier, slice(0, N_FIRST)), (network.second, slice(N_FIRST, None))):
+    first = batch.in_first_tower
+    for layer, tower in ((student.recognizer.classifier, first), (network.second, ~first)):
         expected = hidden[tower].numpy() @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
         np.testing.assert_allclose(logits[tower].numpy(), expected, rtol=1e-4, atol=1e-4)
     assert not torch.equal(network.second.weight, student.recognizer.classifier.weight)
@@ -300,28 +305,29 @@ def test_the_loss_is_that_of_the_method(student, variant):
     batch = soft_batch()
     objective = objective_of(variant)
 
-    sums = objective.loss_sums(student, batch)
-    counts = objective.counts(batch)
+    sums = stacked(objective, objective.loss_sums(student, batch))
+    counts = stacked(objective, objective.counts(batch))
 
     expected_sums, expected_counts = slow_sums(student, batch, SLOW[variant])
-    if variant == "tsl":
-        expected_sums[0] = 0.0  # single sentences, no similarity
+    if variant == "tsl":  # single sentences, no similarity
+        expected_sums, expected_counts = [sum(expected_sums[1:])], [sum(expected_counts[1:])]
     torch.testing.assert_close(sums, torch.tensor(expected_sums), rtol=1e-4, atol=1e-5)
     assert counts.tolist() == expected_counts
 
 
 @pytest.mark.parametrize("name", ["alpha", "beta", "gamma"])
 @pytest.mark.parametrize(("variant", "flows"), [("authors", False), ("calibrated", False), ("blog", True)])
-def test_a_gradient_flows_through_the_weights_of_the_blog_variant_alone(student, variant, flows, name):
-    objective = objective_of(variant)
-    seen = []
-    weight = objective._asdict()[name]
+def test_a_gradient_flows_through_the_weights_of_the_blog_variant_alone(student, variant, flows, name, monkeypatch):
+    table = {"alpha": ALPHAS, "beta": BETAS, "gamma": GAMMAS}[name]
+    chosen = getattr(load_recipe("distill", ["target=de", f"variant={variant}"]).weights, name)
+    weight, seen = table[chosen], []
 
     def watched(*outputs):
         seen.append(weight(*outputs))
         return seen[-1]
 
-    objective._replace(**{name: watched}).loss_sums(network_of(student, variant), soft_batch())
+    monkeypatch.setitem(table, chosen, watched)
+    objective_of(variant).loss_sums(network_of(student, variant), soft_batch())
 
     assert [values.requires_grad for values in seen] == [flows]
 
@@ -329,7 +335,8 @@ def test_a_gradient_flows_through_the_weights_of_the_blog_variant_alone(student,
 def test_gamma_reaches_the_recognizer_alone_where_there_is_no_similarity_loss(student):
     batch = soft_batch()
 
-    sums = objective_of("calibrated", "loss.similarity_weight=0").loss_sums(student, batch)
+    objective = objective_of("calibrated", "loss.similarity_weight=0")
+    sums = stacked(objective, objective.loss_sums(student, batch))
 
     (_, *expected), _ = slow_sums(student, batch, SLOW["calibrated"])
     torch.testing.assert_close(sums, torch.tensor([0.0, *expected]), rtol=1e-4, atol=1e-5)
@@ -343,31 +350,32 @@ def test_padding_changes_nothing(student, variant):
     padded = objective.loss_sums(network, soft_batch(extra_padding=9))
 
     torch.testing.assert_close(padded, sums, rtol=1e-5, atol=1e-5)
-    assert objective.counts(soft_batch(extra_padding=9)).tolist() == objective.counts(soft_batch()).tolist()
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_what_lies_outside_the_words_has_no_influence(student, variant):
+def test_words_that_are_not_trusted_teach_nothing(student, variant):
     objective, batch, network = objective_of(variant), soft_batch(), network_of(student, variant)
-    mask = batch.tokens.word_mask[:, :, None]
+    trust = torch.ones(len(PLACES))
+    trust[[0, 5, 9]] = 0.0
+    untrusted, other = batch._replace(trust=trust), batch.probs.clone()
+    other[5] = 1 / N_TAGS  # in no pair, so that it weighs on nobody else
 
-    wild = batch._replace(teacher_probs=torch.where(mask, batch.teacher_probs, 1e6))
+    sums = objective.loss_sums(network, untrusted)
 
-    torch.testing.assert_close(objective.loss_sums(network, wild), objective.loss_sums(network, batch))
+    torch.testing.assert_close(objective.loss_sums(network, untrusted._replace(probs=other)), sums)
+    assert objective.loss_sums(network, batch._replace(probs=other)) != objective.loss_sums(network, batch)
 
 
 def agreeing(student, batch):
     """The batch with soft labels that are what the student says itself."""
     with torch.no_grad():
-        output = student(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
-    return batch._replace(
-        teacher_probs=output.logits.softmax(dim=-1), teacher_similarity=output.similarity_logits.sigmoid()
-    )
+        output = student(*batch.tokens, batch.word_pairs)
+    return batch._replace(probs=output.logits.softmax(dim=-1), similarity=output.similarity_logits.sigmoid())
 
 
 def gradient(student, objective, batch):
     student.zero_grad()
-    objective.loss_sums(student, batch).sum().backward()
+    sum(objective.loss_sums(student, batch).values()).backward()
     return max(float(p.grad.abs().max()) for p in student.parameters() if p.grad is not None)
 
 
@@ -383,31 +391,30 @@ def test_a_student_that_agrees_on_both_sentences_of_each_pair_gets_no_gradient(s
 def test_the_soft_labels_of_one_sentence_do_not_supervise_another(student, variant):
     batch = agreeing(student, soft_batch())
 
-    swapped = batch._replace(teacher_probs=batch.teacher_probs[[3, 1, 2, 0, 4]])
+    swapped = batch._replace(probs=batch.probs.flip(0))
 
     assert gradient(student, objective_of(variant), swapped) > (0.1 / N_TAGS if variant == "tsl" else 0.1)
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", ["authors", "blog", "calibrated"])
 def test_each_tower_is_supervised_by_its_own_sentences(student, variant):
     objective, batch = objective_of(variant), agreeing(student, soft_batch())
     network = network_of(student, variant)
-    mixed = torch.full((N_TAGS,), 1 / N_TAGS)
-    changed = batch._replace(teacher_probs=batch.teacher_probs.clone())
+    changed = batch._replace(probs=batch.probs.clone())
 
-    changed.teacher_probs[N_FIRST:][batch.tokens.word_mask[N_FIRST:]] = mixed
+    changed.probs[~batch.in_first_tower] = 1 / N_TAGS
 
     before, after = objective.loss_sums(network, batch), objective.loss_sums(network, changed)
-    if not objective.uses_similarity or variant == "blog":  # whose gamma is the student's
-        assert before[1] == after[1]
-    assert before[2] != after[2]
+    if variant == "blog":  # whose gamma is the student's
+        assert before["recognizer_first"] == after["recognizer_first"]
+    assert before["recognizer_second"] != after["recognizer_second"]
 
 
 def test_the_agreement_of_the_teachers_in_one_tower_weighs_on_both(student):
     objective, batch = objective_of("calibrated"), soft_batch()
-    surer = batch._replace(teacher_similarity=batch.teacher_similarity.round())
+    surer = batch._replace(similarity=batch.similarity.round())
 
-    before, after = objective.loss_sums(student, batch), objective.loss_sums(student, surer)
+    before, after = (stacked(objective, objective.loss_sums(student, made)) for made in (batch, surer))
 
     assert (before != after).all()
 
@@ -425,13 +432,13 @@ def test_a_student_that_is_its_own_teacher_has_nothing_to_learn(bert_folder, tmp
         autocast_dtype=None,
     )
     windows = list(ENCODER.encode([soft_labels.words(number) for number in range(len(soft_labels))]))
-    pairs = SoftPairs(windows, soft_labels, ENCODER.pad_id, PairDraw(per_sentence=8, balance=0.0))
-    batch = pairs.batch(PairPlan(np.asarray([4, 0, 2]), np.asarray([1, 3]), (0,)))
+    text = SoftText(windows, np.arange(len(windows)), soft_labels, ENCODER.pad_id)
+    objective = objective_of("calibrated", "pairs.per_sentence=8", "pairs.balance=0", text=text)
+    batch = objective.batch(Plan(np.asarray([4, 0, 2, 1, 3]), (0,)))
     student = load_joint_model(bert_folder).eval()
 
-    recognizer = objective_of("tsl").loss_sums(student, batch)
-    output = student(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
+    recognizer = objective_of("tsl", text=text).loss_sums(student, batch)["recognizer"]
+    output = student(*batch.tokens, batch.word_pairs)
 
-    n_words = int(batch.tokens.word_mask.sum())
-    assert recognizer.sum() < 1e-5 * n_words
-    torch.testing.assert_close(output.similarity_logits.sigmoid(), batch.teacher_similarity, atol=0.01, rtol=0)
+    assert recognizer < 1e-5 * len(batch.trust)
+    torch.testing.assert_close(output.similarity_logits.sigmoid(), batch.similarity, atol=0.01, rtol=0)

@@ -12,8 +12,8 @@ from xlner.config.sections import MaskingRecipe
 from xlner.encode import WordEncoder
 from xlner.errors import ModelError
 from xlner.models.masked_lm import MaskedModel
-from xlner.train.batches import PairPlan
-from xlner.train.masking import MaskedTexts, Masker, TextRows, pair_rows, sentence_rows
+from xlner.train.batches import Plan
+from xlner.train.masking import HiddenPieces, Masker, TextRows, pair_rows, sentence_rows
 from xlner.words import Sentence
 
 ENCODERS = {name: WordEncoder(TOKENIZERS[name]()) for name in ("word_piece", "unigram")}
@@ -123,9 +123,9 @@ def test_most_hidden_pieces_are_masks_some_are_random_and_the_rest_as_they_were(
 def test_a_batch_tells_what_was_hidden_and_where():
     encoder = ENCODERS["unigram"]
     rows = TextRows(sentence_rows(encoder, [["Angela", "Merkel"], ["in", "Kiel", "und", "Berlin", "."]]))
-    texts = MaskedTexts(rows, Masker(encoder.tokenizer, MaskingRecipe(ratio=0.4, as_mask=1, as_random=0)), 1)
+    objective = HiddenPieces(rows, Masker(encoder.tokenizer, MaskingRecipe(ratio=0.4, as_mask=1, as_random=0)), 1)
 
-    batch = texts.batch(PairPlan(np.array([1]), np.array([0]), (3, 4, 5)))
+    batch = objective.batch(Plan(np.array([1, 0]), (3, 4, 5)))
 
     seen = batch.tokens.input_ids.flatten()
     assert (seen[batch.masked_places] == encoder.tokenizer.mask_token_id).all()

@@ -1,5 +1,6 @@
 """The variants `authors` and `blog` as published, point by point; their losses stand in test_distillation_objective."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,18 +10,20 @@ from accelerate import Accelerator
 from conftest import tiny_model, word_piece_tokenizer
 from runs import DISTILL, REPOSITORY, TEACHER, report_of, run_well, weights_of
 from safetensors.torch import load_file
+from test_distillation_objective import TEXT
 
 from xlner.config.load import PUBLISHED, load_recipe, recipe_text
 from xlner.config.sections import CheckpointRecipe, HardwareRecipe
 from xlner.errors import RecipeError
 from xlner.jobs.distill import distill
+from xlner.jobs.transformer_student import student_objective
 from xlner.models.folder import ModelSettings, read_settings, save_model
+from xlner.models.inference import TokenBatch
 from xlner.models.joint import JointModel, TwoHeadStudent
 from xlner.models.token_classifier import second_network
-from xlner.network_outputs import TokenBatch
 from xlner.train.batches import plan_epoch
-from xlner.train.loop import Task, fit, step_windows
-from xlner.train.objectives import make_objective
+from xlner.train.loop import Validation, fit, step_windows
+from xlner.train.objectives import Objective
 from xlner.train.run import RunFolder
 
 RECIPES = REPOSITORY / "recipes"
@@ -38,7 +41,7 @@ def test_the_teacher_has_an_encoder_for_each_task_and_the_cosine_of_hidden_state
     recipe = recipe_of("teacher", variant)
 
     assert (recipe.sharing, recipe.similarity.kind, recipe.optimization.batch_size) == ("separate", "cosine", 32)
-    assert (recipe.similarity_weight, recipe.rdrop_weight, recipe.optimization.freeze) == (1, 0, "none")
+    assert (recipe.similarity_weight, recipe.optimization.freeze) == (1, "none")
     assert f"runs/{recipe.run}/model" == recipe_of("distill", variant).teacher
 
 
@@ -77,56 +80,59 @@ class ScaledBatch(NamedTuple):
 SCALES = (1e3, 1e5, 1e2, 1e6, 1e4, 1e2)
 
 
+class Slopes(Objective[ScaledBatch]):
+    """A loss whose gradient is known: a fixed direction of the weights, times the scale of the step."""
+
+    def __init__(self, network, n_windows):
+        generator = torch.Generator().manual_seed(2)
+        self.directions = {
+            name: torch.randn(values.shape, generator=generator, dtype=torch.float64)
+            for name, values in network.named_parameters()
+        }
+        self.trained = [name for name, values in network.named_parameters() if values.requires_grad]
+        self.lengths, self.terms, self.n_loaded = np.full(n_windows, 5), {"linear": 1.0}, 0
+
+    def batch(self, plan):
+        self.n_loaded += 1
+        mask = torch.ones(1, 1, dtype=torch.bool)
+        tokens = TokenBatch(mask.long(), mask, torch.zeros(1, dtype=torch.long))
+        return ScaledBatch(tokens, torch.tensor(SCALES[self.n_loaded - 1]))
+
+    def counts(self, batch):
+        return {"linear": 1}
+
+    def loss_sums(self, network, batch):
+        weights = dict(network.named_parameters())
+        return {"linear": sum((weights[name] * self.directions[name]).sum() for name in self.trained) * batch.scale}
+
+
+class Unscored(Validation):
+    score_name = "score"
+
+    def score(self, network):
+        return 0.0, {}
+
+    def keep(self, network):
+        pass
+
+
 def updated(recipe, network, folder):
     """Some numbers of the weights before and after the steps of the loop, and their gradients in each step."""
-    names = [name for name, values in network.named_parameters() if values.requires_grad]
-    generator = torch.Generator().manual_seed(2)
-    directions = {
-        name: torch.randn(values.shape, generator=generator, dtype=torch.float64)
-        for name, values in network.named_parameters()
-    }
-    n_loaded = 0
-
-    def load(plan):
-        nonlocal n_loaded
-        n_loaded += 1
-        mask = torch.ones(1, 1, dtype=torch.bool)
-        return ScaledBatch(TokenBatch(mask.long(), mask, mask), torch.tensor(SCALES[n_loaded - 1]))
-
-    def loss_sums(model, batch):
-        linear = sum((values * directions[name]).sum() for name, values in model.named_parameters() if name in names)
-        return (linear * batch.scale)[None]
-
-    task = Task(
-        lengths=np.full(2 * recipe.optimization.batch_size, 5),
-        load=load,
-        terms=("linear",),
-        shares=(1.0,),
-        counts=lambda batch: torch.ones(1),
-        loss_sums=loss_sums,
-        evaluate=lambda model: (0.0, {}),
-        keep=lambda model: None,
-        score_name="score",
-    )
+    objective = Slopes(network, 2 * recipe.optimization.batch_size)
     network = network.double()
     before = {name: values.detach().clone() for name, values in network.named_parameters()}
-    fit(
-        Accelerator(cpu=True),
-        network,
-        task,
-        RunFolder(folder, writes=True),
+    keys = replace(
+        recipe,
         seed=0,
-        optimization=recipe.optimization,
         hardware=HardwareRecipe(cpu=True, precision="fp32"),
         checkpoint=CheckpointRecipe(steps=0),
-        tracker=lambda numbers, step: None,
-        depends_on={},
     )
-    assert n_loaded == len(SCALES)
+    fit(Accelerator(cpu=True), network, objective, Unscored(), RunFolder(folder, writes=True), keys, {})
+    assert objective.n_loaded == len(SCALES)
     places = slice(0, None, 97)
     for name, values in network.named_parameters():
-        if name in names:
-            gradients = [(scale * directions[name].flatten()[places]).tolist() for scale in SCALES]
+        if name in objective.trained:
+            gradients = [(scale * objective.directions[name].flatten()[places]).tolist() for scale in SCALES]
             yield name, before[name].flatten()[places].tolist(), values.detach().flatten()[places].tolist(), gradients
 
 
@@ -263,7 +269,7 @@ def test_a_teacher_of_another_make_is_refused_by_name(variant, similarity, shari
 def test_annotations_are_no_teacher_of_a_published_variant(variant, tiny_encoder):
     recipe = recipe_of("distill", variant, "teacher=names.jsonl", f"encoder={tiny_encoder}")
 
-    with pytest.raises(RecipeError, match=f"names.jsonl: annotations have no similarity, which variant={variant}"):
+    with pytest.raises(RecipeError, match=f"variant={variant} needs a teacher .* found annotations alone"):
         distill(recipe)
 
 
@@ -314,14 +320,11 @@ def test_a_published_variant_has_one_round(published_folder, tiny_encoder):
 @pytest.mark.parametrize(
     "argument",
     [
-        "loss.rdrop_weight=1",
-        "loss.masked_weight=1",
-        "loss.hidden_weight=1",
         "optimization.batch_pieces=64",
         "rounds.count=2",
     ],
 )
-def test_the_loss_of_the_post_takes_no_further_terms_parts_or_rounds(argument):
+def test_the_loss_of_the_post_takes_no_parts_or_rounds(argument):
     with pytest.raises(RecipeError, match=rf"weights.outputs=student .*leave out {argument.split('=')[0]}"):
         recipe_of("distill", "blog", argument)
 
@@ -335,20 +338,11 @@ def test_a_revision_goes_with_an_encoder_that_is_named():
 def test_a_batch_whose_means_are_weights_is_never_computed_in_parts(variant, n_parts):
     recipe = recipe_of("distill", variant)
     n_pieces = recipe.optimization.batch_pieces // 4  # of a window, so that 8 of them are two parts
-    task = Task(
-        lengths=np.full(8, n_pieces),
-        load=lambda plan: plan,
-        terms=(),
-        shares=(),
-        counts=lambda batch: torch.zeros(0),
-        loss_sums=lambda network, batch: torch.zeros(0),
-        evaluate=lambda model: (0.0, {}),
-        keep=lambda model: None,
-        score_name="score",
-        copies=make_objective(recipe).copies,
-    )
-    plans = plan_epoch(task.lengths, 8, 0, 0)
+    objective = student_objective(recipe, TEXT)
+    objective.lengths = np.full(8, n_pieces)
+    objective.batch = lambda plan: plan
+    plans = plan_epoch(objective.lengths, 8, 0, 0)
 
-    (window,) = step_windows(task, plans, Accelerator(cpu=True), 1, 0, recipe.optimization.batch_pieces, 0)
+    (window,) = step_windows(objective, plans, Accelerator(cpu=True), 1, 0, recipe.optimization.batch_pieces, 0)
 
     assert len(window) == n_parts

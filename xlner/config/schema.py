@@ -8,16 +8,13 @@ from xlner.config.sections import (
     CheckpointRecipe,
     CompactRecipe,
     CorpusRecipe,
-    DiscriminatorRecipe,
     HardwareRecipe,
     LabelsRecipe,
     MaskingRecipe,
     MixingRecipe,
-    NeighboursRecipe,
     OptimizationRecipe,
     PairsRecipe,
     PoolingRecipe,
-    PrototypesRecipe,
     ReductionRecipe,
     SimilarityRecipe,
     check_bounds,
@@ -41,27 +38,17 @@ class LossRecipe:
         "against the teacher's probabilities: soft_cross_entropy, squared_error (summed over tags) or mean_squared_error",
     )
     temperature: float = key(1.0, "divides the logits of student and teacher", low=0.01, high=100)
-    recognizer_weight: float = key(1.0, "share of the recognizer loss, both towers together", low=0)
+    recognizer_weight: float = key(1.0, "share of the recognizer loss", low=0)
     similarity_weight: float = key(0.0, "share of the similarity loss; 0: no similarity task", low=0)
-    rdrop_weight: float = key(
-        0.0, "share of the divergence between two passes with different dropout; 0: one pass", low=0
-    )
-    masked_weight: float = key(0.0, "share of the loss of hidden pieces; 0: none are hidden, half the time", low=0)
-    hidden_weight: float = key(
-        0.0, "share of 1 - cos between the last hidden states of student and first teacher at each word", low=0
-    )
 
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self, "loss")
-        extra = [name for name in ("rdrop_weight", "masked_weight", "hidden_weight") if getattr(self, name)]
-        if len(extra) > 1:
-            raise RecipeError(f"{' and '.join(f'loss.{name}' for name in extra)}: only one of them may be above 0")
 
 
 @dataclass(frozen=True)
 class WeightsRecipe:
-    """How far each position's loss is trusted; each name is a line of a table in `train/losses.py`."""
+    """How far each position's loss is trusted; named as in `train/objectives.py` and `train/mtmt.py`."""
 
     alpha: str = key("one", "trust in the recognizer, per word: squared_confidence or one")
     beta: str = key(
@@ -102,9 +89,6 @@ class TeacherRecipe:
         "share of the similarity loss beside the recognizer loss; 0: no similarity task, which transfers better; 1 for "
         "students that learn it, too (variant=calibrated)",
         low=0,
-    )
-    rdrop_weight: float = key(
-        0.0, "share of the divergence between two passes with different dropout; 0: one pass", low=0
     )
     corpus: CorpusRecipe = section(CorpusRecipe)
     labels: LabelsRecipe = section(LabelsRecipe)
@@ -197,14 +181,10 @@ class DistillRecipe:
         "pooling", "what is done to the soft labels, in this order: steps separated by commas, or none"
     )
     pooling: PoolingRecipe = section(PoolingRecipe)
-    neighbours: NeighboursRecipe = section(NeighboursRecipe)
-    prototypes: PrototypesRecipe = section(PrototypesRecipe)
-    discriminator: DiscriminatorRecipe = section(DiscriminatorRecipe)
     certainty: CertaintyRecipe = section(CertaintyRecipe)
     compact: CompactRecipe = section(CompactRecipe)
     reduction: ReductionRecipe = section(ReductionRecipe)
     mixing: MixingRecipe = section(MixingRecipe)
-    masking: MaskingRecipe = section(MaskingRecipe)
     source: SourceRecipe = section(SourceRecipe)
     rounds: RoundsRecipe = section(RoundsRecipe)
     optimization: OptimizationRecipe = section(OptimizationRecipe)
@@ -262,23 +242,16 @@ class DistillRecipe:
             raise RecipeError(
                 f"teacher={self.teacher}: annotations are no encoder that a student could start from; give encoder="
             )
-        if self.loss.hidden_weight and not self.model_teachers:
-            raise RecipeError(f"teacher={self.teacher}: annotations have no hidden states; set loss.hidden_weight=0")
-        if self.loss.hidden_weight and self.source.share:
-            raise RecipeError("loss.hidden_weight asks for a teacher's hidden states of all text; set source.share=0")
 
     def _check_batch_weights(self) -> None:
         """What a student with weights of its own and two layers of tag scores cannot do."""
         found = {
-            "loss.rdrop_weight": self.loss.rdrop_weight > 0,
-            "loss.masked_weight": self.loss.masked_weight > 0,
-            "loss.hidden_weight": self.loss.hidden_weight > 0,
             "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
             "rounds.count": self.rounds.count > 1,
         }
         if names := [name for name, asked in found.items() if asked]:
             raise RecipeError(
-                f"weights.outputs=student (variant=blog) has no terms beside the post's, weights of the whole batch, and "
+                f"weights.outputs=student (variant=blog) has weights of the whole batch, and "
                 f"no similarity head that could teach a next round; leave out {', '.join(names)}, or set weights.outputs=teacher"
             )
 
@@ -287,9 +260,6 @@ class DistillRecipe:
         found = {
             "encoder": self.encoder != "teacher",
             "loss.similarity_weight": self.loss.similarity_weight > 0,
-            "loss.rdrop_weight": self.loss.rdrop_weight > 0,
-            "loss.masked_weight": self.loss.masked_weight > 0,
-            "loss.hidden_weight": self.loss.hidden_weight > 0,
             "weights.gamma": self.weights.gamma != "one",
             "weights.outputs": self.weights.outputs != "teacher",
             "optimization.freeze": self.optimization.freeze != "none",

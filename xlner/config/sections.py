@@ -173,9 +173,6 @@ class OptimizationRecipe:
     warmup_ratio: float = key(0.1, "share of all optimizer steps", low=0, high=0.99)
     decay: str = key("linear", "of the learning rate after the warm-up", choices="linear cosine constant")
     clip_norm: float = key(1.0, "longest gradient; 0: no clipping", low=0)
-    ema: float = key(
-        0.0, "decay per step of the averaged weights that become the result; 0: the last weights", low=0, high=0.99999
-    )
     freeze: str = key("none", "none, embeddings, or embeddings+N: with the N lowest layers")
     evaluations: int = key(1, "evaluations per epoch", low=1, high=1000)
     log_steps: int = key(20, "optimizer steps between two lines of metrics.jsonl", low=1)
@@ -315,49 +312,6 @@ class PoolingRecipe:
         """Whether it changes any soft label."""
         pools = any(self.weights.values()) and self.fixed_strength != 0.0
         return pools or self.outside > 0 or self.temperature != 1.0
-
-
-@dataclass(frozen=True)
-class NeighboursRecipe:
-    """How far words are trusted whose neighbours disagree; the formula stands in `soft_labels/neighbours.py`."""
-
-    count: int = key(500, "nearest other words that are asked; as many as there are, if fewer", low=1, high=100_000)
-    layers: int = key(3, "last layers of the teacher whose mean tells which words are near", low=1, high=1000)
-    slope: float = key(6.0, "how far more and less consistent words are told apart; 0: not at all", low=0, high=1000)
-    search: str = key("exact", "exact, or faiss (needs the extra `faiss`)", choices="exact faiss")
-
-    def __post_init__(self) -> None:
-        """Check the bounds."""
-        check_bounds(self, "neighbours")
-
-
-@dataclass(frozen=True)
-class PrototypesRecipe:
-    """How far labels drift towards the nearest class prototype; the formula stands in `soft_labels/prototypes.py`."""
-
-    steps: int = key(5, "how often prototypes and labels are made anew", low=1, high=1000)
-    first: float = key(0.95, "share of themselves that labels keep in the first step", low=0, high=1)
-    last: float = key(0.8, "the same in the last step", low=0, high=1)
-    temperature: float = key(0.15, "divides the cosines; the smaller, the more the nearest prototype alone", low=1e-3)
-    layers: int = key(3, "last layers of the teacher whose mean is compared", low=1, high=1000)
-
-    def __post_init__(self) -> None:
-        """Check the bounds."""
-        check_bounds(self, "prototypes")
-
-
-@dataclass(frozen=True)
-class DiscriminatorRecipe:
-    """Which sentences are like the source language's; the formulas stand in `soft_labels/discriminator.py`."""
-
-    keep: float = key(0.8, "share of the sentences that is kept: those nearest to undecided", low=0.001, high=1)
-    folds: int = key(5, "parts of the sentences, each scored by a discriminator that saw the others", low=2, high=100)
-    penalty: float = key(0.01, "of the discriminator's squared weights", low=1e-9, high=1000)
-    layers: int = key(3, "last layers of the teacher whose mean is compared", low=1, high=1000)
-
-    def __post_init__(self) -> None:
-        """Check the bounds."""
-        check_bounds(self, "discriminator")
 
 
 @dataclass(frozen=True)

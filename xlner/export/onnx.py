@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from xlner.backends import GRAPH_FILE, PARITY_FILE, OnnxBackend, is_exported, unlisted_names, write_manifest
+from xlner.backends import GRAPH_FILE, PARITY_FILE, Session, is_exported, unlisted_names, write_manifest
 from xlner.encode import WordEncoder
 from xlner.errors import ModelError
 from xlner.export.int8 import CALIBRATION_SENTENCES, SCHEMES, Reaches, channel_reaches, quantize
@@ -102,8 +102,11 @@ def _try_graph(told: str, path: Path, max_length: int) -> None:
     """Refuse a graph in which the exporter has fixed a number of windows or of pieces."""
     try:
         shapes = [(windows, min(pieces, max_length)) for windows, pieces in _TRIED_SHAPES]
-        batches = [(np.full(shape, 5, dtype=np.int64), np.ones(shape, dtype=np.bool_)) for shape in shapes]
-        given = [scores.shape[:2] for scores in OnnxBackend(path).logits(batches)]
+        session = Session(path)
+        given = []
+        for shape in shapes:
+            inputs = {"input_ids": np.full(shape, 5, dtype=np.int64), "attention_mask": np.ones(shape, dtype=np.bool_)}
+            given.append(session.run(["logits"], inputs)[0].shape[:2])
     except ModelError as problem:
         raise ModelError(
             f"{told} cannot be exported, its graph is for windows of one length alone: {problem}"

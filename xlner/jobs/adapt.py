@@ -12,15 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from xlner.config.load import Value, choose
 from xlner.config.schema import AdaptRecipe
@@ -33,16 +33,26 @@ from xlner.errors import CorpusError
 from xlner.files import RUNS
 from xlner.hub import revision_of
 from xlner.models.folder import replaced_folder
+from xlner.models.inference import word_encoder
 from xlner.models.masked_lm import MaskedModel, extend_embeddings, load_masked_network, save_encoder
 from xlner.models.token_classifier import freeze
 from xlner.models.vocabulary import check_extendable, extend_tokenizer
-from xlner.network_outputs import length_order, word_encoder
-from xlner.train.accelerator import announce, autocast_dtype, make_accelerator
 from xlner.train.checkpoint import checkpoints
-from xlner.train.loop import Task, fit_recipe
-from xlner.train.masking import MaskedBatch, MaskedTexts, Masker, TextRows, pair_rows, sentence_rows, unknown_share
+from xlner.train.loop import Validation, fit
+from xlner.train.masking import HiddenPieces, Masker, TextRows, pair_rows, sentence_rows, unknown_share
 from xlner.train.report import write_report
-from xlner.train.run import FinishedRun, RunFolder, asked_recipe, open_run, run_path, start_run, summed
+from xlner.train.run import (
+    FinishedRun,
+    RunFolder,
+    announce,
+    asked_recipe,
+    autocast_dtype,
+    make_accelerator,
+    open_run,
+    run_path,
+    start_run,
+    summed,
+)
 from xlner.words import WORD_SPLITTERS, Sentence
 
 LOG = logging.getLogger("xlner")
@@ -187,7 +197,7 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
     if given := text_file(text, RUNS / "texts", recipe.corpus.format):
         recipe = replace(recipe, text=given)
     path = run_path(recipe.run, f"encoder-{recipe.target}")
-    accelerator = make_accelerator(recipe, path)
+    accelerator = make_accelerator(recipe.hardware, path, tensorboard=recipe.tensorboard)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         texts = read_texts(recipe, LOG.info)
@@ -215,23 +225,14 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
         model = MaskedModel(network)
         masker = Masker(encoder.tokenizer, recipe.masking)
         rows = training_rows(encoder, texts, LOG.info)
-        held_out = HeldOut(accelerator, encoder, texts.held_out, masker)
-        start_run(run, recipe)
-
-        def keep(best: MaskedModel) -> None:
-            save_encoder(run.model, best, encoder.tokenizer)
-
-        before = held_out.loss(model.to(accelerator.device))
-        progress = fit_recipe(
-            accelerator,
-            model,
-            adaptation_task(recipe, rows, MaskedTexts(rows, masker, encoder.pad_id), held_out, keep),
-            run,
-            recipe,
-            depends_on={"text": texts.fingerprint},
+        held_out = HeldOut(
+            accelerator, encoder, texts.held_out, masker, run.model, keeps_best=recipe.selection == "best"
         )
-        keeps_best = recipe.selection == "best"
-        after = -math.log(progress.best_score / 100) if keeps_best else held_out.loss(model)
+        start_run(run, recipe)
+        before = held_out.loss(model.to(accelerator.device))
+        objective = HiddenPieces(rows, masker, encoder.pad_id)
+        progress = fit(accelerator, model, objective, held_out, run, recipe, {"text": texts.fingerprint})
+        after = -math.log(progress.best_score / 100) if held_out.keeps_best else held_out.loss(model)
         LOG.info(f"held-out text, nats a hidden piece: {before:.3f} before, {after:.3f} after")
         about = {
             "target": recipe.target,
@@ -246,85 +247,64 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
     return FinishedRun(path)
 
 
-class HeldOut:
+class HeldOut(Validation):
     """Text that is not trained on, with masks that never change, to measure how well pieces are told."""
 
-    def __init__(self, accelerator: Accelerator, encoder: WordEncoder, sentences: Words, masker: Masker) -> None:
-        self._accelerator = accelerator
+    # The geometric mean of the probabilities of the right pieces, in percent: 100 / perplexity.
+    score_name = "piece_probability"
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        encoder: WordEncoder,
+        sentences: Words,
+        masker: Masker,
+        folder: Path,
+        *,
+        keeps_best: bool,
+    ) -> None:
+        """Hide pieces of sentences; the encoder to be kept is written to `folder`."""
+        self._accelerator, self._folder, self._tokenizer = accelerator, folder, encoder.tokenizer
         self._autocast = autocast_dtype(accelerator.mixed_precision)
-        rows = TextRows(sentence_rows(encoder, sentences))
-        self._texts = MaskedTexts(rows, masker, encoder.pad_id)
-        self._batches = length_order(rows.lengths, HELD_OUT_BATCH)
+        self.keeps_best = keeps_best
+        self._objective = HiddenPieces(TextRows(sentence_rows(encoder, sentences)), masker, encoder.pad_id)
+        # The longest batch comes first, so that memory that does not suffice is noticed at once.
+        order = np.argsort(-self._objective.lengths, kind="stable")
+        self._batches = [order[start : start + HELD_OUT_BATCH] for start in range(0, len(order), HELD_OUT_BATCH)]
 
-    def __bool__(self) -> bool:
-        return bool(self._batches)
+    def score(self, network: MaskedModel) -> tuple[float, dict[str, Any]]:
+        """See `Validation.score`."""
+        if not self._batches:
+            return 0.0, {}
+        loss = self.loss(network)
+        return 100.0 * math.exp(-loss), {"held_out_loss": round(loss, 6), "perplexity": round(math.exp(loss), 3)}
 
-    def loss(self, model: MaskedModel) -> float:
+    def keep(self, network: MaskedModel) -> None:
+        """See `Validation.keep`."""
+        save_encoder(self._folder, network, self._tokenizer)
+
+    def loss(self, network: MaskedModel) -> float:
         """Mean cross-entropy in nats per hidden piece, the processes sharing the work; 0 without any text."""
-        was_training = model.training
-        model.eval()
-        loss, n_pieces = summed(self._accelerator, 2, lambda: self._share(model)).tolist()
-        model.train(was_training)
+        was_training = network.training
+        network.eval()
+        loss, n_pieces = summed(self._accelerator, 2, lambda: self._share(network)).tolist()
+        network.train(was_training)
         return float(loss / max(1.0, n_pieces))
 
-    def _share(self, model: MaskedModel) -> Tensor:
+    def _share(self, network: MaskedModel) -> Tensor:
         """The loss summed over this process's batches, and their hidden pieces, (2,)."""
-        accelerator = self._accelerator
-        total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-        for number in range(accelerator.process_index, len(self._batches), accelerator.num_processes):
-            made = self._texts.of_rows(self._batches[number], np.random.default_rng((0, number)))
-            batch = send_to_device(made, accelerator.device)
+        device = self._accelerator.device
+        total = torch.zeros(2, dtype=torch.float64, device=device)
+        for number in range(self._accelerator.process_index, len(self._batches), self._accelerator.num_processes):
+            made = self._objective.of_rows(self._batches[number], np.random.default_rng((0, number)))
+            batch = send_to_device(made, device)
             with (
                 torch.inference_mode(),
-                torch.autocast(accelerator.device.type, dtype=self._autocast, enabled=self._autocast is not None),
+                torch.autocast(device.type, dtype=self._autocast, enabled=self._autocast is not None),
             ):
-                total += torch.stack([masked_loss(model, batch).double(), counts(batch)[0]])
+                total[0] += self._objective.loss_sums(network, batch)["masked"].double()
+            total[1] += len(batch.masked_ids)
         return total
-
-
-def adaptation_task(
-    recipe: AdaptRecipe,
-    rows: TextRows,
-    texts: MaskedTexts,
-    held_out: HeldOut,
-    keep: Callable[[MaskedModel], None],
-) -> Task[MaskedBatch]:
-    """What the loop needs to train an encoder on hidden pieces."""
-
-    def evaluate(model: MaskedModel) -> tuple[float, dict[str, Any]]:
-        loss = held_out.loss(model)
-        details = {"held_out_loss": round(loss, 6), "perplexity": round(float(np.exp(loss)), 3)}
-        return 100.0 * float(np.exp(-loss)) if held_out else 0.0, details if held_out else {}
-
-    return Task(
-        lengths=rows.lengths,
-        load=texts.batch,
-        terms=("masked",),
-        shares=(1.0,),
-        counts=counts,
-        loss_sums=loss_sums,
-        evaluate=evaluate,
-        keep=keep,
-        # The geometric mean of the probabilities of the right pieces, in percent: 100 / perplexity.
-        score_name="piece_probability",
-        keep_best=recipe.selection == "best",
-    )
-
-
-def counts(batch: MaskedBatch) -> Tensor:
-    """Hidden pieces, (1,)."""
-    return torch.tensor([batch.masked_ids.numel()], device=batch.masked_ids.device)
-
-
-def loss_sums(network: nn.Module, batch: MaskedBatch) -> Tensor:
-    """The summed cross-entropy of the hidden pieces, (1,)."""
-    return masked_loss(network, batch)[None]
-
-
-def masked_loss(network: nn.Module, batch: MaskedBatch) -> Tensor:
-    """Cross-entropy of the hidden pieces in nats, summed up; a scalar."""
-    logits = network(batch.tokens.input_ids, batch.tokens.attention_mask, batch.masked_places)
-    return F.cross_entropy(logits.float(), batch.masked_ids, reduction="sum")
 
 
 class StoredExtension(NamedTuple):

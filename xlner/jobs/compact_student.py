@@ -11,34 +11,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
-from torch import nn
 
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.lines import existing_file
-from xlner.corpora.splits import Corpus
-from xlner.encode import Window, WordEncoder, load_tokenizer
+from xlner.encode import WordEncoder, load_tokenizer
 from xlner.errors import CorpusError
-from xlner.evaluate import EntityCounts
-from xlner.jobs.inputs import Student, StudentInputs, held_out_of
+from xlner.jobs.inputs import Student, StudentInputs, held_out_of, steps_of, teachers_of
 from xlner.models.card import CARD_FILE, Origin, compact_card
 from xlner.models.compact import CompactNetwork, new_network
 from xlner.models.compact_folder import load_network, write_student
-from xlner.models.compact_words import FIRST, VOCABULARY_FILE, RowEncoder, Vocabulary, hashed_encoder, looked_up
+from xlner.models.compact_words import FIRST, VOCABULARY_FILE, Vocabulary, hashed_encoder, looked_up
 from xlner.models.folder import load_joint_model, replaced_folder
 from xlner.models.settings import ModelSettings, Sizes, StudentSettings
-from xlner.predict import decide_tags, word_probs
 from xlner.soft_labels.augment import with_augmented
-from xlner.soft_labels.store import SoftLabels
-from xlner.tagger import load_tagger
-from xlner.torch_backend import TorchBackend
-from xlner.train.accelerator import autocast_dtype
-from xlner.train.loop import Task
-from xlner.train.objectives import make_compact_objective
-from xlner.train.report import (
-    Evaluator,
-    Scores,
-    counted_report,
-)
+from xlner.train.objectives import CompactWords, Objective, SoftText, WordLoss
+from xlner.train.report import Evaluator
+from xlner.train.run import autocast_dtype
 
 LOG = logging.getLogger("xlner")
 
@@ -137,45 +125,9 @@ def spread_out(vectors: Vectors, rng: np.random.Generator) -> Vectors:
     return table
 
 
-# Scores of compact students, during training and of the finished folder.
-
-
-BATCH_WORDS = 4096
-
-
-class CompactEvaluator(Evaluator):
-    """Scores networks of words; in the run's number format, the result as users open it, in float32."""
-
-    _encoder: RowEncoder
-
-    def predict(self, model: CompactNetwork, sentences: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-        """See `Evaluator.predict`."""
-        backend = TorchBackend(model, self._accelerator.device, self._autocast)
-        batch_pieces = BATCH_WORDS * self._encoder.width
-        found = word_probs(backend, self._encoder, sentences, n_tags=len(self._labels.tags), batch_pieces=batch_pieces)
-        return [decide_tags(probs, self._labels) for probs in found]
-
-    def agreement(self, model: CompactNetwork, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
-        """Entity F1 in percent against the likeliest tags of soft labels, in the sentences of these windows."""
-        rank, n = self._accelerator.process_index, self._accelerator.num_processes
-        numbers = sorted({window.sentence for window in windows})[rank::n]
-        gold = [decide_tags(soft_labels.probs(number).astype(np.float32), self._labels) for number in numbers]
-        words = [soft_labels.words(number) for number in numbers]
-
-        def count() -> EntityCounts:
-            return EntityCounts.of(self._labels.types, gold, self.predict(model, words))
-
-        return counted_report(self._accelerator, self._labels.types, count).overall.f1
-
-    def of_student(self, folder: Path, corpus: Corpus, predictions: Path) -> Scores:
-        """See `Evaluator.of_student`; by the tagger that users open."""
-        if not self._accelerator.is_main_process:
-            return {}
-        predicted = [tuple(tags) for tags in load_tagger(folder).tag_sentences(corpus.words)]
-        return self._scored(self._labels.types, corpus, predicted, predictions)
-
-
 # The student itself.
+
+BATCH_WORDS = 4096  # that are scored together
 
 
 class CompactStudent(Student):
@@ -183,7 +135,6 @@ class CompactStudent(Student):
 
     def __init__(self, recipe: DistillRecipe, inputs: StudentInputs, accelerator: Accelerator) -> None:
         labels, own = inputs.labels, recipe.compact
-        self._kind = recipe.student
         self.soft_labels, self.words = inputs.soft_labels, inputs.words
         vocabulary, forms = None, Counter[str]()
         if recipe.student == "linear":
@@ -219,25 +170,38 @@ class CompactStudent(Student):
             self.network.get_submodule("body.vectors.words").get_parameter("weight").data.copy_(table)
         self.encoder, self._vocabulary = encoder, vocabulary
         self._model_settings = ModelSettings(word_splitter=recipe.corpus.word_splitter, language=recipe.target)
-        self.evaluator = CompactEvaluator(accelerator, encoder, labels, inputs.label_map)
-        self.objective = make_compact_objective(recipe, labels.tags, encoder.width)
+        self.evaluator = Evaluator(
+            accelerator, encoder, labels, inputs.label_map, batch_pieces=BATCH_WORDS * encoder.width
+        )
+        self._recipe = recipe
         self.depends_on = {"rows": encoder.fingerprint}
         if own.augment:
             held_out = held_out_of(inputs.n_target, recipe)
             trained = [number for number in range(inputs.n_target) if number not in held_out]
             self.soft_labels = self.words = with_augmented(
-                self.soft_labels, trained, recipe, accelerator, autocast_dtype(accelerator.mixed_precision)
+                self.soft_labels,
+                trained,
+                own.augment,
+                recipe.seed,
+                teachers_of(recipe),
+                steps_of(recipe),
+                accelerator,
+                autocast_dtype(accelerator.mixed_precision),
             )
 
     @staticmethod
     def check(recipe: DistillRecipe) -> bool:
-        """See `Student.check`; whatever the teacher reads, words alone matter here."""
+        """See `Student.check`."""
+        WordLoss(recipe.loss, recipe.weights.alpha)
         return False
 
-    def for_training(self, task: Task[Any], accelerator: Accelerator) -> tuple[Task[Any], nn.Module]:
-        """The task as it is; how large network and text are is told."""
-        LOG.info(f"{self._kind}: {self.n_parameters:,} parameters, {len(task.lengths):,} windows of words")
-        return task, self.network
+    def objective(self, text: SoftText) -> Objective[Any]:
+        """See `Student.objective`; how large network and text are is told."""
+        recipe = self._recipe
+        LOG.info(f"{recipe.student}: {self.n_parameters:,} parameters, {len(text.lengths):,} windows of words")
+        loss = WordLoss(recipe.loss, recipe.weights.alpha)
+        shares = recipe.loss.recognizer_weight, recipe.compact.hard_weight
+        return CompactWords(text, loss, *shares, whole_sequences=recipe.compact.decoder == "crf")
 
     def save(self, folder: Path, network: CompactNetwork) -> None:
         """Write the model folder; an existing one is replaced only once the new one is whole."""

@@ -19,28 +19,37 @@ from xlner.errors import RecipeError
 from xlner.files import RUNS
 from xlner.jobs.compact_student import CompactStudent
 from xlner.jobs.inputs import (
+    StudentScore,
     about_run,
-    distillation_task,
     doubt_of_student,
     held_out_of,
     read_inputs,
-    split_sentences,
+    source_language,
     student_windows,
     teacher_name,
     teacher_scores,
+    training_text,
 )
 from xlner.jobs.transformer_student import TransformerStudent, with_pretrained_encoder
 from xlner.models.card import Origin
 from xlner.models.folder import replaced_folder
 from xlner.soft_labels.label import check_teacher
-from xlner.soft_labels.source_text import source_language
-from xlner.soft_labels.steps import check_denoising
+from xlner.soft_labels.steps import denoising_steps
 from xlner.tags import LabelMap
-from xlner.train.accelerator import announce, make_accelerator
-from xlner.train.loop import fit_recipe
-from xlner.train.objectives import check_published, check_similarity
+from xlner.train.loop import fit
+from xlner.train.mtmt import check_published, check_similarity
 from xlner.train.report import Evaluator, Scores, finish, measured_on, score_table
-from xlner.train.run import RunFolder, TrainedTagger, asked_recipe, open_run, read_report, run_path, start_run
+from xlner.train.run import (
+    RunFolder,
+    TrainedTagger,
+    announce,
+    asked_recipe,
+    make_accelerator,
+    open_run,
+    read_report,
+    run_path,
+    start_run,
+)
 
 LOG = logging.getLogger("xlner")
 
@@ -71,7 +80,7 @@ def distill(recipe: DistillRecipe | None = None, /, *, text: Text = "", **keys: 
     recipe = asked_recipe(DistillRecipe, recipe, keys)
     if given := text_file(text, RUNS / "texts", recipe.corpus.format):
         recipe = replace(recipe, text=given)
-    check_published(recipe)
+    check_published(recipe.variant, recipe.model_teachers, rounds=recipe.rounds.count)
     if not recipe.is_compact:
         recipe = with_pretrained_encoder(recipe)
     return TrainedTagger(train_student(recipe) if recipe.rounds.count == 1 else _train_in_rounds(recipe))
@@ -85,33 +94,34 @@ def train_student(recipe: DistillRecipe) -> Path:
     Source: Li et al. 2022 (2022.acl-long.14), section 3; the variants are explained in `docs/method.md`.
     """
     kind = CompactStudent if recipe.is_compact else TransformerStudent
-    check_denoising(recipe)
-    uses_similarity = kind.check(recipe)
+    denoising_steps(recipe.denoising)
+    uses_pairs = kind.check(recipe)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)
-    accelerator = make_accelerator(recipe, path)
+    accelerator = make_accelerator(recipe.hardware, path, tensorboard=recipe.tensorboard)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
-        check_similarity(recipe, uses_similarity)
-        inputs = read_inputs(recipe, label_map, accelerator, uses_similarity)
+        if uses_pairs:
+            check_similarity(recipe.teachers, recipe.model_teachers)
+        inputs = read_inputs(recipe, label_map, accelerator, uses_pairs)
         held_out_sentences = held_out_of(inputs.n_target, recipe)
         student = kind(recipe, inputs, accelerator)
         windows = student_windows(student.words, student.encoder, accelerator)
-        split = split_sentences(windows, held_out_sentences)
-        held_out = [windows[number] for number in split.held_out]
+        text = training_text(student, windows, held_out_sentences, recipe.denoising)
+        held_out = sorted(held_out_sentences)
         start_run(run, recipe)
-        task = distillation_task(recipe, student, windows, split, inputs.selection, run.model)
-        task, trained = student.for_training(task, accelerator)
+        objective, network = student.objective(text), student.for_training()
+        validation = StudentScore(student, inputs.selection, held_out, run.model)
         card = inputs.taught.soft_labels.card
         depends_on = {"teacher": card.teacher, "text": card.corpus, "labels": " ".join(inputs.labels.tags)}
-        progress = fit_recipe(accelerator, trained, task, run, recipe, {**depends_on, **student.depends_on})
+        progress = fit(accelerator, network, objective, validation, run, recipe, {**depends_on, **student.depends_on})
         kept = student.load(run.model).to(accelerator.device)
         agreement = student.evaluator.agreement(kept, held_out, student.soft_labels) if held_out else None
         scores: dict[str, Scores] = {}
         if (test := inputs.test) is not None:
             of_models = Evaluator(accelerator, student.encoder, inputs.labels, label_map)
             scores |= teacher_scores(recipe, inputs.taught, of_models, test)
-            scores["student"] = student.evaluator.of_student(run.model, test, run.predictions(test.name))
+            scores["student"] = student.evaluator.of_network(kept, test, run.predictions(test.name))
         doubt = doubt_of_student(recipe, inputs, progress, scores.get("student"), agreement, held_out)
         about = about_run(recipe, inputs, student.n_parameters, agreement, doubt)
         teachers = tuple([teacher_name(name) for name in recipe.teachers])
@@ -125,7 +135,7 @@ def train_student(recipe: DistillRecipe) -> Path:
 def _train_in_rounds(recipe: DistillRecipe) -> Path:
     path = run_path(recipe.run, recipe.target)
     if recipe.rounds.denoising != "same":
-        check_denoising(replace(recipe, denoising=recipe.rounds.denoising))
+        denoising_steps(recipe.rounds.denoising)
     if not recipe.holdout_ratio:
         raise RecipeError(
             "rounds.count above 1 needs text that is held out, to see when agreement no longer rises; set "
@@ -135,7 +145,7 @@ def _train_in_rounds(recipe: DistillRecipe) -> Path:
     for name in recipe.model_teachers:
         check_teacher(name)
     text_path(recipe.text, recipe.data, recipe.target)
-    accelerator = make_accelerator(recipe, path)
+    accelerator = make_accelerator(recipe.hardware, path, tensorboard=recipe.tensorboard)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         start_run(run, recipe)
         accelerator.wait_for_everyone()

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import nn
 
 from xlner.arrow_files import is_whole
@@ -19,31 +18,28 @@ from xlner.config.schema import DistillRecipe
 from xlner.corpora.identity import name_text
 from xlner.corpora.lines import corpus_path, find_corpus, text_path
 from xlner.corpora.splits import Corpus, check_types, read_labelled, rename_types
-from xlner.encode import Window
 from xlner.errors import RecipeError
-from xlner.models.card import Origin
-from xlner.soft_labels.label import DenoisingContext, HiddenStates
-from xlner.soft_labels.mix import Taught, taught_soft_labels
-from xlner.soft_labels.pooling import LabelChanges
-from xlner.soft_labels.source_text import source_language, with_source
-from xlner.soft_labels.steps import changes_of, denoised_soft_labels
-from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
-from xlner.tags import LabelMap, LabelSet, TagReading
-from xlner.train.accelerator import autocast_dtype
-from xlner.train.batches import PairDraw, PairPlan, SoftBatch, SoftPairs
-from xlner.train.checkpoint import Progress
-from xlner.train.loop import Task
-from xlner.train.objectives import AnyObjective
-from xlner.train.report import (
+from xlner.jobs.doubts import (
     QUOTED_STUDENT,
-    Evaluator,
-    Scores,
     doubt_of_agreement,
     doubt_of_scores,
     doubts_before_training,
     tell_doubts,
     trained_on,
 )
+from xlner.models.card import Origin
+from xlner.models.folder import read_settings
+from xlner.soft_labels.label import DenoisingContext, Teachers
+from xlner.soft_labels.mix import Taught, taught_soft_labels
+from xlner.soft_labels.pooling import LabelChanges
+from xlner.soft_labels.steps import changes_of, denoised_soft_labels, denoising_steps, with_source
+from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
+from xlner.tags import LabelMap, LabelSet, TagReading
+from xlner.train.checkpoint import Progress
+from xlner.train.loop import Validation
+from xlner.train.objectives import Objective, SoftText
+from xlner.train.report import Evaluator, Scores
+from xlner.train.run import autocast_dtype
 
 LOG = logging.getLogger("xlner")
 
@@ -67,7 +63,7 @@ class Selection(NamedTuple):
     corpora: dict[str, Corpus]
 
     def score(
-        self, model: Any, evaluator: Evaluator, held_out: Sequence[Window], soft_labels: SoftLabels
+        self, model: Any, evaluator: Evaluator, held_out: Sequence[int], soft_labels: SoftLabels
     ) -> tuple[float, dict[str, Any]]:
         """The mean of the measures, in percent, and each by itself; every process calls it."""
         found = {}
@@ -124,7 +120,7 @@ class StudentInputs:
 
     `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is labelled source
     text. `words` are the soft labels whose words a student's windows are made of: the same sentences before anything
-    was derived from them, so that windows are stored once. `context` gives the first teacher's hidden states. `test`
+    was derived from them, so that windows are stored once. `test`
     is None where there is no labelled test set. `changes` tell how sure the teachers were and what denoising changed,
     `doubts` why little may come of it.
     """
@@ -136,11 +132,39 @@ class StudentInputs:
     selection: Selection
     soft_labels: SoftLabels
     words: SoftLabels
-    context: DenoisingContext
     n_target: int
     test: Corpus | None
     changes: LabelChanges
     doubts: Sequence[str]
+
+
+def teachers_of(recipe: DistillRecipe) -> Teachers:
+    """The teachers of a recipe."""
+    store = None if recipe.soft_labels == "auto" else Path(recipe.soft_labels)
+    return Teachers(recipe.teachers, recipe.mixing, recipe.corpus, recipe.data, store)
+
+
+def steps_of(recipe: DistillRecipe) -> list[tuple[str, Any]]:
+    """The steps of denoising, each with its section of the recipe.
+
+    Raises:
+        RecipeError: If one stands in no table.
+    """
+    return [(name, getattr(recipe, name)) for name in denoising_steps(recipe.denoising)]
+
+
+def source_language(recipe: DistillRecipe) -> str:
+    """The source language: as the recipe says, or that of the first teacher that is a model; empty if not known.
+
+    Raises:
+        RecipeError: If it is the target language, whose labels count as not there.
+    """
+    found = recipe.source.language
+    if found == "auto":
+        found = next((read_settings(name).language for name in recipe.model_teachers), "")
+    if found == recipe.target and recipe.source.language != "auto":
+        raise RecipeError(f"source.language={found} is the target language, whose labels are not to be looked at")
+    return "" if found == recipe.target else found
 
 
 def read_inputs(
@@ -158,7 +182,7 @@ def read_inputs(
     test = read_labelled(test_path, recipe.corpus) if test_path else None
     text = text_path(recipe.text, recipe.data, recipe.target)
     number_format = autocast_dtype(accelerator.mixed_precision)
-    taught = taught_soft_labels(recipe, text, accelerator, number_format)
+    taught = taught_soft_labels(teachers_of(recipe), text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)
     doubts = doubts_before_training(recipe, text, taught.soft_labels)
     tell_doubts(doubts)
@@ -166,10 +190,8 @@ def read_inputs(
         (test,) = rename_types([test], label_map, labels.types)
         check_types(labels, [test])
     selection = make_selection(recipe, source_language(recipe), labels, label_map)
-    first = next(iter(taught.by_model), "")
-    own = taught.by_model.get(first, taught.soft_labels)
-    context = DenoisingContext(accelerator, number_format, first, own, taught.outside_share)
-    soft_labels = denoised_soft_labels(taught.soft_labels, recipe, context)
+    context = DenoisingContext(accelerator, taught.outside_share)
+    soft_labels = denoised_soft_labels(taught.soft_labels, steps_of(recipe), context)
     changes = changes_of(taught.soft_labels, soft_labels)
     LOG.info(changes.line())
     tell_doubts(changes.doubts())
@@ -180,7 +202,7 @@ def read_inputs(
             recipe, soft_labels, uses_similarity, label_map, accelerator, number_format
         )
     return StudentInputs(
-        text, taught, labels, label_map, selection, soft_labels, words, context, n_target, test, changes, doubts
+        text, taught, labels, label_map, selection, soft_labels, words, n_target, test, changes, doubts
     )
 
 
@@ -196,7 +218,7 @@ def doubt_of_student(
     progress: Progress,
     scores: Scores | None,
     agreement: float | None,
-    held_out: Sequence[Window],
+    held_out: Sequence[int],
 ) -> str:
     """What tells that a student has learnt nothing, by its test set or, without one, by the held-out text; or empty.
 
@@ -206,7 +228,7 @@ def doubt_of_student(
         progress: How long it learnt.
         scores: On the test set; None if there is none.
         agreement: With its teacher on the held-out text, in percent; None if nothing is held out.
-        held_out: That text.
+        held_out: The numbers of its sentences.
     """
     amount = trained_on(progress.step, inputs.n_target, QUOTED_STUDENT, has_encoder=not recipe.is_compact)
     if inputs.test is not None and scores is not None:
@@ -279,12 +301,12 @@ def _beside_source(
     if uses_similarity and soft_labels.card.projection_size:
         if len(recipe.teachers) > 1:
             raise RecipeError("source.share beside the similarity task needs a single teacher; set source.share=0")
-        own = replace(recipe, corpus=everything, soft_labels="auto")
+        own = replace(teachers_of(recipe), corpus=everything, store=None)
         taught = taught_soft_labels(own, labelled.path, accelerator, number_format).soft_labels
     return with_source(soft_labels, renamed, recipe.source.share, taught, accelerator)
 
 
-# A student of any kind: its windows, its task, and what the job asks of it.
+# A student of any kind: what the job asks of it, its windows, and how good it is.
 
 
 class Student(ABC):
@@ -294,20 +316,16 @@ class Student(ABC):
         network: What is scored and kept.
         encoder: Makes its windows.
         evaluator: Scores it.
-        objective: Its loss.
         soft_labels: What it learns from.
         words: The sentences that its windows are made of, as in `StudentInputs`.
-        vectors: A teacher's hidden states of the same sentences, if the loss looks at them.
         depends_on: Fingerprints, by name, of what a checkpoint of it depends on beside teacher, text and labels.
     """
 
     network: Any
     encoder: Any
     evaluator: Evaluator
-    objective: AnyObjective
     soft_labels: SoftLabels
     words: SoftLabels
-    vectors: HiddenStates | None = None
     depends_on: Mapping[str, str] = MappingProxyType({})
 
     @staticmethod
@@ -316,7 +334,7 @@ class Student(ABC):
         """Refuse what cannot become a student of this kind, before a teacher labels a whole text.
 
         Returns:
-            Whether the student learns similarities, too.
+            Whether its loss looks at word pairs.
 
         Raises:
             XlnerError: If the recipe cannot be followed.
@@ -327,9 +345,14 @@ class Student(ABC):
         """What the report says of its size."""
         return n_parameters(self.network)
 
-    def for_training(self, task: Task[Any], accelerator: Accelerator) -> tuple[Task[Any], nn.Module]:
-        """The task, with the terms that this kind adds, and the network that the loop trains."""
-        return task, self.network
+    @abstractmethod
+    def objective(self, text: SoftText) -> Objective[Any]:
+        """What it is trained on."""
+
+    def for_training(self) -> nn.Module:
+        """The network that the loop trains; it holds `network` as its `student`, or is it."""
+        found: nn.Module = self.network
+        return found
 
     @abstractmethod
     def save(self, folder: Path, network: Any) -> None:
@@ -349,6 +372,33 @@ def n_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+class StudentScore(Validation):
+    """How good a student is by the measures of the recipe's selection."""
+
+    def __init__(self, student: Student, selection: Selection, held_out: Sequence[int], folder: Path) -> None:
+        """Take what the score looks at.
+
+        Args:
+            student: Before its training.
+            selection: Which student is kept.
+            held_out: Numbers of the sentences that are kept out of training.
+            folder: Where the student that shall be the result, so far, is kept.
+        """
+        self._student, self._selection, self._held_out, self._folder = student, selection, held_out, folder
+        self.score_name, self.keeps_best = selection.score_name, selection.name != "last"
+
+    def score(self, network: Any) -> tuple[float, dict[str, Any]]:
+        """See `Validation.score`."""
+        student = self._student
+        return self._selection.score(
+            getattr(network, "student", network), student.evaluator, self._held_out, student.soft_labels
+        )
+
+    def keep(self, network: Any) -> None:
+        """See `Validation.keep`."""
+        self._student.save(self._folder, getattr(network, "student", network))
+
+
 def student_windows(soft_labels: SoftLabels, encoder: StudentEncoder, accelerator: Accelerator) -> StoredWindows:
     """The student's windows of the text, encoded once per tokenizer and length limit."""
     path = windows_path(soft_labels, encoder)
@@ -356,13 +406,6 @@ def student_windows(soft_labels: SoftLabels, encoder: StudentEncoder, accelerato
         store_windows(path, soft_labels, encoder)
     accelerator.wait_for_everyone()
     return StoredWindows(path)
-
-
-class Split(NamedTuple):
-    """Numbers of the windows that are held out, to measure agreement, and of those that are trained on; rising."""
-
-    held_out: NDArray[np.int64]
-    trained: NDArray[np.int64]
 
 
 def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
@@ -380,65 +423,26 @@ def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
     return frozenset(np.random.default_rng(0).permutation(n_sentences)[:n_held_out].tolist())
 
 
-def split_sentences(windows: Sequence[Window], held_out: frozenset[int]) -> Split:
-    """The windows of held-out sentences, and all others."""
-    is_held_out = np.asarray([window.sentence in held_out for window in windows], dtype=bool)
-    return Split(np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out))
-
-
-def distillation_task(
-    recipe: DistillRecipe,
-    student: Student,
-    windows: StoredWindows,
-    split: Split,
-    selection: Selection,
-    folder: Path,
-) -> Task[SoftBatch]:
-    """What the loop needs to train a student on stored soft labels.
+def training_text(student: Student, windows: StoredWindows, held_out: frozenset[int], denoising: str) -> SoftText:
+    """The windows that a student is trained on: of sentences that are not held out, with a word that counts.
 
     Args:
-        recipe: Of the run.
-        student: Before its training.
-        windows: Of its sentences.
-        split: Which of them are trained on, and which are held out.
-        selection: Which student is kept.
-        folder: Where the student that shall be the result, so far, is kept.
+        student: Whose windows and soft labels they are.
+        windows: Of all sentences.
+        held_out: Sentences that are not trained on.
+        denoising: What the recipe says, for the message.
 
     Raises:
         RecipeError: If denoising left no word to learn from.
     """
-    objective, soft_labels = student.objective, student.soft_labels
-    held_out = [windows[number] for number in split.held_out]
-
-    def evaluate(network: Any) -> tuple[float, dict[str, Any]]:
-        return selection.score(network, student.evaluator, held_out, soft_labels)
-
-    trained = np.asarray(
-        [number for number in split.trained if _is_trusted(windows[number], soft_labels)], dtype=np.int64
-    )
-    if len(split.trained) and not len(trained):
-        raise RecipeError(f"denoising={recipe.denoising} leaves no word to learn from; loosen its steps")
-    draw = PairDraw(recipe.pairs.per_sentence, recipe.pairs.balance) if objective.uses_similarity else None
-    pairs = SoftPairs(windows, soft_labels, student.encoder.pad_id, draw, student.vectors)
-
-    def load(plan: PairPlan) -> SoftBatch:
-        return pairs.batch(PairPlan(trained[plan.first], trained[plan.second], plan.seed))
-
-    return Task(
-        lengths=windows.lengths[trained],
-        load=load,
-        terms=tuple(objective.terms),
-        shares=tuple(objective.terms.values()),
-        counts=objective.counts,
-        loss_sums=objective.loss_sums,
-        evaluate=evaluate,
-        keep=lambda network: student.save(folder, network),
-        score_name=selection.score_name,
-        keep_best=recipe.selection != "last",
-        copies=objective.copies,
-    )
-
-
-def _is_trusted(window: Window, soft_labels: SoftLabels) -> bool:
-    """Whether any word of a window counts; without one it would be trained on for nothing."""
-    return bool(soft_labels.weights(window.sentence)[window.word_numbers].any())
+    soft_labels, trained, n_left_out = student.soft_labels, [], 0
+    for number, window in enumerate(windows):
+        if window.sentence in held_out:
+            continue
+        if soft_labels.weights(window.sentence)[window.word_numbers].any():
+            trained.append(number)
+        else:
+            n_left_out += 1
+    if n_left_out and not trained:
+        raise RecipeError(f"denoising={denoising} leaves no word to learn from; loosen its steps")
+    return SoftText(windows, np.asarray(trained, dtype=np.int64), soft_labels, student.encoder.pad_id)

@@ -1,15 +1,13 @@
 """The teacher: labelled source sentences, a recognizer and a similarity head, on one encoder or on one each."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor, nn
 
 from xlner.config.load import Value, choose
 from xlner.config.schema import TeacherRecipe
@@ -21,22 +19,21 @@ from xlner.corpora.splits import (
     read_labelled,
     rename_types,
     repeated_sentences,
-    window_lengths,
 )
 from xlner.encode import WordEncoder
 from xlner.hub import revision_of
+from xlner.jobs.doubts import QUOTED_TEACHER, doubt_of_scores, trained_on
 from xlner.models.card import Origin
 from xlner.models.folder import ModelSettings, base_of, save_model
-from xlner.models.joint import SIMILARITIES, JointModel, JointOutput, new_head
+from xlner.models.inference import word_encoder
+from xlner.models.joint import SIMILARITIES, JointModel, new_head
 from xlner.models.token_classifier import freeze, new_recognizer, second_network
-from xlner.network_outputs import twice, word_encoder
 from xlner.tags import OUTSIDE, LabelMap, LabelSet
-from xlner.train.accelerator import announce, make_accelerator
-from xlner.train.batches import LabelledBatch, LabelledPairs, PairDraw
-from xlner.train.loop import Task, fit_recipe
-from xlner.train.losses import masked_sum, similarity_cross_entropy, symmetric_divergence, token_cross_entropy
-from xlner.train.report import QUOTED_TEACHER, Evaluator, doubt_of_scores, finish, measured_on, trained_on
-from xlner.train.run import TrainedTagger, asked_recipe, open_run, run_path, start_run
+from xlner.train.loop import Validation, fit
+from xlner.train.mtmt import LabelledPairs
+from xlner.train.objectives import LabelledText, LabelledWords, Objective
+from xlner.train.report import Evaluator, finish, measured_on
+from xlner.train.run import TrainedTagger, announce, asked_recipe, make_accelerator, open_run, run_path, start_run
 
 LOG = logging.getLogger("xlner")
 
@@ -64,7 +61,7 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
     recipe = asked_recipe(TeacherRecipe, recipe, keys)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, f"teacher-{recipe.language}")
-    accelerator = make_accelerator(recipe, path)
+    accelerator = make_accelerator(recipe.hardware, path, tensorboard=recipe.tensorboard)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         folder = recipe.data, recipe.language
@@ -83,23 +80,15 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
         settings = replace(settings, outside_share=outside_share(train.tags))
         start_run(run, recipe)
 
-        def keep(best: JointModel) -> None:
-            save_model(run.model, best, encoder.tokenizer, settings)
-
         evaluator = Evaluator(accelerator, encoder, labels)
-        task = teacher_task(recipe, accelerator, encoder, labels, train, dev, evaluator, keep)
-        progress = fit_recipe(
-            accelerator,
-            model,
-            task,
-            run,
-            recipe,
-            depends_on={
-                "training corpus": train.fingerprint,
-                "dev corpus": dev.fingerprint,
-                "labels": " ".join(labels.tags),
-            },
-        )
+        objective = teacher_objective(recipe, encoder, labels, train)
+        validation = DevScore(evaluator, dev, run.model, encoder, settings)
+        depends_on = {
+            "training corpus": train.fingerprint,
+            "dev corpus": dev.fingerprint,
+            "labels": " ".join(labels.tags),
+        }
+        progress = fit(accelerator, model, objective, validation, run, recipe, depends_on)
         scores = {
             corpus.name: evaluator.of_folder(str(run.model), corpus, predictions=run.predictions(corpus.name))
             for corpus in held_out
@@ -154,70 +143,32 @@ def outside_share(tags: Sequence[Sequence[str]]) -> float:
     return sum(tag == OUTSIDE for row in tags for tag in row) / max(1, n_words)
 
 
-def teacher_task(
-    recipe: TeacherRecipe,
-    accelerator: Accelerator,
-    encoder: WordEncoder,
-    labels: LabelSet,
-    train: Corpus,
-    dev: Corpus,
-    evaluator: Evaluator,
-    keep: Callable[[JointModel], None],
-) -> Task[LabelledBatch]:
-    """What the loop needs to train a teacher on labelled text."""
-    windows = encode_all(encoder, train, LOG.info)
+def teacher_objective(recipe: TeacherRecipe, encoder: WordEncoder, labels: LabelSet, train: Corpus) -> Objective[Any]:
+    """What a teacher is trained on: labelled words, and word pairs where the recipe wants the similarity task."""
     tag_ids = [np.asarray(labels.ids(tags), dtype=np.int64) for tags in train.tags]
-    with_similarity = recipe.similarity_weight > 0
-    draw = PairDraw(recipe.pairs.per_sentence, recipe.pairs.balance) if with_similarity else None
-    pairs = LabelledPairs(windows, tag_ids, encoder.pad_id, draw)
+    text = LabelledText(encode_all(encoder, train, LOG.info), tag_ids, encoder.pad_id)
+    if recipe.similarity_weight:
+        return LabelledPairs(text, recipe.pairs, recipe.similarity_weight)
+    return LabelledWords(text)
 
-    def evaluate(model: JointModel) -> tuple[float, dict[str, Any]]:
-        report = evaluator.quick_report(model, dev)
+
+class DevScore(Validation):
+    """F1 on the source language's dev set."""
+
+    score_name = "dev_f1"
+
+    def __init__(
+        self, evaluator: Evaluator, dev: Corpus, folder: Path, encoder: WordEncoder, settings: ModelSettings
+    ) -> None:
+        """Take what the score is of, and what a model folder says beside the network."""
+        self._evaluator, self._dev = evaluator, dev
+        self._folder, self._tokenizer, self._settings = folder, encoder.tokenizer, settings
+
+    def score(self, network: JointModel) -> tuple[float, dict[str, Any]]:
+        """See `Validation.score`."""
+        report = self._evaluator.quick_report(network, self._dev)
         return report.overall.f1, {"types": {name: round(score.f1, 2) for name, score in report.types.items()}}
 
-    return Task(
-        lengths=window_lengths(windows),
-        load=pairs.batch,
-        terms=("recognizer", "similarity", *(["rdrop"] if recipe.rdrop_weight else [])),
-        shares=(1.0, recipe.similarity_weight, *([recipe.rdrop_weight] if recipe.rdrop_weight else [])),
-        counts=_rdrop_counts if recipe.rdrop_weight else _counts,
-        loss_sums=_rdrop_sums if recipe.rdrop_weight else _loss_sums,
-        evaluate=evaluate,
-        keep=keep,
-        score_name="dev_f1",
-        copies=2 if recipe.rdrop_weight else 1,
-    )
-
-
-def _counts(batch: LabelledBatch) -> Tensor:
-    return torch.stack(
-        [batch.tokens.word_mask.sum(), torch.tensor(batch.same_tag.numel(), device=batch.same_tag.device)]
-    )
-
-
-def _rdrop_counts(batch: LabelledBatch) -> Tensor:
-    counts = _counts(batch)
-    return torch.cat([counts, counts[:1]])
-
-
-def _loss_sums(network: nn.Module, batch: LabelledBatch) -> Tensor:
-    output = network(batch.tokens.input_ids, batch.tokens.attention_mask, batch.word_pairs)
-    recognizer = masked_sum(token_cross_entropy(output.logits, batch.tag_ids), batch.tokens.word_mask)
-    return torch.stack([recognizer, _similarity_sum(output, batch)])
-
-
-def _rdrop_sums(network: nn.Module, batch: LabelledBatch) -> Tensor:
-    """As `_loss_sums`, over two passes in one forward, and how far these are apart."""
-    seen = twice(batch.tokens)
-    output = network(seen.input_ids, seen.attention_mask, batch.word_pairs)
-    first, second = output.logits.chunk(2)
-    values = (token_cross_entropy(first, batch.tag_ids) + token_cross_entropy(second, batch.tag_ids)) / 2
-    mask = batch.tokens.word_mask
-    divergence = masked_sum(symmetric_divergence(first, second), mask)
-    return torch.stack([masked_sum(values, mask), _similarity_sum(output, batch), divergence])
-
-
-def _similarity_sum(output: JointOutput, batch: LabelledBatch) -> Tensor:
-    if output.similarity_logits is None:
-        return output.logits.new_zeros(())
-    return masked_sum(similarity_cross_entropy(output.similarity_logits, batch.same_tag))
+    def keep(self, network: JointModel) -> None:
+        """See `Validation.keep`."""
+        save_model(self._folder, network, self._tokenizer, self._settings)

@@ -21,17 +21,16 @@ from xlner.hub import NEWEST, revision_of
 from xlner.jobs.inputs import Student, StudentInputs, n_parameters, student_windows
 from xlner.models.card import Origin
 from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_settings, save_model, write_card
-from xlner.models.joint import HiddenStudent, JointModel, MaskingStudent, TwoHeadStudent, new_head
+from xlner.models.inference import word_encoder
+from xlner.models.joint import JointModel, TwoHeadStudent, new_head
 from xlner.models.shrink import check_reducible, reduced
 from xlner.models.token_classifier import checked_config, freeze, n_layers_of, new_recognizer, tags_of_model
 from xlner.models.vocabulary import check_prunable, prune_tokenizer
-from xlner.network_outputs import word_encoder
 from xlner.soft_labels.label import check_teacher
 from xlner.soft_labels.store import SoftLabels
 from xlner.tags import LabelMap, LabelSet, prefix_and_type
-from xlner.train.loop import Task, of_student
-from xlner.train.masking import Masker, with_masking
-from xlner.train.objectives import BatchObjective, Objective, make_objective, with_hidden_states
+from xlner.train.mtmt import BatchWeightedPairs, PairWeights, SoftPairs, uses_pairs
+from xlner.train.objectives import Objective, SoftText, SoftWords, WordLoss
 from xlner.train.report import Evaluator
 from xlner.train.run import written_recipe
 
@@ -96,42 +95,37 @@ class TransformerStudent(Student):
 
     def __init__(self, recipe: DistillRecipe, inputs: StudentInputs, accelerator: Accelerator) -> None:
         self._recipe = recipe
-        self.objective = make_objective(recipe)
         self.soft_labels, self.words = inputs.soft_labels, inputs.words
         self.network, self.encoder, self._settings = new_student(
             recipe, inputs.labels, inputs.taught.outside_share, inputs.words, accelerator
         )
         self.evaluator = Evaluator(accelerator, self.encoder, inputs.labels, inputs.label_map)
-        self.vectors = inputs.context.hidden(1) if recipe.loss.hidden_weight else None
 
     @staticmethod
     def check(recipe: DistillRecipe) -> bool:
         """See `Student.check`."""
-        objective = make_objective(recipe)
+        WordLoss(recipe.loss, recipe.weights.alpha)
+        PairWeights.of(recipe.weights)
         revision_of(recipe.encoder, recipe.encoder_revision)
         check_encoder(recipe)
         if recipe.student == "transformer":
             check_reduction(recipe)
-        return objective.uses_similarity
+        return uses_pairs(recipe.loss, recipe.weights)
 
     @property
     def n_parameters(self) -> int:
         """Those of the recognizer, which alone is shipped."""
         return n_parameters(self.network.recognizer)
 
-    def for_training(self, task: Task[Any], accelerator: Accelerator) -> tuple[Task[Any], nn.Module]:
-        """The task with hidden pieces or hidden states beside it, if the recipe asks for them."""
-        recipe, objective = self._recipe, self.objective
-        if isinstance(objective, BatchObjective):
-            return of_student(task), TwoHeadStudent(self.network, is_trained=recipe.encoder == "teacher")
-        assert isinstance(objective, Objective)
-        if recipe.loss.masked_weight:
-            masker = Masker(self.encoder.tokenizer, recipe.masking)
-            return with_masking(task, objective, masker, recipe.loss.masked_weight), MaskingStudent(self.network)
-        if self.vectors is not None:
-            task = with_hidden_states(task, objective, recipe.loss.hidden_weight)
-            return task, HiddenStudent(self.network, self.vectors.width)
-        return task, self.network
+    def objective(self, text: SoftText) -> Objective[Any]:
+        """See `Student.objective`."""
+        return student_objective(self._recipe, text)
+
+    def for_training(self) -> nn.Module:
+        """See `Student.for_training`."""
+        if self._recipe.weights.outputs == "teacher":
+            return super().for_training()
+        return TwoHeadStudent(self.network, is_trained=self._recipe.encoder == "teacher")
 
     def save(self, folder: Path, network: JointModel) -> None:
         """See `Student.save`."""
@@ -146,24 +140,31 @@ class TransformerStudent(Student):
         write_card(folder, title, origin)
 
 
+def student_objective(recipe: DistillRecipe, text: SoftText) -> Objective[Any]:
+    """What a student of this kind is trained on: words alone, or word pairs too where the recipe asks for them.
+
+    Raises:
+        RecipeError: If a name stands in no table.
+    """
+    loss, shares = WordLoss(recipe.loss, recipe.weights.alpha), recipe.loss
+    if not uses_pairs(shares, recipe.weights):
+        return SoftWords(text, loss, shares.recognizer_weight)
+    kind = SoftPairs if recipe.weights.outputs == "teacher" else BatchWeightedPairs
+    return kind(text, loss, shares, PairWeights.of(recipe.weights), recipe.pairs)
+
+
 def check_encoder(recipe: DistillRecipe) -> None:
     """Refuse what a student cannot start from, before a teacher labels a whole text.
 
     Raises:
-        ModelError: If another encoder than the teacher's is no usable one, or the tokenizer lacks a mask that the
-            recipe needs.
+        ModelError: If another encoder than the teacher's is no usable one.
     """
     name, revision = recipe.encoder, revision_of(recipe.encoder, recipe.encoder_revision)
     if name == "teacher":
-        if recipe.loss.masked_weight and recipe.model_teachers:
-            check_teacher(recipe.model_teachers[0])
-            Masker(load_tokenizer(recipe.model_teachers[0]), recipe.masking)
         return
     with torch.random.fork_rng(devices=[]):  # its head is drawn again later, as if this one had not been
         recognizer = new_recognizer(name, LabelSet.of_types(["X"]), revision=revision)
-    tokenizer = word_encoder(name, recognizer, recipe.corpus.max_length, revision=revision).tokenizer
-    if recipe.loss.masked_weight:
-        Masker(tokenizer, recipe.masking)
+    word_encoder(name, recognizer, recipe.corpus.max_length, revision=revision)
 
 
 def new_student(

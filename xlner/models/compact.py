@@ -33,6 +33,18 @@ class Crf(nn.Module):
         of_pairs, of_first = penalties(tags)
         self.register_buffer("step_penalty", torch.from_numpy(of_pairs), persistent=False)
         self.register_buffer("first_penalty", torch.from_numpy(of_first), persistent=False)
+        steps, may_begin = valid_steps(tags)
+        numbers = {tag: number for number, tag in enumerate(tags)}
+        begin = [numbers.get(f"B-{split_tag(tag)[1]}", number) for number, tag in enumerate(tags)]
+        self.register_buffer("valid_steps", torch.from_numpy(steps), persistent=False)
+        self.register_buffer("may_begin", torch.from_numpy(may_begin), persistent=False)
+        self.register_buffer("begin", torch.tensor(begin), persistent=False)
+
+    def valid(self, tag_ids: Tensor) -> Tensor:
+        """The tags (B, W), an `I-X` that continues nothing as `B-X`: the same entities, in a valid sequence."""
+        steps, may_begin, begin = (self.get_buffer(name) for name in ("valid_steps", "may_begin", "begin"))
+        fits = torch.cat([may_begin[tag_ids[:, :1]], steps[tag_ids[:, :-1], tag_ids[:, 1:]]], dim=1)
+        return torch.where(fits, tag_ids, begin[tag_ids])
 
     def scores(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights of pairs (C, C), of first tags (C,) and of last ones (C,), penalties included."""
@@ -94,26 +106,14 @@ class Crf(nn.Module):
         return torch.stack(states[::-1], dim=1)
 
 
-def valid_tag_ids(tag_ids: Tensor, tags: Sequence[str]) -> Tensor:
-    """The tags (B, W), an `I-X` that continues nothing as `B-X`: the same entities, in a valid sequence."""
-    known = {tag: number for number, tag in enumerate(tags)}
-    begin = torch.tensor([known.get(f"B-{split_tag(tag)[1]}", number) for number, tag in enumerate(tags)])
-    begin = begin.to(tag_ids.device)
-    valid, may_begin = (torch.from_numpy(table).to(tag_ids.device) for table in valid_steps(tags))
-    fits = torch.cat([may_begin[tag_ids[:, :1]], valid[tag_ids[:, :-1], tag_ids[:, 1:]]], dim=1)
-    return torch.where(fits, tag_ids, begin[tag_ids])
-
-
 # The network of a compact student: rows of words in, scores of tags out; a body of one kind, and how it decides.
 #
-# Shapes: B windows, W words, K numbers a row, P = W K, D width of the word vectors, C tags.
+# Shapes: B windows, W words of one, K numbers a row, P = W K, N words of all windows, D width of the word vectors, C
+# tags.
 
 
 class CompactOutput(NamedTuple):
-    """`logits` (B, P, C): of a word, at the first number of its row, and zeros elsewhere.
-
-    With a CRF they are its log marginals. `log_likelihood` (B,) is that of a sequence of tags, where one was given.
-    """
+    """`logits` (N, C), with a CRF the log marginals; `log_likelihood` (B,) of a sequence of tags, if one was given."""
 
     logits: Tensor
     log_likelihood: Tensor | None
@@ -131,6 +131,7 @@ class CompactNetwork(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
+        words: Tensor,
         tag_ids: Tensor | None = None,
         known: Tensor | None = None,
     ) -> CompactOutput:
@@ -139,21 +140,24 @@ class CompactNetwork(nn.Module):
         Args:
             input_ids: Rows, (B, P).
             attention_mask: False on padding, (B, P).
-            tag_ids: With a CRF, a valid sequence whose likelihood is wanted, (B, W); None for none.
-            known: Of which words the tag is known, (B, W).
+            words: Places of the words' rows in the flattened (B * P) numbers, (N,).
+            tag_ids: With a CRF, the tags whose likelihood is wanted, (N,), an `I-X` that continues nothing read as
+                `B-X`; None for none.
+            known: Of which words the tag is known, (N,).
         """
         rows, mask = input_ids.view(len(input_ids), -1, self.width), attention_mask[:, :: self.width]
+        places = words // self.width
         emissions = self.body(rows, mask)
         if self.crf is None:
-            return CompactOutput(self._at_rows(emissions), None)
+            return CompactOutput(emissions.flatten(0, 1)[places], None)
         likelihood = None
         if tag_ids is not None and known is not None:
-            likelihood = self.crf.log_likelihood(emissions, mask, tag_ids, known)
-        return CompactOutput(self._at_rows(self.crf.log_marginals(emissions, mask)), likelihood)
-
-    def _at_rows(self, scores: Tensor) -> Tensor:
-        """(B, W, C) to (B, P, C)."""
-        return nn.functional.pad(scores[:, :, None], (0, 0, 0, self.width - 1)).flatten(1, 2)
+            in_rows, known_rows = (
+                torch.zeros(mask.numel(), dtype=part.dtype, device=mask.device).index_put((places,), part).view_as(mask)
+                for part in (tag_ids, known)
+            )
+            likelihood = self.crf.log_likelihood(emissions, mask, self.crf.valid(in_rows), known_rows)
+        return CompactOutput(self.crf.log_marginals(emissions, mask).flatten(0, 1)[places], likelihood)
 
 
 class WordVectors(nn.Module):

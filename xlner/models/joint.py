@@ -1,9 +1,7 @@
 """The network of teachers and transformer students: recognizer and similarity head, one encoder or two, one forward."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -88,12 +86,13 @@ SIMILARITIES: dict[str, type[CalibratedSimilarity] | type[CosineSimilarity]] = {
 
 # The network of teachers and of transformer students: two heads, one forward for both tasks, one encoder or two.
 #
-# A student's two towers share their weights, so both sentences of a pair are rows of one batch. Shapes: B windows,
-# P pieces, C tags, D hidden width, E projection width, Q word pairs.
+# A student's two towers share their weights, so both sentences of a pair are rows of one batch. Pieces are known in
+# here alone: windows of pieces come in, what is said of words goes out. Shapes: B windows, P pieces, N words, C tags, D
+# hidden width, E projection width, Q word pairs.
 
 
 class JointOutput(NamedTuple):
-    """`logits` (B, P, C), `similarity_logits` (Q,), `projections` (B, P, E) of unit length.
+    """`logits` (N, C), `similarity_logits` (Q,), `projections` (N, E) of unit length.
 
     The last two are None for a network without a similarity head; `similarity_logits` also where no pairs are given.
     """
@@ -124,28 +123,32 @@ class JointModel(nn.Module):
             for name, parameter in evaluator.named_parameters():
                 parameter.requires_grad_(parameter.requires_grad and name.startswith(evaluator.base_model_prefix))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, word_pairs: Tensor | None = None) -> JointOutput:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, words: Tensor, word_pairs: Tensor | None = None
+    ) -> JointOutput:
         """Both tasks in one pass.
 
         Args:
             input_ids: Piece ids, (B, P).
             attention_mask: True on pieces, False on padding, (B, P).
-            word_pairs: Places of the two words of each pair in the flattened (B * P) pieces, (2, Q); None for none.
+            words: Places of the words' first pieces in the flattened (B * P) pieces, (N,).
+            word_pairs: The numbers of the two words of each pair among the N, (2, Q); None for none.
         """
         # Whole numbers are what every network takes; some compute with the mask.
         attention_mask = attention_mask.long()
+        with_hidden = self.similarity is not None
+        output = self.recognizer(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=with_hidden)
+        logits = output.logits.flatten(0, 1)[words]
         if self.similarity is None:
-            output = self.recognizer(input_ids=input_ids, attention_mask=attention_mask)
-            return JointOutput(output.logits, None, None)
-        output = self.recognizer(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+            return JointOutput(logits, None, None)
         read = output
         if self.evaluator is not None:
             read = self.evaluator(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
-        projections = self.similarity.project(read.hidden_states[-1])
+        projections = self.similarity.project(read.hidden_states[-1].flatten(0, 1)[words])
         if word_pairs is None:
-            return JointOutput(output.logits, None, projections)
-        first, second = projections.flatten(0, 1)[word_pairs]
-        return JointOutput(output.logits, self.similarity.score(first, second), projections)
+            return JointOutput(logits, None, projections)
+        first, second = projections[word_pairs]
+        return JointOutput(logits, self.similarity.score(first, second), projections)
 
 
 class TwoHeadStudent(nn.Module):
@@ -168,138 +171,24 @@ class TwoHeadStudent(nn.Module):
         if not is_trained:
             self.second.reset_parameters()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, in_first_tower: Tensor) -> Tensor:
-        """Scores of the tags (B, P, C), those of a window by the layer of its tower.
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, words: Tensor, in_first_tower: Tensor) -> Tensor:
+        """Scores of the tags (N, C), those of a word by the layer of its tower.
 
         Args:
-            input_ids: Piece ids, (B, P).
-            attention_mask: True on pieces, False on padding, (B, P).
-            in_first_tower: Which windows are of the first tower, (B,).
+            input_ids: As for `JointModel`, as are `attention_mask` and `words`.
+            attention_mask: See there.
+            words: See there.
+            in_first_tower: Which words are of the first tower, (N,).
         """
         read: list[Tensor] = []
         hook = self._first().register_forward_pre_hook(lambda layer, arguments: read.append(arguments[0]))
         try:
-            first: Tensor = self.student(input_ids, attention_mask).logits
+            first: Tensor = self.student(input_ids, attention_mask, words).logits
         finally:
             hook.remove()
-        return torch.where(in_first_tower[:, None, None], first, self.second(read[0]))
+        second = self.second(read[0].flatten(0, 1)[words])
+        return torch.where(in_first_tower[:, None], first, second)
 
     def _first(self) -> nn.Linear:
         recognizer = self.student.recognizer
         return output_layer(recognizer, len(tags_of_model(recognizer.config)))[1]
-
-
-@contextmanager
-def last_hidden(recognizer: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """While entered, each pass of the recognizer leaves its last hidden states, (B, P, D), in the list."""
-    caught: list[Tensor] = []
-    hook = recognizer.base_model.register_forward_hook(
-        lambda body, arguments, output: caught.append(output.last_hidden_state)
-    )
-    try:
-        yield caught
-    finally:
-        hook.remove()
-
-
-# A student that also imitates its teacher's hidden states, in one forward.
-#
-# Shapes: B windows, P pieces, N words, D hidden width of the student, T that of the teacher.
-
-
-class HiddenOutput(NamedTuple):
-    """What the student says, and its vectors of words as wide as the teacher's, (N, T)."""
-
-    joint: JointOutput
-    vectors: Tensor
-
-
-class HiddenStudent(nn.Module):
-    """A student and, where the widths differ, a layer from its width to the teacher's; only the student is kept.
-
-    Source: Sanh et al. 2019 (arXiv:1910.01108), section 2; the layer between widths: Jiao et al. 2020
-    (arXiv:1909.10351).
-    """
-
-    def __init__(self, student: JointModel, teacher_width: int) -> None:
-        """Take a student; the layer is drawn from torch's global generator."""
-        super().__init__()
-        self.student = student
-        width = int(student.recognizer.config.hidden_size)
-        self.bridge = nn.Identity() if width == teacher_width else nn.Linear(width, teacher_width, bias=False)
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, word_pairs: Tensor | None, places: Tensor
-    ) -> HiddenOutput:
-        """Both in one pass, as several processes need it.
-
-        Args:
-            input_ids: Piece ids, (B, P).
-            attention_mask: True on pieces, False on padding, (B, P).
-            word_pairs: As for `JointModel`.
-            places: Of the words in the flattened (B * P) pieces, (N,).
-        """
-        with last_hidden(self.student.recognizer) as caught:
-            joint = self.student(input_ids, attention_mask, word_pairs)
-        return HiddenOutput(joint, self.bridge(caught[0].flatten(0, 1)[places]))
-
-
-# A student that also tells hidden pieces: a network for both tasks, in one forward.
-#
-# Shapes: B windows, P pieces, M hidden pieces, V pieces of the vocabulary, D hidden width, E width of the embeddings.
-
-
-class MaskingOutput(NamedTuple):
-    """What the student says of the windows as they are, and of the hidden pieces of their masked copies, (M, V)."""
-
-    joint: JointOutput
-    piece_logits: Tensor
-
-
-class PieceHead(nn.Module):
-    """Tells pieces from hidden states; its last layer is the recognizer's own table of embeddings.
-
-    Source: Devlin et al. 2019 (arXiv:1810.04805), as published in its code.
-    """
-
-    def __init__(self, recognizer: PreTrainedModel) -> None:
-        super().__init__()
-        embeddings: Any = recognizer.get_input_embeddings()
-        n_pieces, width = embeddings.weight.shape
-        self.dense = nn.Linear(int(recognizer.config.hidden_size), width)
-        self.norm = nn.LayerNorm(width)
-        self.bias = nn.Parameter(torch.zeros(n_pieces))
-
-    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
-        """Logits (M, V) of hidden states (M, D), with the embeddings (V, E)."""
-        return F.linear(self.norm(F.gelu(self.dense(hidden))), embeddings, self.bias)
-
-
-class MaskingStudent(nn.Module):
-    """A student and a head for hidden pieces; only the student is kept in the end."""
-
-    def __init__(self, student: JointModel) -> None:
-        """Take a student, and draw the head from torch's global generator."""
-        super().__init__()
-        self.student = student
-        self.pieces = PieceHead(student.recognizer)
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, word_pairs: Tensor | None, n_plain: int, places: Tensor
-    ) -> MaskingOutput:
-        """Both tasks in one pass, as several processes need it.
-
-        Args:
-            input_ids: Piece ids of the windows, and after them of their masked copies, (B, P).
-            attention_mask: True on pieces, False on padding, (B, P).
-            word_pairs: As for `JointModel`, within the windows; None for none.
-            n_plain: How many of the rows are windows as they are.
-            places: Of the hidden pieces in the flattened (B * P) pieces, (M,).
-        """
-        with last_hidden(self.student.recognizer) as caught:
-            output = self.student(input_ids, attention_mask, word_pairs)
-        embeddings: Any = self.student.recognizer.get_input_embeddings()
-        piece_logits = self.pieces(caught[0].flatten(0, 1)[places], embeddings.weight)
-        projections = None if output.projections is None else output.projections[:n_plain]
-        joint = JointOutput(output.logits[:n_plain], output.similarity_logits, projections)
-        return MaskingOutput(joint, piece_logits)

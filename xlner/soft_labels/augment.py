@@ -5,18 +5,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from xlner.config.schema import DistillRecipe
 from xlner.config.sections import CorpusRecipe
 from xlner.corpora.write import write_corpus
 from xlner.encode import load_tokenizer
 from xlner.files import file_digest, json_digest, read_json, write_json
-from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, locked
+from xlner.soft_labels.label import DenoisingContext, Teachers, derived_soft_labels, locked
 from xlner.soft_labels.mix import taught_soft_labels
 from xlner.soft_labels.steps import denoised_soft_labels
 from xlner.soft_labels.store import FORMULAS, SoftLabels, SoftRow
@@ -187,37 +187,39 @@ NO_MASK = "_"  # stands for a hidden word where the teacher has no mask of its o
 def with_augmented(
     soft_labels: SoftLabels,
     trained: Sequence[int],
-    recipe: DistillRecipe,
+    n_new: int,
+    seed: int,
+    teachers: Teachers,
+    steps: Sequence[tuple[str, Any]],
     accelerator: Accelerator,
     number_format: torch.dtype | None,
 ) -> SoftLabels:
-    """Soft labels of a text, followed by those of `compact.augment` new sentences for each one that is trained on.
+    """Soft labels of a text, followed by those of `n_new` new sentences for each one that is trained on.
 
     New sentences are written once, as words, beside the soft labels, and labelled and denoised as the text was.
 
     Args:
         soft_labels: Of the target text, denoised, and of what follows it.
         trained: The numbers of the target's sentences of which new ones are made; held-out ones stay unseen.
-        recipe: Of the run.
+        n_new: As above.
+        seed: Of all draws.
+        teachers: Label the new sentences.
+        steps: As for `denoised_soft_labels`.
         accelerator: Of the run; every process calls it.
         number_format: As for `taught_soft_labels`.
     """
-    mask = _mask(recipe)
-    settings = [recipe.compact.augment, recipe.seed, mask, *map(int, trained), soft_labels.digest]
+    mask = _mask(teachers.models)
+    settings = [n_new, seed, mask, *map(int, trained), soft_labels.digest]
     digest = json_digest([FORMULAS["augmented"], settings])[:12]
     path = soft_labels.folder / f"augmented-{digest}.jsonl"
     with locked(path.with_suffix(""), accelerator):
         if accelerator.is_main_process and not _is_whole(path):
-            write_corpus((Sentence(words) for words in _new_sentences(soft_labels, trained, recipe, mask)), path)
+            write_corpus(map(Sentence, _new_sentences(soft_labels, trained, n_new, seed, mask)), path)
             write_json(path.with_suffix(".json"), {"text": file_digest(path)})
         accelerator.wait_for_everyone()
-    own = replace(recipe, corpus=CorpusRecipe(), soft_labels=str(path.with_suffix("")))
+    own = replace(teachers, corpus=CorpusRecipe(), store=path.with_suffix(""))
     taught = taught_soft_labels(own, path, accelerator, number_format)
-    first = next(iter(taught.by_model), "")
-    context = DenoisingContext(
-        accelerator, number_format, first, taught.by_model.get(first, taught.soft_labels), taught.outside_share
-    )
-    new = denoised_soft_labels(taught.soft_labels, own, context)
+    new = denoised_soft_labels(taught.soft_labels, steps, DenoisingContext(accelerator, taught.outside_share))
 
     def rows() -> Iterator[SoftRow]:
         for labels in (soft_labels, new):
@@ -236,17 +238,17 @@ def _is_whole(path: Path) -> bool:
 
 
 def _new_sentences(
-    soft_labels: SoftLabels, trained: Sequence[int], recipe: DistillRecipe, mask: str
+    soft_labels: SoftLabels, trained: Sequence[int], n_new: int, seed: int, mask: str
 ) -> Iterator[tuple[str, ...]]:
     def sentences() -> Iterator[list[str]]:
         return (soft_labels.words(number) for number in trained)
 
     classes = find_classes(
-        sentences(), n_classes=N_CLASSES, min_frequency=CLASS_FREQUENCY, rng=np.random.default_rng(recipe.seed)
+        sentences(), n_classes=N_CLASSES, min_frequency=CLASS_FREQUENCY, rng=np.random.default_rng(seed)
     )
-    return augmented(sentences(), recipe.compact.augment, classes, mask, recipe.seed)
+    return augmented(sentences(), n_new, classes, mask, seed)
 
 
-def _mask(recipe: DistillRecipe) -> str:
-    tokens = [load_tokenizer(teacher).mask_token for teacher in recipe.model_teachers]
+def _mask(models: Sequence[str]) -> str:
+    tokens = [load_tokenizer(teacher).mask_token for teacher in models]
     return next((str(token) for token in tokens if token), NO_MASK)

@@ -13,22 +13,22 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from xlner import files
-from xlner.arrow_files import RowWriter, StoredRows, in_blocks, is_whole
-from xlner.config.sections import CorpusRecipe
+from xlner.arrow_files import RowWriter, in_blocks
+from xlner.config.schema import is_annotation_file
+from xlner.config.sections import CorpusRecipe, MixingRecipe
 from xlner.corpora.identity import CorpusFingerprint
 from xlner.corpora.splits import begins_with_labels, text_stream
 from xlner.encode import WordEncoder
-from xlner.errors import ModelError, RecipeError, SoftLabelError, disk_errors
+from xlner.errors import ModelError, SoftLabelError, disk_errors
 from xlner.files import json_digest
 from xlner.models.folder import find_file, is_there, load_joint_model, read_settings
+from xlner.models.inference import number_format, word_encoder, word_outputs
 from xlner.models.joint import JointModel
 from xlner.models.settings import is_compact
-from xlner.models.token_classifier import checked_config, tags_of_model
-from xlner.network_outputs import word_encoder, word_outputs, word_vectors
+from xlner.models.token_classifier import tags_of_model
 from xlner.soft_labels.store import (
     BLOCK,
     COLUMNS,
@@ -44,7 +44,6 @@ from xlner.soft_labels.store import (
     write_card,
     write_counted_card,
 )
-from xlner.torch_backend import number_format
 from xlner.words import Sentence
 
 LOG = logging.getLogger("xlner")
@@ -97,6 +96,27 @@ def check_teacher(folder: str) -> None:
             f"teacher={folder}: no such folder; train one with train_teacher.py, or give teacher=FOLDER, the name of a "
             "token classifier of the hub, or annotations as FILE.jsonl"
         )
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Who teaches, and what is read for it.
+
+    `names` are model folders, hub names and annotation files; `mixing` says how they become one, `corpus` how a text is
+    read, `data` where text of their languages lies. `store` is the folder of a single teacher's soft labels, or that of
+    the folders of several; None for one that is found by content.
+    """
+
+    names: tuple[str, ...]
+    mixing: MixingRecipe
+    corpus: CorpusRecipe
+    data: str
+    store: Path | None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that are models; the others are annotation files."""
+        return tuple([name for name in self.names if not is_annotation_file(name)])
 
 
 class TextMark(NamedTuple):
@@ -310,172 +330,17 @@ def target_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
     return islice(text_stream(path, recipe), recipe.max_sentences or None)
 
 
-# Hidden states of every word of a text, computed once and stored beside the soft labels.
+# What the steps of denoising work with: what they may look at, and rows with new trust.
 
 
-# Whoever changes the vectors that come out of the same teacher and words adds 1.
-_FORMULA = 1
-_COLUMNS = {"hidden": "float16"}
-
-
-class HiddenStates:
-    """Vectors (W, D) of the words of each sentence, memory-mapped; zeros for words without a piece."""
-
-    def __init__(self, paths: list[Path], width: int) -> None:
-        self._rows = StoredRows(paths, BLOCK)
-        self.width = width
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def of(self, sentence: int) -> NDArray[np.float16]:
-        """The vectors of a sentence, (W, D)."""
-        return self._rows.row(sentence, "hidden").reshape(-1, self.width)  # type: ignore[return-value]
-
-    def all(self) -> NDArray[np.float16]:
-        """The vectors of all words of the text, (words, D), in memory."""
-        rows = [self.of(sentence) for sentence in range(len(self))]
-        return np.concatenate([np.zeros((0, self.width), dtype=np.float16), *rows])
-
-
-class VectorReader:
-    """A teacher in memory that gives the hidden states of words."""
-
-    def __init__(
-        self, teacher: str, n_layers: int, *, device: torch.device, autocast_dtype: torch.dtype | None
-    ) -> None:
-        """Load it; arguments as for `hidden_states`."""
-        self._model = load_joint_model(teacher).to(device).eval()
-        self._encoder = word_encoder(teacher, self._model.recognizer, read_settings(teacher).max_length)
-        self._n_layers, self._device, self._autocast_dtype = n_layers, device, autocast_dtype
-        self.width = int(self._model.recognizer.config.hidden_size)
-
-    def read(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        """The vectors of each sentence, (W, D); zeros for words without a piece."""
-        found = [np.zeros((len(words), self.width), dtype=np.float32) for words in sentences]
-        windows = list(self._encoder.encode(sentences))
-        read = word_vectors(
-            self._model,
-            windows,
-            self._encoder.pad_id,
-            self._n_layers,
-            device=self._device,
-            autocast_dtype=self._autocast_dtype,
-        )
-        for place, vectors in read:
-            found[windows[place].sentence][windows[place].word_numbers] = vectors
-        return found
-
-
-def hidden_states(
-    teacher: str,
-    soft_labels: SoftLabels,
-    n_layers: int,
-    *,
-    accelerator: Accelerator,
-    autocast_dtype: torch.dtype | None,
-) -> HiddenStates:
-    """The mean of a teacher's last `n_layers` layers at every word of a text, made now if not stored yet.
-
-    Args:
-        teacher: Model folder.
-        soft_labels: Give the words; the vectors are stored in their folder, so they must be those of this teacher.
-        n_layers: How many layers are averaged.
-        accelerator: Processes share the work, block by block in turn; every process calls it.
-        autocast_dtype: Number format of the pass; None for float32.
-
-    Raises:
-        RecipeError: If there is no such teacher, all of them being annotation files.
-    """
-    if not teacher:
-        raise RecipeError("a teacher's hidden states are asked for, and annotation files have none")
-    n_parts = accelerator.num_processes
-    name = f"hidden-{_FORMULA}-{n_layers}-{number_format(autocast_dtype)}"
-    paths = [soft_labels.folder / f"{name}-{part}-of-{n_parts}.arrow" for part in range(n_parts)]
-    with locked(soft_labels.folder, accelerator):
-        # Asked before anyone writes: a process that ends first must not make another one think that all is done.
-        stored = all(is_whole(path) for path in paths)
-        accelerator.wait_for_everyone()
-        if not stored:
-            reader = VectorReader(teacher, n_layers, device=accelerator.device, autocast_dtype=autocast_dtype)
-            rank = accelerator.process_index
-            bar = tqdm(
-                total=len(soft_labels),
-                desc="hidden states",
-                unit=" sentences",
-                disable=not accelerator.is_main_process,
-                dynamic_ncols=True,
-            )
-            with RowWriter(paths[rank], _COLUMNS) as writer, bar:
-                for number, block in enumerate(in_blocks(range(len(soft_labels)), BLOCK)):
-                    if number % n_parts == rank:
-                        found = reader.read([soft_labels.words(sentence) for sentence in block])
-                        writer.write([{"hidden": vectors.ravel()} for vectors in found])
-                    bar.update(len(block))
-        accelerator.wait_for_everyone()
-    return HiddenStates(paths, int(checked_config(teacher).hidden_size))
-
-
-# What the steps of denoising work with: what they may look at, all words of a text at once, rows with new trust.
-
-
-@dataclass(frozen=True)
-class DenoisingContext:
+class DenoisingContext(NamedTuple):
     """What a step may look at beside the soft labels.
 
-    `teacher` is the model folder whose hidden states tell which places are alike, and `taught` what it said, in whose
-    folder they are kept: of several teachers the first model, empty where all are annotation files. `outside_share` is
-    the share of `O` among the words of the teachers' labelled text, 0 where it is not known.
+    `outside_share` is the share of `O` among the words of the teachers' labelled text, 0 where it is not known.
     """
 
     accelerator: Accelerator
-    autocast_dtype: torch.dtype | None
-    teacher: str
-    taught: SoftLabels
     outside_share: float
-
-    def hidden(self, n_layers: int) -> HiddenStates:
-        """The mean of the teacher's last layers at every word of the text; every process calls it."""
-        return hidden_states(
-            self.teacher,
-            self.taught,
-            n_layers,
-            accelerator=self.accelerator,
-            autocast_dtype=self.autocast_dtype,
-        )
-
-
-@dataclass(frozen=True)
-class TextWords:
-    """All words of a text that the teacher could see, in memory: N of them, one sentence after the other.
-
-    `probs` (N, C) float32; `is_seen` tells for each word of the text, also those left out here, whether it is one.
-    """
-
-    probs: Tensor
-    is_seen: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, soft_labels: SoftLabels, device: torch.device) -> "TextWords":
-        """Read them."""
-        rows = [soft_labels.probs(number) for number in range(len(soft_labels))]
-        probs = np.concatenate([np.zeros((0, len(soft_labels.card.tags)), dtype=np.float32), *rows])
-        is_seen: NDArray[np.bool_] = np.any(probs, axis=1)
-        return cls(torch.from_numpy(probs[is_seen]).to(device), is_seen)
-
-    def vectors(self, hidden: HiddenStates) -> Tensor:
-        """Their hidden states, (N, D) float32, on the device of `probs`."""
-        return torch.from_numpy(hidden.all()[self.is_seen]).to(self.probs.device).float()
-
-    def by_sentence(self, values: Tensor, soft_labels: SoftLabels) -> Iterator[NDArray[np.float32]]:
-        """What was found for these words, (N, ...), as an array for each sentence, zeros for words left out."""
-        spread = np.zeros((len(self.is_seen), *values.shape[1:]), dtype=np.float32)
-        spread[self.is_seen] = values.float().cpu().numpy()
-        start = 0
-        for number in range(len(soft_labels)):
-            stop = start + len(soft_labels.words(number))
-            yield spread[start:stop]
-            start = stop
 
 
 def trusted_rows(soft_labels: SoftLabels, factors: Iterable[NDArray[np.floating]]) -> Iterator[SoftRow]:

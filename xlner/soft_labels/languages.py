@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from xlner.arrow_files import in_blocks
-from xlner.config.schema import DistillRecipe
 from xlner.corpora.lines import corpus_path
 from xlner.errors import CorpusError, RecipeError
-from xlner.models.folder import read_settings
-from xlner.soft_labels.label import VectorReader, target_stream, text_fingerprint
+from xlner.models.folder import load_joint_model, read_settings
+from xlner.models.inference import word_encoder, word_vectors
+from xlner.soft_labels.label import Teachers, target_stream, text_fingerprint
 from xlner.soft_labels.store import BLOCK, SoftLabels
 
 LOG = logging.getLogger("xlner")
@@ -76,12 +76,22 @@ def identify_languages(vectors: Vectors, languages: NDArray[np.int64], n_languag
     held_out, trained = order[:n_held_out], order[n_held_out:]
     centre = vectors[trained].mean(axis=0)
     scale = vectors[trained].std(axis=0) + 1e-6
-    weights, offsets = _fit((vectors[trained] - centre) / scale, languages[trained], n_languages)
-    raw = LanguageIdentifier(centre, scale, weights, offsets, 1.0, 0.0)
+    regression = LogisticRegression(C=1 / (L2 * len(trained)), class_weight="balanced", max_iter=1000)
+    regression.fit((vectors[trained] - centre) / scale, languages[trained])
+    raw = LanguageIdentifier(centre, scale, *_of_each(regression, n_languages), 1.0, 0.0)
     logits, truth = raw.logits(vectors[held_out]).astype(np.float64), languages[held_out]
     losses = [-np.log(_softmax(logits / value)[np.arange(len(truth)), truth] + 1e-12).mean() for value in TEMPERATURES]
     accuracy = 100.0 * float((logits.argmax(axis=1) == truth).mean())
     return raw._replace(temperature=float(TEMPERATURES[int(np.argmin(losses))]), accuracy=accuracy)
+
+
+def _of_each(regression: LogisticRegression, n_languages: int) -> tuple[Vectors, Vectors]:
+    """Weights (D, L) and offsets (L,); scikit-learn tells two languages apart by one set of weights."""
+    weights, offsets = regression.coef_.T.astype(np.float32), regression.intercept_.astype(np.float32)
+    if n_languages == 2:
+        half = np.float32(0.5)
+        return np.hstack([-weights, weights]) * half, np.concatenate([-offsets, offsets]) * half
+    return weights, offsets
 
 
 def teacher_weights(probs: NDArray[np.float64], languages: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -100,25 +110,6 @@ def effective_number(weights: NDArray[np.float64]) -> float:
     """The exponential of the entropy of weights (T,): as many equal ones would be as mixed as these."""
     shares = weights[weights > 0] / weights.sum()
     return math.exp(-float((shares * np.log(shares)).sum()))
-
-
-def _fit(vectors: Vectors, languages: NDArray[np.int64], n_languages: int) -> tuple[Vectors, Vectors]:
-    """Weights (D, L) and offsets (L,) by L-BFGS, from zeros."""
-    inputs, targets = torch.from_numpy(vectors), torch.from_numpy(languages)
-    counts = torch.bincount(targets, minlength=n_languages).clamp(min=1)
-    balance = len(targets) / (n_languages * counts.float())
-    weights = torch.zeros(vectors.shape[1], n_languages, requires_grad=True)
-    offsets = torch.zeros(n_languages, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, offsets], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(inputs @ weights + offsets, targets, weight=balance) + L2 / 2 * weights.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach().numpy(), offsets.detach().numpy()
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -146,28 +137,28 @@ class SourceLanguages:
     texts: tuple[Path, ...]
     of_teachers: tuple[int, ...]
 
-    def fingerprints(self, recipe: DistillRecipe) -> list[str]:
+    def fingerprints(self, teachers: Teachers) -> list[str]:
         """Of the texts without their labels, as far as they are looked at."""
-        corpus = replace(recipe.corpus, max_sentences=N_SENTENCES)
+        corpus = replace(teachers.corpus, max_sentences=N_SENTENCES)
         return [text_fingerprint(path, corpus)[0] for path in self.texts]
 
 
-def source_languages(recipe: DistillRecipe) -> SourceLanguages:
+def source_languages(teachers: Teachers) -> SourceLanguages:
     """The languages of all teachers.
 
     Raises:
         RecipeError: If a teacher does not say its language, its text is missing or short, or all have one language.
     """
-    languages = [read_settings(teacher).language for teacher in recipe.teachers]
+    languages = [read_settings(teacher).language for teacher in teachers.names]
     texts: dict[str, Path] = {}
-    for teacher, language in zip(recipe.teachers, languages, strict=True):
+    for teacher, language in zip(teachers.names, languages, strict=True):
         if not language:
             raise RecipeError(
                 f"mixing.weights=language: {teacher} does not say its language; "
                 'write {"language": "en"} into its xlner.json, or give mixing.weights as numbers'
             )
         try:
-            texts[language] = corpus_path(recipe.data, language, "train")
+            texts[language] = corpus_path(teachers.data, language, "train")
         except CorpusError as problem:
             raise RecipeError(
                 f"mixing.weights=language needs text of {language}, for {teacher}: {problem}"
@@ -178,7 +169,7 @@ def source_languages(recipe: DistillRecipe) -> SourceLanguages:
             "set mixing.weights=uniform, or give them as numbers"
         )
     for path in texts.values():
-        n_sentences = sum(1 for _ in target_stream(path, replace(recipe.corpus, max_sentences=LEAST_SENTENCES)))
+        n_sentences = sum(1 for _ in target_stream(path, replace(teachers.corpus, max_sentences=LEAST_SENTENCES)))
         if n_sentences < LEAST_SENTENCES:
             raise RecipeError(
                 f"mixing.weights=language: {path} has {n_sentences} sentences; {LEAST_SENTENCES} are needed"
@@ -190,27 +181,27 @@ def source_languages(recipe: DistillRecipe) -> SourceLanguages:
 
 
 def language_weights(
-    recipe: DistillRecipe,
+    teachers: Teachers,
     sources: SourceLanguages,
     soft_labels: SoftLabels,
     accelerator: Accelerator,
     autocast_dtype: torch.dtype | None,
 ) -> NDArray[np.float64]:
-    """The weights of the teachers, (1, T), or (N, T), one row a sentence, if the recipe asks for that.
+    """The weights of the teachers, (1, T), or (N, T), one row a sentence, if `mixing.per` asks for that.
 
     Args:
-        recipe: Its first teacher's encoder gives the vectors.
+        teachers: The first one's encoder gives the vectors.
         sources: Of its teachers.
         soft_labels: Their words are the target text.
         accelerator: Gives the device; this is work of the main process.
         autocast_dtype: Number format of the pass; None for float32.
     """
-    per_sentence = recipe.mixing.per == "sentence"
-    corpus = replace(recipe.corpus, max_sentences=N_SENTENCES)
+    per_sentence = teachers.mixing.per == "sentence"
+    corpus = replace(teachers.corpus, max_sentences=N_SENTENCES)
     texts = [[sentence.words for sentence in target_stream(path, corpus)] for path in sources.texts]
     step = 1 if per_sentence else max(1, len(soft_labels) // N_SENTENCES)
     target = [soft_labels.words(number) for number in range(0, len(soft_labels), step)]
-    *vectors, of_target = _sentence_vectors(recipe.teachers[0], [*texts, target], accelerator.device, autocast_dtype)
+    *vectors, of_target = _sentence_vectors(teachers.names[0], [*texts, target], accelerator.device, autocast_dtype)
     numbers = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
     identifier = identify_languages(np.concatenate(vectors), numbers, len(texts))
     probs = identifier.probs(of_target)
@@ -225,6 +216,35 @@ def language_weights(
         + f"; as mixed as {np.mean([effective_number(row) for row in probs]):.2f} equal languages a sentence"
     )
     return weights if per_sentence else weights.mean(axis=0, keepdims=True)
+
+
+class VectorReader:
+    """A teacher in memory that gives the hidden states of words."""
+
+    def __init__(
+        self, teacher: str, n_layers: int, *, device: torch.device, autocast_dtype: torch.dtype | None
+    ) -> None:
+        """Load it; of the last `n_layers` layers the mean is taken."""
+        self._model = load_joint_model(teacher).to(device).eval()
+        self._encoder = word_encoder(teacher, self._model.recognizer, read_settings(teacher).max_length)
+        self._n_layers, self._device, self._autocast_dtype = n_layers, device, autocast_dtype
+        self.width = int(self._model.recognizer.config.hidden_size)
+
+    def read(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """The vectors of each sentence, (W, D); zeros for words without a piece."""
+        found = [np.zeros((len(words), self.width), dtype=np.float32) for words in sentences]
+        windows = list(self._encoder.encode(sentences))
+        read = word_vectors(
+            self._model,
+            windows,
+            self._encoder.pad_id,
+            self._n_layers,
+            device=self._device,
+            autocast_dtype=self._autocast_dtype,
+        )
+        for place, vectors in read:
+            found[windows[place].sentence][windows[place].word_numbers] = vectors
+        return found
 
 
 def _sentence_vectors(

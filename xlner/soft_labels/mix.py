@@ -1,4 +1,4 @@
-"""The soft labels of all teachers of a recipe as one: models and annotation files, each in the tags of the mixture."""
+"""The soft labels of all teachers of a run as one: models and annotation files, each in the tags of the mixture."""
 
 import hashlib
 import logging
@@ -13,14 +13,15 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from xlner.arrow_files import RowWriter, in_blocks
-from xlner.config.schema import DistillRecipe
 from xlner.config.sections import BY_LANGUAGE
 from xlner.corpora.spans import Annotations, align, read_annotations
 from xlner.errors import LabelError
 from xlner.files import RUNS, json_digest, read_json, write_json
 from xlner.models.folder import read_settings
+from xlner.models.inference import number_format
 from xlner.models.token_classifier import read_tags
 from xlner.soft_labels.label import (
+    Teachers,
     check_teacher,
     locked,
     soft_labels_of,
@@ -41,7 +42,6 @@ from xlner.soft_labels.store import (
     write_card,
 )
 from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading, is_iob, prefix_and_type
-from xlner.torch_backend import number_format
 
 LOG = logging.getLogger("xlner")
 
@@ -196,7 +196,7 @@ def known_tags(labels: LabelSet, types: Sequence[str]) -> NDArray[np.bool_]:
     return np.asarray([tag == OUTSIDE or tag[2:] in types for tag in labels.tags])
 
 
-# The soft labels of all teachers of a recipe, as one: each teacher's own, and their mixture, stored once.
+# The soft labels of all teachers of a run, as one: each teacher's own, and their mixture, stored once.
 #
 # A mixture lies in a folder of its own beside its teachers' soft labels, found again by the fingerprints of teachers,
 # settings and text.
@@ -209,7 +209,7 @@ Weights = NDArray[np.float64]  # (T,) for all of the text, or (N, T), one row a 
 
 @dataclass(frozen=True)
 class Taught:
-    """What the teachers of a recipe said of a text.
+    """What the teachers of a run said of a text.
 
     `soft_labels` are of all together, `by_model` each model's own. `teachers` tell names, fingerprints and weights,
     which add up to 1; `outside_share` is as in `ModelSettings`, their weighted mean.
@@ -222,14 +222,14 @@ class Taught:
 
 
 def taught_soft_labels(
-    recipe: DistillRecipe, text: Path, accelerator: Accelerator, autocast_dtype: torch.dtype | None
+    teachers: Teachers, text: Path, accelerator: Accelerator, autocast_dtype: torch.dtype | None
 ) -> Taught:
-    """The soft labels of all teachers of a recipe, made now as far as they are not stored; every process calls it.
+    """The soft labels of all teachers, made now as far as they are not stored; every process calls it.
 
     One teacher whose tags a student can have as they are is not mixed with anything: its own soft labels are it.
 
     Args:
-        recipe: Its `soft_labels` is the folder of a single teacher's; with several, the folder of their folders.
+        teachers: Who they are.
         text: Target corpus.
         accelerator: Processes share the work of the models; the main one mixes.
         autocast_dtype: Number format of the models; None for float32.
@@ -237,49 +237,48 @@ def taught_soft_labels(
     Raises:
         XlnerError: One of its kinds, for a teacher or an annotation file that does not fit.
     """
-    store = None if recipe.soft_labels == "auto" else Path(recipe.soft_labels)
-    root = RUNS / "soft-labels"
+    store, root = teachers.store, RUNS / "soft-labels"
 
     def own(teacher: str, store: Path | None, root: Path) -> SoftLabels:
         return soft_labels_of(
             teacher,
             text,
-            corpus=recipe.corpus,
+            corpus=teachers.corpus,
             store=store,
             root=root,
             accelerator=accelerator,
             autocast_dtype=autocast_dtype,
         )
 
-    if is_taken_as_it_is(recipe):
-        alone = own(recipe.teacher, store, root)
-        about = [{"teacher": recipe.teacher, "fingerprint": alone.card.teacher, "weight": 1.0}]
-        return Taught(alone, {recipe.teacher: alone}, about, read_settings(recipe.teacher).outside_share)
+    if is_taken_as_it_is(teachers):
+        alone = own(teachers.names[0], store, root)
+        about = [{"teacher": teachers.names[0], "fingerprint": alone.card.teacher, "weight": 1.0}]
+        return Taught(alone, {teachers.names[0]: alone}, about, read_settings(teachers.names[0]).outside_share)
     # What could be refused is looked at first, before models are run for hours.
-    parts = mixed_labels(recipe)
-    _tell_of_annotations(parts[1], recipe, text, accelerator)
-    sources = source_languages(recipe) if recipe.mixing.weights == BY_LANGUAGE else None
-    by_model = {name: own(name, None, store or root) for name in recipe.model_teachers}
-    mixed, about = _stored_mixture(recipe, text, store or root, parts, by_model, sources, accelerator, autocast_dtype)
-    for row, name in zip(about, recipe.teachers, strict=True):
+    parts = mixed_labels(teachers)
+    _tell_of_annotations(parts[1], teachers, text, accelerator)
+    sources = source_languages(teachers) if teachers.mixing.weights == BY_LANGUAGE else None
+    by_model = {name: own(name, None, store or root) for name in teachers.models}
+    mixed, about = _stored_mixture(teachers, text, store or root, parts, by_model, sources, accelerator, autocast_dtype)
+    for row, name in zip(about, teachers.names, strict=True):
         row["teacher"] = name  # the same teachers may have been moved since
         LOG.info(f"teacher of weight {row['weight']:.3f}: {name}")
     LOG.info(f"mixed soft labels: {mixed.folder}")
-    return Taught(mixed, by_model, about, _outside_share(about, recipe))
+    return Taught(mixed, by_model, about, _outside_share(about, teachers.models))
 
 
 def _tell_of_annotations(
-    annotations: Mapping[str, Annotations], recipe: DistillRecipe, text: Path, accelerator: Accelerator
+    annotations: Mapping[str, Annotations], teachers: Teachers, text: Path, accelerator: Accelerator
 ) -> None:
     """How many records there are, and how many find a sentence; refuses files of which none does."""
     for found in annotations.values():
-        n_sentences, n_astray = found.count(sentence.words for sentence in target_stream(text, recipe.corpus))
+        n_sentences, n_astray = found.count(sentence.words for sentence in target_stream(text, teachers.corpus))
         astray = f"; {n_astray:,} speak of no sentence of it" if n_astray else ""
         LOG.info(f"{found.path}: {len(found):,} records, {n_sentences:,} sentences of the text have one{astray}")
 
 
 def _stored_mixture(
-    recipe: DistillRecipe,
+    teachers: Teachers,
     text: Path,
     root: Path,
     parts: tuple[LabelMap, Mapping[str, Annotations], LabelSet],
@@ -293,33 +292,33 @@ def _stored_mixture(
     members = [
         ModelMember(by_model[name], rename, labels)
         if name in by_model
-        else AnnotationMember(annotations[name], rename, labels, recipe.mixing.outside)
-        for name in recipe.teachers
+        else AnnotationMember(annotations[name], rename, labels, teachers.mixing.outside)
+        for name in teachers.names
     ]
     prints = [
         by_model[name].card.teacher if name in by_model else hashlib.sha256(Path(name).read_bytes()).hexdigest()[:12]
-        for name in recipe.teachers
+        for name in teachers.names
     ]
-    annotated = dict(zip(recipe.teachers, prints, strict=True))
-    digests = [by_model[name].digest if name in by_model else annotated[name] for name in recipe.teachers]
-    mixture = mixture_fingerprint(recipe, digests, sources, number_format(autocast_dtype))
-    text_hash = text_fingerprint(text, recipe.corpus)[0]
+    annotated = dict(zip(teachers.names, prints, strict=True))
+    digests = [by_model[name].digest if name in by_model else annotated[name] for name in teachers.names]
+    mixture = mixture_fingerprint(teachers, digests, sources, number_format(autocast_dtype))
+    text_hash = text_fingerprint(text, teachers.corpus)[0]
     folder = root / f"mixed-{mixture}-{text_hash}"
     with locked(folder, accelerator):
         stored = _whole_mixture(folder, accelerator)
         accelerator.wait_for_everyone()  # nobody writes before all have looked
         if accelerator.is_main_process and stored is None:
-            weights = np.asarray(recipe.mixing.numbers or [1.0] * len(members))
+            weights = np.asarray(teachers.mixing.numbers or [1.0] * len(members))
             if sources is not None:
-                first = by_model[recipe.teachers[0]]
-                weights = language_weights(recipe, sources, first, accelerator, autocast_dtype)
+                first = by_model[teachers.names[0]]
+                weights = language_weights(teachers, sources, first, accelerator, autocast_dtype)
             weights = weights / weights.sum(axis=-1, keepdims=True)
-            sentences = (sentence.words for sentence in target_stream(text, recipe.corpus))
+            sentences = (sentence.words for sentence in target_stream(text, teachers.corpus))
             card = write_mixture(folder, (mixture, text_hash), labels, members, weights, sentences)
             means = np.atleast_2d(weights).mean(axis=0)
             written = [
                 {"teacher": name, "fingerprint": found, "weight": round(float(weight), 6)}
-                for name, found, weight in zip(recipe.teachers, prints, means, strict=True)
+                for name, found, weight in zip(teachers.names, prints, means, strict=True)
             ]
             write_json(folder / MIXTURE_FILE, {"teachers": written})
             write_card(folder, replace(card, number_format=number_format(autocast_dtype)))
@@ -342,27 +341,27 @@ def _whole_mixture(folder: Path, accelerator: Accelerator) -> tuple[SoftLabels, 
         return None
 
 
-def is_taken_as_it_is(recipe: DistillRecipe) -> bool:
+def is_taken_as_it_is(teachers: Teachers) -> bool:
     """Whether there is but one teacher, a model, with nothing to rename and with tags that a student can have."""
-    if len(recipe.teachers) > 1 or not recipe.model_teachers or recipe.mixing.rename.strip():
+    if len(teachers.names) > 1 or not teachers.models or teachers.mixing.rename.strip():
         return False
-    check_teacher(recipe.teacher)
-    return is_iob(read_tags(recipe.teacher))
+    check_teacher(teachers.names[0])
+    return is_iob(read_tags(teachers.names[0]))
 
 
-def mixed_labels(recipe: DistillRecipe) -> tuple[LabelMap, dict[str, Annotations], LabelSet]:
+def mixed_labels(teachers: Teachers) -> tuple[LabelMap, dict[str, Annotations], LabelSet]:
     """The renaming of types, the annotation files, and the tags that all teachers have together.
 
     Raises:
-        LabelError: If the recipe renames a type that no teacher has, or no type is left.
+        LabelError: If a type is renamed that no teacher has, or no type is left.
     """
-    rename = LabelMap.parse(recipe.mixing.rename)
-    for name in recipe.model_teachers:
+    rename = LabelMap.parse(teachers.mixing.rename)
+    for name in teachers.models:
         check_teacher(name)
-    annotations = {name: read_annotations(Path(name)) for name in recipe.teachers if name not in recipe.model_teachers}
+    annotations = {name: read_annotations(Path(name)) for name in teachers.names if name not in teachers.models}
     old_types = {name for found in annotations.values() for name in found.types}
     types = {rename.type_of(name) for name in old_types}
-    for name in recipe.model_teachers:
+    for name in teachers.models:
         tags = read_tags(name)
         old_types |= {prefix_and_type(tag)[1] for tag in tags}
         try:
@@ -371,23 +370,23 @@ def mixed_labels(recipe: DistillRecipe) -> tuple[LabelMap, dict[str, Annotations
             raise LabelError(f"{name}: {problem}") from problem
     rename.check(old_types - {""}, "the teachers")
     if not types - {""}:
-        raise LabelError(f"mixing.rename={recipe.mixing.rename} drops all types of the teachers")
+        raise LabelError(f"mixing.rename={teachers.mixing.rename} drops all types of the teachers")
     return rename, annotations, LabelSet.of_types(types - {""})
 
 
 def mixture_fingerprint(
-    recipe: DistillRecipe, digests: Sequence[str], sources: SourceLanguages | None, number_format: str
+    teachers: Teachers, digests: Sequence[str], sources: SourceLanguages | None, number_format: str
 ) -> str:
     """A short hash of all that a mixture depends on beside the text.
 
     Args:
-        recipe: Of the run.
+        teachers: Of the run.
         digests: For each teacher the digest of its soft labels, or of its annotation file.
         sources: Where the teachers are weighed by their languages; then a network is run once more.
         number_format: In which it computes.
     """
-    mixing = recipe.mixing
-    weights = [mixing.per, *sources.fingerprints(recipe)] if sources else [mixing.weights]
+    mixing = teachers.mixing
+    weights = [mixing.per, *sources.fingerprints(teachers)] if sources else [mixing.weights]
     rename = str(LabelMap.parse(mixing.rename))
     return json_digest([FORMULAS["mixed"], list(digests), weights, rename, mixing.outside, number_format])[:12]
 
@@ -450,12 +449,12 @@ def write_mixture(
     )
 
 
-def _outside_share(teachers: Sequence[Mapping[str, Any]], recipe: DistillRecipe) -> float:
+def _outside_share(about: Sequence[Mapping[str, Any]], models: Sequence[str]) -> float:
     """The weighted mean over the teachers of which it is known; 0 where it is known of none."""
     known = [
         (row["weight"], share)
-        for row in teachers
-        if row["teacher"] in recipe.model_teachers and (share := read_settings(row["teacher"]).outside_share)
+        for row in about
+        if row["teacher"] in models and (share := read_settings(row["teacher"]).outside_share)
     ]
     total = sum(weight for weight, _ in known)
     return sum(weight * share for weight, share in known) / total if total else 0.0

@@ -4,20 +4,19 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from xlner.config.load import choose
-from xlner.config.schema import DistillRecipe
 from xlner.config.sections import CertaintyRecipe, PoolingRecipe
+from xlner.corpora.splits import Corpus
 from xlner.decoding import DECODING, ValidTags
-from xlner.soft_labels.discriminator import check_discriminator, selected_by_language
 from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, trusted_rows
-from xlner.soft_labels.neighbours import check_neighbours, weighed_by_neighbours
 from xlner.soft_labels.pooling import LabelChanges, Outside, label_changes, pooled_probs, weights_for
-from xlner.soft_labels.prototypes import drawn_to_prototypes
-from xlner.soft_labels.store import SoftLabels, SoftRow
+from xlner.soft_labels.store import SoftLabels, SoftRow, soft_row
 from xlner.tags import OUTSIDE, LabelSet, split_tag
 
 LOG = logging.getLogger("xlner")
@@ -58,13 +57,13 @@ def is_broken(tags: Sequence[str]) -> bool:
 # The step `certainty`: only what the teacher is most certain of is learnt from, as in rounds of self-training.
 
 
-def selected_by_certainty(soft_labels: SoftLabels, recipe: DistillRecipe, context: DenoisingContext) -> SoftLabels:
+def selected_by_certainty(soft_labels: SoftLabels, recipe: CertaintyRecipe, context: DenoisingContext) -> SoftLabels:
     """The trust of all other words becomes 0; what is ranked stands in `soft_labels/steps.py`."""
 
     def rows() -> Iterable[SoftRow]:
-        return trusted_rows(soft_labels, _factors(soft_labels, recipe.certainty))
+        return trusted_rows(soft_labels, _factors(soft_labels, recipe))
 
-    settings = [asdict(recipe.certainty), DECODING]
+    settings = [asdict(recipe), DECODING]
     return derived_soft_labels(soft_labels, "certainty", settings, rows, context.accelerator)
 
 
@@ -86,18 +85,61 @@ def _factors(soft_labels: SoftLabels, recipe: CertaintyRecipe) -> Iterator[NDArr
         yield factor
 
 
+# Labelled source sentences beside the target text: what is certain, among what the teacher believes.
+
+
+def with_source(
+    soft_labels: SoftLabels, source: Corpus, share: float, taught: SoftLabels | None, accelerator: Accelerator
+) -> SoftLabels:
+    """Soft labels of the target text, followed by labelled source sentences whose tags have probability 1.
+
+    Args:
+        soft_labels: Of the target text.
+        source: Labelled sentences; of types that the soft labels do not know, nothing is learnt.
+        share: Share of source sentences in the result, below 1; as many as there are where they do not suffice.
+        taught: What the teacher says of all source sentences, for its similarity; None for no similarity task.
+        accelerator: Of the run; every process calls it.
+    """
+    n_wanted = round(share / (1.0 - share) * len(soft_labels))
+    chosen = np.sort(np.random.default_rng(0).permutation(len(source.words))[:n_wanted])
+    if len(chosen) < n_wanted:
+        found = len(chosen) / (len(chosen) + len(soft_labels))
+        LOG.info(f"{source.path}: {len(chosen):,} sentences are a share of {found:.2f}, not {share:g}")
+    missing = sorted({tag.partition("-")[2] for tag in soft_labels.card.tags} - {"", *source.types})
+    if missing:
+        LOG.info(f"{source.path}: has no {', '.join(missing)}, which its sentences will teach to be O")
+
+    def rows() -> Iterator[SoftRow]:
+        for number in range(len(soft_labels)):
+            yield soft_labels.row(number)
+        for number in chosen.tolist():
+            yield _gold_row(source.words[number], source.tags[number], soft_labels, taught, number)
+
+    settings = [source.fingerprint, share, taught.digest if taught else None]
+    return derived_soft_labels(soft_labels, "source", settings, rows, accelerator)
+
+
+def _gold_row(
+    words: Sequence[str], tags: Sequence[str], soft_labels: SoftLabels, taught: SoftLabels | None, number: int
+) -> SoftRow:
+    known = {tag: place for place, tag in enumerate(soft_labels.card.tags)}
+    probs = np.zeros((len(words), len(known)))
+    trust = np.asarray([tag in known for tag in tags], dtype=np.float64)
+    probs[np.arange(len(words)), [known.get(tag, known[OUTSIDE]) for tag in tags]] = 1.0
+    projections = np.zeros((len(words), soft_labels.card.projection_size))
+    return soft_row(words, probs, projections if taught is None else taught.projections(number), trust)
+
+
 # A step takes soft labels and gives soft labels of the same words: it may change the probabilities, or how far they
 # are trusted. Steps are put one after the other, in the order that the recipe names them.
 
 
-def denoised_soft_labels(soft_labels: SoftLabels, recipe: DistillRecipe, context: DenoisingContext) -> SoftLabels:
-    """The soft labels after all steps of the recipe; every process calls it.
-
-    Raises:
-        RecipeError: If a step stands in no table.
-    """
-    for step in denoising_steps(recipe.denoising):
-        soft_labels = DENOISERS[step](soft_labels, recipe, context)
+def denoised_soft_labels(
+    soft_labels: SoftLabels, steps: Sequence[tuple[str, Any]], context: DenoisingContext
+) -> SoftLabels:
+    """The soft labels after some steps, each named and with its section of the recipe; every process calls it."""
+    for step, section in steps:
+        soft_labels = DENOISERS[step](soft_labels, section, context)
     return soft_labels
 
 
@@ -121,29 +163,18 @@ def denoising_steps(text: str) -> list[str]:
     return names
 
 
-def check_denoising(recipe: DistillRecipe) -> None:
-    """Refuse, before hours are spent, a recipe whose steps are unknown or cannot be taken here.
-
-    Raises:
-        RecipeError: With what is missing.
-    """
-    for step in denoising_steps(recipe.denoising):
-        if step in CHECKS:
-            CHECKS[step](recipe)
-
-
-def pooled(soft_labels: SoftLabels, recipe: DistillRecipe, context: DenoisingContext) -> SoftLabels:
+def pooled(soft_labels: SoftLabels, recipe: PoolingRecipe, context: DenoisingContext) -> SoftLabels:
     """What the teacher says in like places; the formula stands in `soft_labels/pooling.py`."""
-    if not recipe.pooling.is_used:
+    if not recipe.is_used:
         return soft_labels
     share = context.outside_share
-    if recipe.pooling.outside and not share:
+    if recipe.outside and not share:
         LOG.info("the teacher does not say how often O is right in its language: pooling.outside does nothing")
 
     def rows() -> Iterator[SoftRow]:
-        return _pooled_rows(soft_labels, recipe.pooling, share)
+        return _pooled_rows(soft_labels, recipe, share)
 
-    settings = [asdict(recipe.pooling), share]
+    settings = [asdict(recipe), share]
     return derived_soft_labels(soft_labels, "pooled", settings, rows, context.accelerator)
 
 
@@ -159,16 +190,8 @@ def _pooled_rows(soft_labels: SoftLabels, recipe: PoolingRecipe, outside_share: 
         yield soft_labels.row(number, probs=probs)
 
 
-# A new step is one function above (its formula in `denoising/`, its section in `config/sections.py`) and one line.
-DENOISERS: dict[str, Callable[[SoftLabels, DistillRecipe, DenoisingContext], SoftLabels]] = {
+# A new step is one function above, its section in `config/`, and one line here.
+DENOISERS: dict[str, Callable[[SoftLabels, Any, DenoisingContext], SoftLabels]] = {
     "pooling": pooled,
-    "neighbours": weighed_by_neighbours,
-    "prototypes": drawn_to_prototypes,
-    "discriminator": selected_by_language,
     "certainty": selected_by_certainty,
-}
-# Of the steps that need more than soft labels and a teacher: whether it is there.
-CHECKS: dict[str, Callable[[DistillRecipe], None]] = {
-    "neighbours": check_neighbours,
-    "discriminator": check_discriminator,
 }

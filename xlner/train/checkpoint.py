@@ -16,7 +16,6 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 
 from xlner.errors import RecipeError, RunError
 from xlner.files import folder_damage, published_folder, remove_folder
@@ -25,10 +24,10 @@ LOG = logging.getLogger("xlner")
 
 # Checkpoints: all that a stopped run needs to go on as if it had never stopped.
 #
-# `checkpoints/step-N/` holds the weights (`model.safetensors`; their moving average in `averaged.safetensors`), the
-# optimizer, schedule and random states (`state.pt`, read with `weights_only`), where the run stood and what it was
-# made of (`progress.json`), and a manifest of these. It appears whole or not at all; the newest two are kept, and an
-# older one is removed only when a newer one has been read back.
+# `checkpoints/step-N/` holds the weights (`model.safetensors`), the optimizer, schedule and random states (`state.pt`,
+# read with `weights_only`), where the run stood and what it was made of (`progress.json`), and a manifest of these. It
+# appears whole or not at all; the newest two are kept, and an older one is removed only when a newer one has been read
+# back.
 
 
 KEPT = 2
@@ -85,13 +84,12 @@ def decide(accelerator: Accelerator, job: Callable[[], T]) -> T:
     return cast(T, answer[0])
 
 
-def check_space(folder: Path, model: nn.Module, *, averages: bool, n_checkpoints: int) -> None:
+def check_space(folder: Path, model: nn.Module, *, n_checkpoints: int) -> None:
     """Refuse to begin a run whose checkpoints and result the disk cannot hold.
 
     Args:
         folder: Where they will lie; it need not be there yet.
         model: What is trained, and saved in float32 with the two moments of AdamW.
-        averages: Whether a moving average of the weights is saved as well.
         n_checkpoints: How many there will be at the same time.
 
     Raises:
@@ -99,7 +97,7 @@ def check_space(folder: Path, model: nn.Module, *, averages: bool, n_checkpoints
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(4 * parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    needed = n_checkpoints * (weights * (1 + averages) + 2 * trained) + 2 * weights  # the result, old and new
+    needed = n_checkpoints * (weights + 2 * trained) + 2 * weights  # the result, old and new
     place = next(path for path in (folder, *folder.parents) if path.is_dir())
     found = sum(path.stat().st_size for path in folder.glob("step-*/*")) if folder.is_dir() else 0
     free = shutil.disk_usage(place).free
@@ -114,7 +112,6 @@ def save_checkpoint(
     folder: Path,
     accelerator: Accelerator,
     model: nn.Module,
-    averaged: AveragedModel | None,
     optimizer: AdamW,
     schedule: LambdaLR,
     progress: Progress,
@@ -126,7 +123,6 @@ def save_checkpoint(
         folder: Of the run's checkpoints.
         accelerator: As for the other state, which every process has alike.
         model: See there.
-        averaged: See there.
         optimizer: See there.
         schedule: See there.
         progress: See there.
@@ -149,7 +145,7 @@ def save_checkpoint(
         if accelerator.scaler is not None:
             state["scaler"] = accelerator.scaler.state_dict()
         try:
-            _write(target, model, averaged, state, progress)
+            _write(target, model, state, progress)
         except (OSError, RuntimeError, SafetensorError) as failure:  # torch and safetensors have their own errors
             reason = getattr(failure, "strerror", None) or str(failure).splitlines()[0]
             raise RunError(
@@ -160,15 +156,11 @@ def save_checkpoint(
     return target
 
 
-def _write(
-    target: Path, model: nn.Module, averaged: AveragedModel | None, state: dict[str, Any], progress: Progress
-) -> None:
+def _write(target: Path, model: nn.Module, state: dict[str, Any], progress: Progress) -> None:
     if target.exists():
         shutil.rmtree(target)  # damaged, and made anew
     with published_folder(target) as unfinished:
         save_model(model, str(unfinished / "model.safetensors"))  # weights of two names are written once
-        if averaged is not None:
-            save_model(averaged, str(unfinished / "averaged.safetensors"))
         torch.save(state, unfinished / "state.pt")
         (unfinished / "progress.json").write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
     if found := folder_damage(target):
@@ -235,7 +227,6 @@ def load_checkpoint(
     path: Path,
     accelerator: Accelerator,
     model: nn.Module,
-    averaged: AveragedModel | None,
     optimizer: AdamW,
     schedule: LambdaLR,
 ) -> Measured:
@@ -249,8 +240,6 @@ def load_checkpoint(
     """
     try:
         load_model(model, path / "model.safetensors")
-        if averaged is not None:
-            load_model(averaged, path / "averaged.safetensors")
         state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
         _load_optimizer(optimizer, schedule, state)
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as problem:

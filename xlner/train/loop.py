@@ -1,32 +1,35 @@
-"""The one training loop, for teachers and students, on one process or many: what it trains, steps and micro-batches."""
+"""The one training loop, for teachers and students, on one process or many.
+
+A step takes a window of micro-batches on every process. Each loss term is the exact mean over all positions of the
+step: sums are divided by the count of the whole step, added up over micro-batches and processes, so that neither
+gradient accumulation nor the number of processes changes the gradient.
+"""
 
 import logging
+import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import send_to_device, set_seed
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
-from xlner.config.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
 from xlner.config.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.errors import CorpusError, RunError, StoppedError
-from xlner.network_outputs import TokenBatch
-from xlner.train.accelerator import make_optimizer, make_schedule, make_tracker
-from xlner.train.batches import PairPlan, parts_within, plan_epoch
+from xlner.train.batches import Plan, parts_within, plan_epoch
 from xlner.train.checkpoint import (
     KEPT,
     Measured,
@@ -39,84 +42,102 @@ from xlner.train.checkpoint import (
     save_checkpoint,
     state_changes,
 )
+from xlner.train.objectives import Batch, Objective
 from xlner.train.run import Interrupted, RunFolder, StopRequest
 
 LOG = logging.getLogger("xlner")
 
-# What the training loop trains: batches, loss terms, and how good the result is.
+MOST_SKIPPED = 50  # steps in a row that the scaler of fp16 may leave out; at the start of a run it needs some
 
 
-class PairBatch(Protocol):
-    """What the loop itself reads of a batch."""
+class TrainingKeys(Protocol):
+    """The keys of a recipe that the loop looks at; all jobs have them."""
 
     @property
-    def tokens(self) -> TokenBatch:
-        """The padded windows."""
+    def seed(self) -> int:
+        """Of batches and dropout."""
+
+    @property
+    def tensorboard(self) -> bool:
+        """Whether numbers go there, too."""
+
+    @property
+    def optimization(self) -> OptimizationRecipe:
+        """How long and how fast."""
+
+    @property
+    def hardware(self) -> HardwareRecipe:
+        """Where and how exactly."""
+
+    @property
+    def checkpoint(self) -> CheckpointRecipe:
+        """When the state is saved, and what a restart does."""
 
 
-Batch = TypeVar("Batch", bound=PairBatch)
+# What a step is taken with.
 
 
-@dataclass(frozen=True)
-class Task(Generic[Batch]):
-    """What is trained: batches, loss terms, and how good the result is.
+def make_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> AdamW:
+    """AdamW with one learning rate for the encoder and one for the heads; frozen weights are left out.
 
-    `counts` and `loss_sums` give one number per term, (T,): over how many positions the term runs in a micro-batch,
-    and the sum of its losses there. `shares` are the terms' weights in the total. `evaluate` gives a score in
-    percent, the higher the better, and what else is worth a line; every process calls it. `keep` takes the model
-    that shall be the result, so far: after each new best evaluation, or, with `keep_best` False, once at the end.
-    `copies` says how often each window comes in a forward pass, for what memory it takes; 0 where no batch is to be
-    computed in parts: the network is too small to need it, or the loss looks at the batch as a whole.
+    Biases and normalisation weights (everything of one dimension) are not decayed.
+    """
+    networks = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    in_encoder = {id(parameter) for network in networks for parameter in network.base_model.parameters()}
+    groups: list[dict[str, Any]] = []
+    for rate, encoder in ((recipe.learning_rate, True), (recipe.head_learning_rate, False)):
+        members = [p for p in model.parameters() if p.requires_grad and (id(p) in in_encoder) is encoder]
+        for decay, decayed in ((recipe.weight_decay, True), (0.0, False)):
+            chosen = [parameter for parameter in members if (parameter.dim() > 1) is decayed]
+            if chosen:
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+    return AdamW(groups, fused=True)
+
+
+def make_schedule(optimizer: AdamW, recipe: OptimizationRecipe, n_steps: int) -> LambdaLR:
+    """Linear warm-up, then the decay of the recipe down to 0 at step `n_steps`."""
+    n_warmup = max(1, round(recipe.warmup_ratio * n_steps))
+
+    def factor(step: int) -> float:
+        if step < n_warmup:
+            return (step + 1) / n_warmup
+        progress = min(1.0, (step - n_warmup) / max(1, n_steps - n_warmup))
+        return {"linear": 1.0 - progress, "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)), "constant": 1.0}[
+            recipe.decay
+        ]
+
+    return LambdaLR(optimizer, factor)
+
+
+def make_tracker(accelerator: Accelerator, *, tensorboard: bool) -> Callable[[dict[str, float], int], None]:
+    """Where numbers go beside metrics.jsonl: TensorBoard if asked, else nowhere."""
+    if not tensorboard:
+        return lambda numbers, step: None
+    accelerator.init_trackers("tensorboard")
+    return lambda numbers, step: accelerator.log(numbers, step=step)
+
+
+# What tells how good the network is so far, and keeps it.
+
+
+class Validation(ABC):
+    """Scores a network while it trains, and keeps the one that shall be the result.
+
+    Attributes:
+        score_name: What the score is called in metrics.jsonl.
+        keeps_best: Whether the network of the best score is kept; else that of the last step.
     """
 
-    lengths: NDArray[np.int64]
-    load: Callable[[PairPlan], Batch]
-    terms: tuple[str, ...]
-    shares: tuple[float, ...]
-    counts: Callable[[Batch], Tensor]
-    loss_sums: Callable[[nn.Module, Batch], Tensor]
-    evaluate: Callable[[Any], tuple[float, dict[str, Any]]]  # of the model that `fit` is given
-    keep: Callable[[Any], None]
     score_name: str
-    keep_best: bool = True
-    copies: int = 1
+    keeps_best: bool = True
 
+    @abstractmethod
+    def score(self, network: Any) -> tuple[float, dict[str, Any]]:
+        """In percent, the higher the better, and what else is worth a line; every process calls it."""
 
-def of_student(task: Task[Batch]) -> Task[Batch]:
-    """A student's task, for a model that holds the student as its `student`, which alone is evaluated and kept."""
-    return replace(
-        task, evaluate=lambda model: task.evaluate(model.student), keep=lambda model: task.keep(model.student)
-    )
-
-
-def with_term(
-    task: Task[Any],
-    name: str,
-    share: float,
-    *,
-    load: Callable[[PairPlan], Batch],
-    counts: Callable[[Batch], Tensor],
-    loss_sums: Callable[[nn.Module, Batch], Tensor],
-) -> Task[Batch]:
-    """A student's task with one more term, for a model that holds the student as its `student`.
-
-    Args:
-        task: For the student itself, which alone is evaluated and kept.
-        name: Of the new term.
-        share: Of the new term in the total.
-        load: Makes the batches of the new task.
-        counts: Of all terms, the new one last.
-        loss_sums: Of all terms, the new one last.
-    """
-    made: Callable[..., Task[Batch]] = replace  # of another type of batch
-    return made(
-        of_student(task),
-        load=load,
-        terms=(*task.terms, name),
-        shares=(*task.shares, share),
-        counts=counts,
-        loss_sums=loss_sums,
-    )
+    @abstractmethod
+    def keep(self, network: Any) -> None:
+        """Write the model folder; called in the main process alone."""
 
 
 # The micro-batches that the steps of a run are made of, on one process or many.
@@ -125,20 +146,20 @@ def with_term(
 class _Batches(Dataset[Any]):
     """The micro-batches of one process, made when asked for; a second value tells padding (0.0) from real (1.0)."""
 
-    def __init__(self, load: Callable[[PairPlan], Any], plans: Sequence[tuple[PairPlan, float]]) -> None:
-        self._load, self._plans = load, plans
+    def __init__(self, objective: Objective[Any], plans: Sequence[tuple[Plan, float]]) -> None:
+        self._objective, self._plans = objective, plans
 
     def __len__(self) -> int:
         return len(self._plans)
 
     def __getitem__(self, number: int) -> tuple[Any, float]:
         plan, real = self._plans[number]
-        return self._load(plan), real
+        return self._objective.batch(plan), real
 
 
 def step_windows(
-    task: Task[Batch],
-    plans: Sequence[PairPlan],
+    objective: Objective[Batch],
+    plans: Sequence[Plan],
     accelerator: Accelerator,
     k: int,
     skip: int,
@@ -152,11 +173,11 @@ def step_windows(
     differ in length: of a step's passes only the last one meets the other processes.
     """
     n, rank = accelerator.num_processes, accelerator.process_index
-    most = max(1, batch_pieces // task.copies) if batch_pieces and task.copies else 0
+    in_parts = objective.in_parts and batch_pieces > 0
 
-    def parts(place: int) -> list[tuple[PairPlan, float]]:
+    def parts(place: int) -> list[tuple[Plan, float]]:
         plan = plans[place] if place < len(plans) else plans[0]
-        found = parts_within(plan, task.lengths, most) if most else [plan]
+        found = parts_within(plan, objective.lengths, batch_pieces) if in_parts else [plan]
         return [(part, 1.0) for part in found] if place < len(plans) else [(found[0], 0.0)]
 
     n_windows = -(-len(plans) // (k * n))
@@ -166,7 +187,7 @@ def step_windows(
     # The generator is the loader's own: without one it would draw from the global one, which dropout uses, and a
     # resumed run would differ from one that was never stopped.
     loader = DataLoader(
-        _Batches(task.load, list(chain.from_iterable(windows))),
+        _Batches(objective, list(chain.from_iterable(windows))),
         batch_size=None,
         num_workers=n_workers,
         generator=torch.Generator().manual_seed(0),
@@ -177,91 +198,43 @@ def step_windows(
 
 
 def step_counts(
-    accelerator: Accelerator, task: Task[Batch], window: Sequence[tuple[Batch, float]], stop_requested: bool
+    accelerator: Accelerator, objective: Objective[Batch], window: Sequence[tuple[Batch, float]], stop_requested: bool
 ) -> tuple[Tensor, int, bool]:
     """Over all micro-batches and processes: positions of each term, words, and whether anyone was asked to stop.
 
     One reduction carries all three, so that every process stops after the same step.
     """
-    total = torch.zeros(len(task.terms) + 2, dtype=torch.float64, device=accelerator.device)
+    found = [0.0] * (len(objective.terms) + 2)
     for batch, real in window:
-        total[:-2] += task.counts(batch) * real
-        total[-2] += batch.tokens.word_mask.sum() * real
-    total[-1] = float(stop_requested)
-    total = accelerator.reduce(total, "sum")
+        counts = objective.counts(batch)
+        for place, number in enumerate([*(counts[name] for name in objective.terms), len(batch.tokens.words)]):
+            found[place] += number * real
+    found[-1] = float(stop_requested)
+    total = accelerator.reduce(torch.tensor(found, dtype=torch.float64, device=accelerator.device), "sum")
     return total[:-2].float(), int(total[-2]), bool(total[-1] > 0)
 
 
-# The one training loop, for teachers and students, on one process or many.
-#
-# A step takes a window of micro-batches on every process. Each loss term is the exact mean over all positions of the
-# step: sums are divided by the count of the whole step, added up over micro-batches and processes, so that neither
-# gradient accumulation nor the number of processes changes the gradient.
-
-
-MOST_SKIPPED = 50  # steps in a row that the scaler of fp16 may leave out; at the start of a run it needs some
-
-
-@dataclass
-class _Meter:
-    """What is summed up between two lines of metrics.jsonl."""
-
-    losses: Tensor
-    n_words: int = 0
-    n_steps: int = 0
-    started: float = field(default_factory=time.perf_counter)
-
-
-@dataclass(frozen=True)
-class _Engine(Generic[Batch]):
-    """The parts that turn together: `network` is the model as Accelerate wraps it, `optimizer` likewise.
-
-    `averaged` holds a moving average of the weights, updated after each step; None if none was asked for.
-    """
-
-    accelerator: Accelerator
-    task: Task[Batch]
-    run: RunFolder
-    model: nn.Module
-    averaged: AveragedModel | None
-    network: nn.Module
-    optimizer: AcceleratedOptimizer
-    schedule: LambdaLR
-    clip_norm: float
-    bar: "tqdm[Any]"
-    tracker: Callable[[dict[str, float], int], None]
-
-    @property
-    def result(self) -> nn.Module:
-        """What is evaluated and kept: the averaged weights, where the recipe asks for them."""
-        return self.model if self.averaged is None else self.averaged.module
+# The loop itself.
 
 
 def fit(
     accelerator: Accelerator,
-    model: nn.Module,
-    task: Task[Batch],
+    network: nn.Module,
+    objective: Objective[Any],
+    validation: Validation,
     run: RunFolder,
-    *,
-    seed: int,
-    optimization: OptimizationRecipe,
-    hardware: HardwareRecipe,
-    checkpoint: CheckpointRecipe,
-    tracker: Callable[[dict[str, float], int], None],
+    keys: TrainingKeys,
     depends_on: Mapping[str, str],
 ) -> Progress:
     """Train until the epochs are done; go on from the newest checkpoint of the run where there is one.
 
     Args:
         accelerator: Of all processes.
-        model: Is trained in place.
-        task: What it is trained on, and how good it is.
+        network: Is trained in place.
+        objective: What it is trained on.
+        validation: How good it is, and what is kept.
         run: Where it is written to.
-        seed: Of batches and dropout.
-        optimization: As in the recipe, as are `hardware` and `checkpoint`.
-        hardware: See there.
-        checkpoint: See there.
-        tracker: Gets the numbers of each line of metrics.jsonl.
+        keys: Of the recipe.
         depends_on: Fingerprints of what the recipe names, by name: a checkpoint of something else is refused.
 
     Raises:
@@ -270,210 +243,231 @@ def fit(
             refuses or has no room.
         StoppedError: After SIGINT or SIGTERM, once the state has been saved.
     """
-    if not len(task.lengths):
+    if not len(objective.lengths):
         raise CorpusError("nothing to train on: the tokenizer makes nothing of any word of the text")
-    k = optimization.accumulation
-    n_batches = len(plan_epoch(task.lengths, optimization.batch_size, seed, 0))
-    n_windows = -(-n_batches // (k * accelerator.num_processes))
-    n_steps = n_windows * optimization.epochs
-    optimizer = make_optimizer(model, optimization)
-    schedule = make_schedule(optimizer, optimization, n_steps)
-    # Copied before Accelerate wraps the forward of the model.
-    averaged = None
-    if optimization.ema:
-        ema = get_ema_multi_avg_fn(optimization.ema)  # type: ignore[no-untyped-call]
-        averaged = AveragedModel(model, accelerator.device, multi_avg_fn=ema)
-    network, prepared = accelerator.prepare(model, optimizer)
-    set_seed(seed, device_specific=True)  # processes hold one model but drop out different units
-    n_checkpoints, averages = KEPT + 1 if checkpoint.steps else 1, averaged is not None
-    decide(accelerator, lambda: check_space(run.checkpoints, model, averages=averages, n_checkpoints=n_checkpoints))
-    n_processes = accelerator.num_processes
-    progress = Progress(n_processes=n_processes, micro_batches=n_processes * k, depends_on=dict(depends_on))
-    meter = _Meter(torch.zeros(len(task.terms), device=accelerator.device))
-    if found := chosen_checkpoint(run.checkpoints, checkpoint.resume, accelerator):
-        before_that = read_progress(found)
-        for change in state_changes(found, before_that, progress, run.allowed_changes):
-            run.note_change(change)
-        measured = load_checkpoint(found, accelerator, model, averaged, optimizer, schedule)
-        meter = _Meter(measured.losses.to(accelerator.device), n_steps=measured.n_steps)
-        progress = replace(
-            before_that, n_processes=n_processes, micro_batches=progress.micro_batches, depends_on=progress.depends_on
+    return _Loop(accelerator, network, objective, validation, run, keys, depends_on).train()
+
+
+class _Loop(Generic[Batch]):
+    """The parts that turn together, and where they stand."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        network: nn.Module,
+        objective: Objective[Batch],
+        validation: Validation,
+        run: RunFolder,
+        keys: TrainingKeys,
+        depends_on: Mapping[str, str],
+    ) -> None:
+        """Make optimizer and schedule, and go where the newest checkpoint stands; arguments as for `fit`."""
+        self._accelerator, self._run, self._keys = accelerator, run, keys
+        self._objective, self._validation, self._model = objective, validation, network
+        optimization, n_processes = keys.optimization, accelerator.num_processes
+        n_batches = len(plan_epoch(objective.lengths, optimization.batch_size, keys.seed, 0))
+        self._epoch_steps = -(-n_batches // (optimization.accumulation * n_processes))
+        self._n_steps = self._epoch_steps * optimization.epochs
+        optimizer = make_optimizer(network, optimization)
+        self._schedule = make_schedule(optimizer, optimization, self._n_steps)
+        # What Accelerate wraps is trained; the network itself is scored, kept and saved.
+        self._network, self._optimizer = accelerator.prepare(network, optimizer)
+        set_seed(keys.seed, device_specific=True)  # processes hold one network but drop out different units
+        n_checkpoints = KEPT + 1 if keys.checkpoint.steps else 1
+        decide(accelerator, lambda: check_space(run.checkpoints, network, n_checkpoints=n_checkpoints))
+        self._progress = Progress(
+            n_processes=n_processes,
+            micro_batches=n_processes * optimization.accumulation,
+            depends_on=dict(depends_on),
         )
-        LOG.info(f"going on from {found}")
-    run.forget_after(progress.step)
-    bar = tqdm(total=n_steps, initial=progress.step, unit="step", disable=not run.writes, dynamic_ncols=True)
-    engine = _Engine(
-        accelerator, task, run, model, averaged, network, prepared, schedule, optimization.clip_norm, bar, tracker
-    )
-    evaluate_at = {-(-n_windows * (i + 1) // optimization.evaluations) for i in range(optimization.evaluations)}
+        self._start_meter()
+        if found := chosen_checkpoint(run.checkpoints, keys.checkpoint.resume, accelerator):
+            self._go_on_from(found)
+        run.forget_after(self._progress.step)
+        self._track = make_tracker(accelerator, tensorboard=keys.tensorboard)
+        self._bar = tqdm(
+            total=self._n_steps,
+            initial=self._progress.step,
+            unit="step",
+            disable=not run.writes,
+            dynamic_ncols=True,
+        )
 
-    def save() -> Path:
-        measured = Measured(meter.losses, meter.n_steps)
-        return save_checkpoint(run.checkpoints, accelerator, model, averaged, optimizer, schedule, progress, measured)
+    def train(self) -> Progress:
+        """Go through the epochs that are left; errors as for `fit`."""
+        keys, progress, per_epoch = self._keys, self._progress, self._keys.optimization.evaluations
+        evaluate_at = {-(-self._epoch_steps * (i + 1) // per_epoch) for i in range(per_epoch)}
+        self._network.train()  # pretrained models come in evaluation mode
+        with StopRequest() as stop, self._bar:
+            if progress.step_in_epoch in evaluate_at and progress.evaluated_step < progress.step:
+                # The run was stopped before or within this evaluation.
+                self._end_if(not self._evaluate(stop), stop)
+            for epoch in range(progress.epoch, keys.optimization.epochs):
+                before = time.perf_counter()
+                for window in self._windows(epoch):
+                    stopping = self._step(window, stop.requested)
+                    before, progress.seconds = time.perf_counter(), progress.seconds + time.perf_counter() - before
+                    if progress.step % keys.optimization.log_steps == 0:
+                        self._log()
+                    if not stopping and progress.step_in_epoch in evaluate_at:
+                        stopping = not self._evaluate(stop)
+                        before = self._meter_started = time.perf_counter()  # training time alone is counted
+                    self._end_if(stopping, stop)
+                    if keys.checkpoint.steps and progress.step % keys.checkpoint.steps == 0:
+                        self._save()
+                progress.epoch, progress.step_in_epoch = epoch + 1, 0
+            if keys.checkpoint.steps:
+                self._save()  # what follows, the scoring of the result, may take long, too
+        if not self._validation.keeps_best and self._accelerator.is_main_process:
+            self._validation.keep(self._model)
+        self._accelerator.wait_for_everyone()
+        return progress
 
-    def end_if(stopping: bool) -> None:
+    def _windows(self, epoch: int) -> Iterator[list[tuple[Batch, float]]]:
+        """The micro-batches of each step of an epoch that is still to be taken."""
+        optimization = self._keys.optimization
+        plans = plan_epoch(self._objective.lengths, optimization.batch_size, self._keys.seed, epoch)
+        return step_windows(
+            self._objective,
+            plans,
+            self._accelerator,
+            optimization.accumulation,
+            self._progress.step_in_epoch,
+            optimization.batch_pieces,
+            self._keys.hardware.loader_workers,
+        )
+
+    def _step(self, window: Sequence[tuple[Batch, float]], stop_requested: bool) -> bool:
+        """One optimizer step; gives whether any process was asked to stop."""
+        accelerator, objective, progress = self._accelerator, self._objective, self._progress
+        counts, n_words, stopping = step_counts(accelerator, objective, window, stop_requested)
+        counts = counts.clamp_min(1.0)
+        shares = torch.tensor(list(objective.terms.values()), device=accelerator.device)
+        scale = shares * accelerator.num_processes / counts
+        for number, (batch, real) in enumerate(window):
+            last = number == len(window) - 1
+            with nullcontext() if last else accelerator.no_sync(self._network):
+                found = objective.loss_sums(self._network, batch)
+                sums = torch.stack([found[name] for name in objective.terms]) * real
+                accelerator.backward((sums * scale).sum())
+            self._losses += sums.detach() / counts
+        # Without a bound nothing is clipped: the norm alone is wanted.
+        norm = accelerator.clip_grad_norm_(
+            self._network.parameters(), self._keys.optimization.clip_norm or float("inf")
+        )
+        self._refuse_non_finite(norm)
+        self._optimizer.step()
+        progress.n_skipped = progress.n_skipped + 1 if accelerator.optimizer_step_was_skipped else 0
+        if not accelerator.optimizer_step_was_skipped:
+            self._schedule.step()
+        self._optimizer.zero_grad()
+        progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
+        progress.n_words += n_words
+        self._meter_words += n_words
+        self._meter_steps += 1
+        self._bar.update()
+        return stopping
+
+    def _refuse_non_finite(self, norm: Tensor | None) -> None:
+        """End the run before an update with numbers that are none; all processes do, since they share the gradient."""
+        progress = self._progress
+        where = f"step {progress.step + 1} (epoch {progress.epoch + 1})"
+        ways_out = "Lower optimization.learning_rate, or set hardware.precision=fp32"
+        if self._accelerator.scaler is not None:  # it leaves such steps out, and tries a smaller scale
+            if progress.n_skipped >= MOST_SKIPPED:
+                raise RunError(
+                    f"{where}: {progress.n_skipped} steps in a row had a gradient beyond the range of fp16 at a "
+                    f"learning rate of {self._rate:.2g}. {ways_out}"
+                )
+            return
+        if torch.isfinite(self._losses).all() and (norm is None or torch.isfinite(norm)):
+            return
+        losses = zip(self._objective.terms, self._losses.tolist(), strict=True)
+        names = [name for name, loss in losses if not np.isfinite(loss)]
+        what = f"the loss of {', '.join(names)}" if names else "the gradient"
+        raise RunError(
+            f"{where}: {what} is not finite at a learning rate of {self._rate:.2g}; nothing was updated. {ways_out}"
+        )
+
+    def _start_meter(self, measured: Measured | None = None) -> None:
+        """Begin to sum up what the next line of metrics.jsonl tells, or go on with what a checkpoint held."""
+        device = self._accelerator.device
+        self._losses = torch.zeros(len(self._objective.terms), device=device)
+        self._meter_words, self._meter_started = 0, time.perf_counter()
+        self._meter_steps = 0
+        if measured is not None and len(measured.losses) == len(self._losses):  # version 0.2.0 had other terms
+            self._losses, self._meter_steps = measured.losses.to(device), measured.n_steps
+
+    def _log(self) -> None:
+        """Write a line of metrics.jsonl, show the same, and begin a new meter."""
+        terms, progress = self._objective.terms, self._progress
+        losses = (self._accelerator.reduce(self._losses, "sum") / self._meter_steps).tolist()
+        total = sum(share * loss for share, loss in zip(terms.values(), losses, strict=True))
+        speed = self._meter_words / (time.perf_counter() - self._meter_started)
+        numbers = {
+            "loss": round(total, 6),
+            **{f"loss_{name}": round(loss, 6) for name, loss in zip(terms, losses, strict=True)},
+            "learning_rate": self._rate,
+            "words_per_second": round(speed, 1),
+        }
+        self._run.log({"step": progress.step, "epoch": progress.epoch + 1, **numbers})
+        self._track(numbers, progress.step)
+        best = {self._validation.score_name: f"{progress.best_score:.2f}"} if progress.best_step >= 0 else {}
+        self._bar.set_postfix({"loss": f"{total:.3f}", "words": f"{speed:.0f}/s", **best}, refresh=False)
+        self._start_meter()
+
+    def _evaluate(self, stop: StopRequest) -> bool:
+        """Score the network, and keep it if it is the best; False if a stop came before the score."""
+        validation, progress = self._validation, self._progress
+        self._network.eval()
+        try:
+            with stop.leaves(self._model):
+                score, details = validation.score(self._model)
+        except Interrupted:
+            return False
+        finally:
+            self._network.train()
+        name = validation.score_name
+        self._run.log({"step": progress.step, "epoch": progress.epoch + 1, name: round(score, 3), **details})
+        self._track({name: score}, progress.step)
+        if score > progress.best_score:
+            progress.best_score, progress.best_step = score, progress.step
+            if validation.keeps_best and self._accelerator.is_main_process:
+                validation.keep(self._model)
+        progress.evaluated_step = progress.step
+        self._accelerator.wait_for_everyone()
+        self._bar.set_postfix({name: f"{score:.2f}"}, refresh=False)
+        return True
+
+    def _save(self) -> Path:
+        measured = Measured(self._losses, self._meter_steps)
+        return save_checkpoint(
+            self._run.checkpoints,
+            self._accelerator,
+            self._model,
+            self._optimizer,
+            self._schedule,
+            self._progress,
+            measured,
+        )
+
+    def _go_on_from(self, checkpoint: Path) -> None:
+        """Take up the state of a checkpoint of this run."""
+        before, now = read_progress(checkpoint), self._progress
+        for change in state_changes(checkpoint, before, now, self._run.allowed_changes):
+            self._run.note_change(change)
+        measured = load_checkpoint(checkpoint, self._accelerator, self._model, self._optimizer, self._schedule)
+        self._start_meter(measured)
+        self._progress = replace(
+            before, n_processes=now.n_processes, micro_batches=now.micro_batches, depends_on=now.depends_on
+        )
+        LOG.info(f"going on from {checkpoint}")
+
+    def _end_if(self, stopping: bool, stop: StopRequest) -> None:
         if stopping:
-            told = f"stopped; saved to {save()}: the same command goes on from there"
+            told = f"stopped; saved to {self._save()}: the same command goes on from there"
             raise StoppedError(told, stop.exit_status or 143)
 
-    network.train()  # pretrained models come in evaluation mode
-    with StopRequest() as stop, bar:
-        if progress.step_in_epoch in evaluate_at and progress.evaluated_step < progress.step:
-            end_if(not _evaluate(engine, progress, stop))  # the run was stopped before or within this evaluation
-        before = time.perf_counter()
-        for epoch in range(progress.epoch, optimization.epochs):
-            plans = plan_epoch(task.lengths, optimization.batch_size, seed, epoch)
-            windows = step_windows(
-                task,
-                plans,
-                accelerator,
-                k,
-                progress.step_in_epoch,
-                optimization.batch_pieces,
-                hardware.loader_workers,
-            )
-            for window in windows:
-                n_words, stopping = _step(engine, window, stop.requested, meter, progress)
-                progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
-                progress.n_words += n_words
-                bar.update()
-                before, progress.seconds = time.perf_counter(), progress.seconds + time.perf_counter() - before
-                if progress.step % optimization.log_steps == 0:
-                    meter = _log(engine, progress, meter)
-                if not stopping and progress.step_in_epoch in evaluate_at:
-                    stopping = not _evaluate(engine, progress, stop)
-                    before = meter.started = time.perf_counter()  # training time alone is counted
-                end_if(stopping)
-                if checkpoint.steps and progress.step % checkpoint.steps == 0:
-                    save()
-            progress.epoch, progress.step_in_epoch = epoch + 1, 0
-        if checkpoint.steps:
-            save()  # what follows, the scoring of the result, may take long, too
-    if not task.keep_best and accelerator.is_main_process:
-        task.keep(engine.result)
-    accelerator.wait_for_everyone()
-    return progress
-
-
-def _step(
-    engine: _Engine[Batch],
-    window: Sequence[tuple[Batch, float]],
-    stop_requested: bool,
-    meter: _Meter,
-    progress: Progress,
-) -> tuple[int, bool]:
-    """One optimizer step; gives the words of all processes, and whether any of them was asked to stop."""
-    accelerator, task = engine.accelerator, engine.task
-    counts, n_words, stopping = step_counts(accelerator, task, window, stop_requested)
-    shares = torch.tensor(task.shares, device=accelerator.device)
-    scale = shares * accelerator.num_processes / counts.clamp_min(1.0)
-    for number, (batch, real) in enumerate(window):
-        last = number == len(window) - 1
-        with nullcontext() if last else accelerator.no_sync(engine.network):
-            sums = task.loss_sums(engine.network, batch) * real
-            accelerator.backward((sums * scale).sum())
-        meter.losses += sums.detach() / counts.clamp_min(1.0)
-    # Without a bound nothing is clipped: the norm alone is wanted.
-    norm = accelerator.clip_grad_norm_(engine.network.parameters(), engine.clip_norm or float("inf"))
-    _refuse_non_finite(engine, meter.losses, norm, progress)
-    engine.optimizer.step()
-    progress.n_skipped = progress.n_skipped + 1 if accelerator.optimizer_step_was_skipped else 0
-    if not accelerator.optimizer_step_was_skipped:
-        engine.schedule.step()
-        if engine.averaged is not None:
-            engine.averaged.update_parameters(engine.model)
-    engine.optimizer.zero_grad()
-    meter.n_words, meter.n_steps = meter.n_words + n_words, meter.n_steps + 1
-    return n_words, stopping
-
-
-def _refuse_non_finite(engine: _Engine[Batch], losses: Tensor, norm: Tensor | None, progress: Progress) -> None:
-    """End the run before an update with numbers that are none; all processes do, since they share the gradient."""
-    where = f"step {progress.step + 1} (epoch {progress.epoch + 1})"
-    ways_out = "Lower optimization.learning_rate, or set hardware.precision=fp32"
-    if engine.accelerator.scaler is not None:  # it leaves such steps out, and tries a smaller scale
-        if progress.n_skipped >= MOST_SKIPPED:
-            raise RunError(
-                f"{where}: {progress.n_skipped} steps in a row had a gradient beyond the range of fp16 at a learning "
-                f"rate of {_rate(engine):.2g}. {ways_out}"
-            )
-        return
-    if torch.isfinite(losses).all() and (norm is None or torch.isfinite(norm)):
-        return
-    names = [name for name, loss in zip(engine.task.terms, losses.tolist(), strict=True) if not np.isfinite(loss)]
-    what = f"the loss of {', '.join(names)}" if names else "the gradient"
-    raise RunError(
-        f"{where}: {what} is not finite at a learning rate of {_rate(engine):.2g}; nothing was updated. {ways_out}"
-    )
-
-
-def _log(engine: _Engine[Batch], progress: Progress, meter: _Meter) -> _Meter:
-    """Write a line of metrics.jsonl, show the same, and begin a new meter."""
-    task = engine.task
-    losses = (engine.accelerator.reduce(meter.losses, "sum") / meter.n_steps).tolist()
-    total = sum(share * loss for share, loss in zip(task.shares, losses, strict=True))
-    speed = meter.n_words / (time.perf_counter() - meter.started)
-    numbers = {
-        "loss": round(total, 6),
-        **{f"loss_{name}": round(loss, 6) for name, loss in zip(task.terms, losses, strict=True)},
-        "learning_rate": _rate(engine),
-        "words_per_second": round(speed, 1),
-    }
-    engine.run.log({"step": progress.step, "epoch": progress.epoch + 1, **numbers})
-    engine.tracker(numbers, progress.step)
-    best = {task.score_name: f"{progress.best_score:.2f}"} if progress.best_step >= 0 else {}
-    engine.bar.set_postfix({"loss": f"{total:.3f}", "words": f"{speed:.0f}/s", **best}, refresh=False)
-    return _Meter(torch.zeros_like(meter.losses))
-
-
-def _evaluate(engine: _Engine[Batch], progress: Progress, stop: StopRequest) -> bool:
-    """Score the model, and keep it if it is the best; False if a stop was requested before the score was there."""
-    task = engine.task
-    engine.network.eval()
-    try:
-        with stop.leaves(engine.result):
-            score, details = task.evaluate(engine.result)
-    except Interrupted:
-        return False
-    finally:
-        engine.network.train()
-    engine.run.log({"step": progress.step, "epoch": progress.epoch + 1, task.score_name: round(score, 3), **details})
-    engine.tracker({task.score_name: score}, progress.step)
-    if score > progress.best_score:
-        progress.best_score, progress.best_step = score, progress.step
-        if task.keep_best and engine.accelerator.is_main_process:
-            task.keep(engine.result)
-    progress.evaluated_step = progress.step
-    engine.accelerator.wait_for_everyone()
-    engine.bar.set_postfix({task.score_name: f"{score:.2f}"}, refresh=False)
-    return True
-
-
-def _rate(engine: _Engine[Batch]) -> float:
-    return float(engine.schedule.get_last_lr()[0])
-
-
-# The loop as a recipe asks for it: what all jobs hand over to `fit` alike.
-
-
-def fit_recipe(
-    accelerator: Accelerator,
-    model: nn.Module,
-    task: Task[Any],
-    run: RunFolder,
-    recipe: TeacherRecipe | DistillRecipe | AdaptRecipe,
-    depends_on: Mapping[str, str],
-) -> Progress:
-    """Train as a recipe says; arguments and errors as for `fit`."""
-    return fit(
-        accelerator,
-        model,
-        task,
-        run,
-        seed=recipe.seed,
-        optimization=recipe.optimization,
-        hardware=recipe.hardware,
-        checkpoint=recipe.checkpoint,
-        tracker=make_tracker(accelerator, recipe),
-        depends_on=depends_on,
-    )
+    @property
+    def _rate(self) -> float:
+        return float(self._schedule.get_last_lr()[0])

@@ -1,8 +1,7 @@
-"""Hidden pieces: which pieces of a batch a model must tell, for adaptation and beside a student's own task."""
+"""Hidden pieces: the text of an adaptation as rows of pieces, which are hidden, and the loss of telling them."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from xlner.config.sections import MaskingRecipe
 from xlner.encode import Window, WordEncoder
 from xlner.errors import ModelError
-from xlner.network_outputs import TokenBatch, collate
-from xlner.train.batches import PairPlan, SoftBatch
-from xlner.train.loop import Task, with_term
+from xlner.models.inference import TokenBatch, collate
+from xlner.train.batches import Plan
 from xlner.train.objectives import Objective
 from xlner.words import Sentence
 
@@ -267,87 +265,29 @@ class Masker:
         return np.where(ordinary & is_known[words], words, -1), n_words
 
 
-class MaskedTexts:
-    """Masked batches of a text."""
+class HiddenPieces(Objective[MaskedBatch]):
+    """Cross-entropy of hidden pieces, averaged over them.
+
+    Source: Devlin et al. 2019 (arXiv:1810.04805), section 3.1.
+    """
 
     def __init__(self, rows: TextRows, masker: Masker, pad_id: int) -> None:
         self._rows, self._masker, self._pad_id = rows, masker, pad_id
+        self.lengths, self.terms = rows.lengths, {"masked": 1.0}
 
-    def batch(self, plan: PairPlan) -> MaskedBatch:
-        """The micro-batch of a plan, the masks drawn from its seed."""
-        return self.of_rows(np.concatenate([plan.first, plan.second]), np.random.default_rng(plan.seed))
+    def batch(self, plan: Plan) -> MaskedBatch:
+        """See `Objective.batch`; the masks are drawn from the seed of the plan."""
+        return self.of_rows(plan.windows, np.random.default_rng(plan.seed))
 
     def of_rows(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> MaskedBatch:
         """A batch of these rows."""
         return self._masker.batch([self._rows[number] for number in numbers], self._pad_id, rng)
 
+    def counts(self, batch: MaskedBatch) -> dict[str, int]:
+        """Hidden pieces."""
+        return {"masked": len(batch.masked_ids)}
 
-# Hidden pieces beside another task: the same windows come once more with pieces hidden, in the same forward.
-
-
-class CopiedBatch(NamedTuple):
-    """A batch, and the masked copies of its windows.
-
-    `seen_ids` (B, P) are the pieces that the model sees of the copies; `masked_places` (M,) and `masked_ids` (M,) are
-    as in `MaskedBatch`, places counted within the copies.
-    """
-
-    soft: SoftBatch
-    seen_ids: Tensor
-    masked_places: Tensor
-    masked_ids: Tensor
-
-    @property
-    def tokens(self) -> TokenBatch:
-        """The windows as they are."""
-        return self.soft.tokens
-
-
-def with_masking(task: Task[SoftBatch], objective: Objective, masker: Masker, weight: float) -> Task[CopiedBatch]:
-    """A student's task with the loss of hidden pieces as one more term; its model is a `MaskingStudent`.
-
-    Args:
-        task: For a `JointModel`.
-        objective: Its loss.
-        masker: Of the student's tokenizer.
-        weight: Share of the new term.
-    """
-
-    def load(plan: PairPlan) -> CopiedBatch:
-        # One number more than the seed of the word pairs, or the two draws would follow each other.
-        return _copied(task.load(plan), masker, np.random.default_rng((*plan.seed, 1)))
-
-    def counts(batch: CopiedBatch) -> Tensor:
-        found = task.counts(batch.soft)
-        return torch.cat([found, found.new_tensor([batch.masked_ids.numel()])])
-
-    def loss_sums(network: nn.Module, batch: CopiedBatch) -> Tensor:
-        tokens = batch.soft.tokens
-        output = network(
-            torch.cat([tokens.input_ids, batch.seen_ids]),
-            tokens.attention_mask.repeat(2, 1),
-            objective.pairs(batch.soft),
-            len(tokens.input_ids),
-            batch.masked_places + tokens.input_ids.numel(),
-        )
-        masked = F.cross_entropy(output.piece_logits.float(), batch.masked_ids, reduction="sum")
-        return torch.cat([objective.sums(output.joint, batch.soft), masked[None]])
-
-    return replace(with_term(task, "masked", weight, load=load, counts=counts, loss_sums=loss_sums), copies=2)
-
-
-def _copied(soft: SoftBatch, masker: Masker, rng: np.random.Generator) -> CopiedBatch:
-    tokens = soft.tokens
-    windows = []
-    for number, (ids, mask, words) in enumerate(zip(*tokens, strict=True)):
-        positions = torch.nonzero(words).flatten().numpy().astype(np.int32)
-        windows.append(
-            Window(number, ids[mask].numpy().astype(np.int32), positions, np.arange(len(positions), dtype=np.int32))
-        )
-    batch = masker.batch(windows, 0, rng)
-    seen = tokens.input_ids.clone()
-    seen[tokens.attention_mask] = batch.tokens.input_ids[batch.tokens.attention_mask]
-    width, narrow = tokens.input_ids.shape[1], batch.tokens.input_ids.shape[1]
-    # A batch may be padded further than its longest window.
-    places = batch.masked_places // narrow * width + batch.masked_places % narrow
-    return CopiedBatch(soft, seen, places, batch.masked_ids)
+    def loss_sums(self, network: nn.Module, batch: MaskedBatch) -> dict[str, Tensor]:
+        """See `Objective.loss_sums`, in nats; the network is a `MaskedModel`."""
+        logits = network(batch.tokens.input_ids, batch.tokens.attention_mask, batch.masked_places)
+        return {"masked": F.cross_entropy(logits.float(), batch.masked_ids, reduction="sum")}

@@ -1,382 +1,380 @@
-"""The losses of students, put together from the tables that a recipe names."""
+"""What the loop minimises: micro-batches of a plan, and the sum of each loss term over them.
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+An objective says for each term over how many positions it runs and what the losses add up to; the loop divides by the
+count of the whole step, over micro-batches and processes, and steps. Labelled text (`LabelledWords`), soft labels of a
+transformer student (`SoftWords`) and of a compact one (`CompactWords`) are here, hidden pieces in `masking.py`, word
+pairs and what is weighted by them in `mtmt.py`.
+"""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xlner.config.load import PUBLISHED, choose
-from xlner.config.schema import DistillRecipe
-from xlner.errors import RecipeError
-from xlner.models.compact import valid_tag_ids
-from xlner.models.folder import ModelSettings, is_there, read_settings
-from xlner.models.joint import JointOutput
-from xlner.network_outputs import twice
-from xlner.train.batches import SoftBatch
-from xlner.train.loop import Task, with_term
-from xlner.train.losses import (
-    ALPHAS,
-    BETAS,
-    DISTILLATION_LOSSES,
-    GAMMAS,
-    gamma_of_words,
-    masked_sum,
-    similarity_cross_entropy,
-    symmetric_divergence,
-    token_cross_entropy,
-)
+from xlner.config.load import choose
+from xlner.config.schema import LossRecipe
+from xlner.encode import Window
+from xlner.models.inference import TokenBatch, collate
+from xlner.soft_labels.store import SoftLabels
+from xlner.train.batches import Plan
 
-# The student's loss, put together from the tables that a recipe names.
-#
-#     L = share * mean gamma beta L_sim + 1/2 mean gamma alpha L_ner (first tower) + 1/2 the same (second tower)
-#
-# and, if asked, the divergence between two passes with different dropout. The weights are the teacher's, one for each
-# word and pair (`Objective`), or the student's, one for the batch (`BatchObjective`).
-#
-# Source: Li et al. 2022 (2022.acl-long.14), section 3; the variants are explained in `docs/method.md`.
+# Losses of words, and how far a word is trusted: pure functions of tensors, one value a word, in float32.
 
 
-class AnyObjective(Protocol):
-    """What the task of a student asks of its loss, of whatever kind the student is."""
-
-    @property
-    def uses_similarity(self) -> bool:
-        """Whether word pairs are to be drawn."""
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """The names of the terms of the loss, T of them, and their shares."""
-
-    @property
-    def copies(self) -> int:
-        """As in `Task`."""
-
-    def counts(self, batch: SoftBatch) -> Tensor:
-        """Over how many positions each term runs, (T,)."""
-
-    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> Tensor:
-        """The sum of each term's losses, (T,)."""
-
-
-class Objective(NamedTuple):
-    """The student's loss: its choices out of the tables, and the shares of its terms.
-
-    The weights look at what the teacher said of each word and pair; no gradient flows through them.
-    """
-
-    recognizer: Callable[..., Tensor]
-    temperature: float
-    alpha: Callable[[Tensor], Tensor]
-    beta: Callable[[Tensor], Tensor]
-    gamma: Callable[[Tensor, Tensor, Tensor], Tensor]
-    recognizer_weight: float
-    similarity_weight: float
-    rdrop_weight: float
-    uses_similarity: bool
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """The names of the terms of the loss, T of them, and their shares."""
-        terms = _terms(self.recognizer_weight, self.similarity_weight)
-        return terms | ({"rdrop": self.rdrop_weight} if self.rdrop_weight else {})
-
-    @property
-    def copies(self) -> int:
-        """How often a window comes in a forward pass."""
-        return 2 if self.rdrop_weight else 1
-
-    def counts(self, batch: SoftBatch) -> Tensor:
-        """Positions of the terms: word pairs, words of the first and of the second tower, words; (T,)."""
-        counts = _counts(batch)
-        return torch.cat([counts, counts[1:].sum(dim=0, keepdim=True)]) if self.rdrop_weight else counts
-
-    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> Tensor:
-        """Weighted sums of the similarity loss, of the recognizer loss of either tower, of the divergence; (T,)."""
-        # Places of word pairs stay right when the windows come twice: they lie in the first half.
-        seen = twice(batch.tokens) if self.rdrop_weight else batch.tokens
-        return self.sums(network(seen.input_ids, seen.attention_mask, self.pairs(batch)), batch)
-
-    def pairs(self, batch: SoftBatch) -> Tensor | None:
-        """The word pairs that the network is to compare, (2, Q); None for no similarity task."""
-        return batch.word_pairs if self.similarity_weight else None
-
-    def sums(self, output: JointOutput, batch: SoftBatch) -> Tensor:
-        """As `loss_sums`, from what the network said."""
-        tokens = batch.tokens
-        passes = torch.split(output.logits, len(tokens.input_ids))
-        probs, said = batch.teacher_probs.detach(), batch.teacher_similarity.detach()
-        weights = self.alpha(probs) * batch.trust
-        similarity = torch.zeros((), device=probs.device)
-        if self.uses_similarity:
-            first_probs, second_probs = probs.flatten(0, 1)[batch.word_pairs]
-            gamma = self.gamma(first_probs, second_probs, said)
-            places = batch.word_pairs.flatten()  # a pair counts for both of its words
-            weights = weights * gamma_of_words(gamma.repeat(2), places, weights.numel()).view_as(weights)
-            if output.similarity_logits is not None:
-                values = similarity_cross_entropy(output.similarity_logits, said)
-                similarity = masked_sum(values, weights=gamma * self.beta(said) * _trust_of_pairs(batch))
-        losses = [self.recognizer(logits, probs, temperature=self.temperature) for logits in passes]
-        values = sum(losses[1:], losses[0]) / len(losses)
-        first = batch.in_first_tower[:, None]
-        by_tower = [masked_sum(values, tokens.word_mask & tower, weights) for tower in (first, ~first)]
-        if not self.rdrop_weight:
-            return torch.stack([similarity, *by_tower])
-        divergence = masked_sum(symmetric_divergence(*passes), tokens.word_mask)
-        return torch.stack([similarity, *by_tower, divergence])
-
-
-class BatchObjective(NamedTuple):
-    """The loss with the student's own weights, each a mean over the batch, with a gradient through them.
-
-        L = gamma ( share * beta BCE(s_p, s_T) + 1/2 share * (alpha_1 CE_1 + alpha_2 CE_2) )
-
-    s_T is the teacher's similarity, s_z and s_p the cosines of the student's scores and of its probabilities, squashed.
-    Alpha is a mean over the words of a tower, beta over the pairs by s_z, gamma over the pairs by s_p and s_z. A batch
-    is a micro-batch of one process, which is therefore never computed in parts; how many of them a step has changes the
-    weights a little.
-
-    The network is a `TwoHeadStudent`.
-    """
-
-    recognizer: Callable[..., Tensor]
-    temperature: float
-    alpha: Callable[[Tensor], Tensor]
-    beta: Callable[[Tensor], Tensor]
-    gamma: Callable[[Tensor, Tensor, Tensor], Tensor]
-    recognizer_weight: float
-    similarity_weight: float
-    uses_similarity: bool = True
-    copies: int = 0  # a mean over a part would not be one over the batch
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """The names of the terms of the loss, T of them, and their shares."""
-        return _terms(self.recognizer_weight, self.similarity_weight)
-
-    def counts(self, batch: SoftBatch) -> Tensor:
-        """Positions of the terms: word pairs, words of the first and of the second tower; (T,)."""
-        return _counts(batch)
-
-    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> Tensor:
-        """Weighted sums of the similarity loss and of the recognizer loss of either tower; (T,)."""
-        tokens, targets = batch.tokens, batch.teacher_probs.detach()
-        logits = network(tokens.input_ids, tokens.attention_mask, batch.in_first_tower).float()
-        probs = logits.softmax(dim=-1)
-        first_scores, second_scores = logits.flatten(0, 1)[batch.word_pairs]
-        first_probs, second_probs = probs.flatten(0, 1)[batch.word_pairs]
-        of_scores = F.cosine_similarity(first_scores, second_scores, dim=-1).sigmoid()
-        gamma = _mean(self.gamma(first_probs, second_probs, of_scores))
-        values = similarity_cross_entropy(
-            F.cosine_similarity(first_probs, second_probs, dim=-1), batch.teacher_similarity
-        )
-        similarity = _mean(self.beta(of_scores)) * masked_sum(values, weights=_trust_of_pairs(batch))
-        losses, alphas = self.recognizer(logits, targets, temperature=self.temperature), self.alpha(probs)
-        first = batch.in_first_tower[:, None]
-        by_tower = []
-        for mask in (tokens.word_mask & first, tokens.word_mask & ~first):
-            alpha = masked_sum(alphas, mask) / mask.sum().clamp_min(1)
-            by_tower.append(alpha * masked_sum(losses, mask, batch.trust))
-        sums: Tensor = gamma * torch.stack([similarity, *by_tower])
-        return sums
-
-
-def _terms(recognizer_weight: float, similarity_weight: float) -> dict[str, float]:
-    half = recognizer_weight / 2
-    return {"similarity": similarity_weight, "recognizer_first": half, "recognizer_second": half}
-
-
-def _counts(batch: SoftBatch) -> Tensor:
-    """Word pairs, words of the first and of the second tower; (3,)."""
-    first = (batch.tokens.word_mask & batch.in_first_tower[:, None]).sum()
-    n_pairs = torch.tensor(batch.teacher_similarity.numel(), device=first.device)
-    return torch.stack([n_pairs, first, batch.tokens.word_mask.sum() - first])
-
-
-def _trust_of_pairs(batch: SoftBatch) -> Tensor:
-    """The product of how far both words of each pair are trusted, (Q,)."""
-    return batch.trust.flatten()[batch.word_pairs].prod(dim=0)
-
-
-def _mean(weights: Tensor) -> Tensor:
-    """The mean over the pairs of a batch; 1 where there are none."""
-    return weights.mean() if weights.numel() else torch.ones((), device=weights.device)
-
-
-def make_objective(recipe: DistillRecipe) -> Objective | BatchObjective:
-    """The loss that a recipe names.
-
-    Raises:
-        RecipeError: If a name stands in no table.
-    """
-    loss, weights = recipe.loss, recipe.weights
-    recognizer = choose(DISTILLATION_LOSSES, loss.recognizer, "loss.recognizer")
-    alpha = choose(ALPHAS, weights.alpha, "weights.alpha")
-    beta = choose(BETAS, weights.beta, "weights.beta")
-    gamma = choose(GAMMAS, weights.gamma, "weights.gamma")
-    if weights.outputs == "student":
-        return BatchObjective(
-            recognizer, loss.temperature, alpha, beta, gamma, loss.recognizer_weight, loss.similarity_weight
-        )
-    return Objective(
-        recognizer=recognizer,
-        temperature=loss.temperature,
-        alpha=alpha,
-        beta=beta,
-        gamma=gamma,
-        recognizer_weight=loss.recognizer_weight,
-        similarity_weight=loss.similarity_weight,
-        rdrop_weight=loss.rdrop_weight,
-        uses_similarity=loss.similarity_weight > 0 or weights.gamma != "one",
-    )
-
-
-def check_published(recipe: DistillRecipe) -> None:
-    """Refuse what a published variant cannot learn from: a teacher of another make, or a round beyond the first.
-
-    Raises:
-        RecipeError: With the teacher, what it is, and what would be right.
-    """
-    if recipe.variant not in PUBLISHED:
-        return
-    way = f"train one with train_teacher.py recipe={recipe.variant}, or take another variant"
-    if not recipe.model_teachers:
-        raise RecipeError(
-            f"{recipe.teacher}: annotations have no similarity, which variant={recipe.variant} needs; {way}"
-        )
-    for teacher in recipe.model_teachers:
-        if not is_there(teacher):
-            continue  # of a teacher that is not there somebody else tells
-        found = read_settings(teacher)
-        if (found.similarity, found.sharing) != ("cosine", "separate"):
-            raise RecipeError(
-                f"{teacher}: variant={recipe.variant} needs a teacher with an encoder for each task and the cosine of "
-                f"hidden states (sharing=separate similarity.kind=cosine); this one has {_make_of(found)}; {way}"
-            )
-    if recipe.rounds.count > 1:
-        raise RecipeError(
-            f"rounds.count={recipe.rounds.count}: a student of variant={recipe.variant} has one encoder and cannot "
-            "teach the next one; set rounds.count=1, or take another variant"
-        )
-
-
-def _make_of(settings: ModelSettings) -> str:
-    if not settings.similarity:
-        return "no similarity head"
-    encoders = "an encoder for each task" if settings.sharing == "separate" else "one encoder for both tasks"
-    return f"{encoders} (sharing={settings.sharing}) and similarity.kind={settings.similarity}"
-
-
-def check_similarity(recipe: DistillRecipe, uses_similarity: bool) -> None:
-    """Refuse teachers without the head that the loss needs, before they label a whole text; one with it is enough."""
-    if not uses_similarity or any(
-        not is_there(teacher) or read_settings(teacher).similarity for teacher in recipe.model_teachers
-    ):
-        return  # of a teacher that is not there somebody else tells
-    if len(recipe.teachers) == 1 and recipe.model_teachers:
-        raise RecipeError(
-            f"{recipe.teacher}: this teacher has no similarity head; set loss.similarity_weight=0 and "
-            "weights.gamma=one (or variant=pooled), or train it with similarity_weight above 0"
-        )
-    raise RecipeError(
-        f"{recipe.teacher}: none of these teachers has a similarity head; set loss.similarity_weight=0 and "
-        "weights.gamma=one (or variant=pooled)"
-    )
-
-
-# A teacher's hidden states beside its soft labels: one more term of a student's loss.
-
-
-def with_hidden_states(task: Task[SoftBatch], objective: Objective, weight: float) -> Task[SoftBatch]:
-    """A student's task with 1 - cos of its hidden states and the teacher's as one more term.
+def token_cross_entropy(logits: Tensor, tag_ids: Tensor) -> Tensor:
+    """Cross-entropy against gold tags.
 
     Args:
-        task: For a `JointModel`, on batches that bring `teacher_vectors`; the new one is for a `HiddenStudent`.
-        objective: Its loss.
-        weight: Share of the new term, the mean over all words, each with its trust.
+        logits: Unnormalised scores, (N, C).
+        tag_ids: Gold tag ids, (N,).
+
+    Returns:
+        Nats per word, (N,).
     """
-
-    def counts(batch: SoftBatch) -> Tensor:
-        found = task.counts(batch)
-        return torch.cat([found, found.new_tensor([len(batch.teacher_vectors)])])
-
-    def loss_sums(network: nn.Module, batch: SoftBatch) -> Tensor:
-        tokens = batch.tokens
-        places = tokens.word_mask.flatten().nonzero().flatten()
-        output = network(tokens.input_ids, tokens.attention_mask, objective.pairs(batch), places)
-        distance = 1 - F.cosine_similarity(output.vectors.float(), batch.teacher_vectors.float(), dim=-1)
-        trusted = (distance * batch.trust.flatten()[places]).sum()
-        return torch.cat([objective.sums(output.joint, batch), trusted[None]])
-
-    return with_term(task, "hidden", weight, load=task.load, counts=counts, loss_sums=loss_sums)
+    return F.cross_entropy(logits.float(), tag_ids, reduction="none")
 
 
-# The loss of a compact student: what its teacher says of each word, and the tags themselves.
-#
-#     L = soft * mean alpha KL(teacher || student) at temperature T + hard * mean alpha L_task
-#
-# The task is to tell the gold tag where the soft labels are gold (their probability is 1), and else the teacher's
-# likeliest one. With a CRF the student's part of the divergence are its marginals, and the task is the likelihood of
-# the whole sequence, in which words that nobody vouches for may have any tag.
-#
-# Source: Izsak et al. 2019 (arXiv:1910.06294), section 3; Hinton et al. 2015 (arXiv:1503.02531).
+def soft_cross_entropy(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of the student's tag distribution against the teacher's soft labels.
 
+    It is KL(teacher || student) plus the teacher's entropy, which does not depend on the student: the gradients
+    are those of the KL divergence, the values are not.
 
-class CompactObjective(NamedTuple):
-    """The loss and its choices; `width` is the numbers of a word's row, `tags` those of the student."""
+    Args:
+        student_logits: Unnormalised scores, (N, C).
+        teacher_probs: Tag probabilities, (N, C), each row summing to 1 and made at temperature 1; no
+            gradient flows into them.
+        temperature: Divides the logits of both; above 0. The result is multiplied by its square, which keeps the
+            size of the gradients.
 
-    tags: tuple[str, ...]
-    width: int
-    whole_sequences: bool
-    recognizer: Callable[..., Tensor]
-    temperature: float
-    alpha: Callable[[Tensor], Tensor]
-    soft_weight: float
-    hard_weight: float
-    uses_similarity: bool = False
-    copies: int = 0  # such small networks need no smaller batches
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """The names of the terms of the loss and their shares."""
-        return {"distillation": self.soft_weight, "task": self.hard_weight}
-
-    def counts(self, batch: SoftBatch) -> Tensor:
-        """Both terms run over words; (2,)."""
-        return batch.tokens.word_mask.sum().repeat(2)
-
-    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> Tensor:
-        """Weighted sums of the divergence and of the task loss, (2,)."""
-        tokens, probs = batch.tokens, batch.teacher_probs.detach()
-        weights = self.alpha(probs) * batch.trust
-        likeliest = probs.argmax(dim=-1)
-        if not self.whole_sequences:
-            output = network(tokens.input_ids, tokens.attention_mask)
-            task = masked_sum(token_cross_entropy(output.logits, likeliest), tokens.word_mask, weights)
-        else:
-            at_words = slice(None, None, self.width)
-            tag_ids = valid_tag_ids(likeliest[:, at_words], self.tags)
-            known = tokens.word_mask[:, at_words] & (batch.trust[:, at_words] > 0)
-            output = network(tokens.input_ids, tokens.attention_mask, tag_ids, known)
-            task = -output.log_likelihood.sum()
-        values = self.recognizer(output.logits, probs, temperature=self.temperature)
-        return torch.stack([masked_sum(values, tokens.word_mask, weights), task])
-
-
-def make_compact_objective(recipe: DistillRecipe, tags: tuple[str, ...], width: int) -> CompactObjective:
-    """The loss that a recipe names.
+    Returns:
+        Nats per word, (N,).
 
     Raises:
-        RecipeError: If a name stands in no table.
+        ValueError: If the two shapes differ.
+
+    Source: Hinton et al. 2015 (arXiv:1503.02531), section 2.
     """
-    return CompactObjective(
-        tags=tags,
-        width=width,
-        whole_sequences=recipe.compact.decoder == "crf",
-        recognizer=choose(DISTILLATION_LOSSES, recipe.loss.recognizer, "loss.recognizer"),
-        temperature=recipe.loss.temperature,
-        alpha=choose(ALPHAS, recipe.weights.alpha, "weights.alpha"),
-        soft_weight=recipe.loss.recognizer_weight,
-        hard_weight=recipe.compact.hard_weight,
-    )
+    _same_shape(student_logits, teacher_probs)
+    targets = soften(teacher_probs.detach().float(), temperature)
+    log_probs = F.log_softmax(student_logits.float() / temperature, dim=-1)
+    return -(targets * log_probs).sum(dim=-1) * temperature**2
+
+
+def squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Squared difference of the probabilities, summed over tags.
+
+    Args and Raises as for `soft_cross_entropy`.
+
+    Returns:
+        Between 0 and 2 per word, (N,).
+
+    Source: Li et al. 2022 (2022.acl-long.14), published code.
+    """
+    _same_shape(student_logits, teacher_probs)
+    targets = soften(teacher_probs.detach().float(), temperature)
+    return (F.softmax(student_logits.float() / temperature, dim=-1) - targets).square().sum(dim=-1)
+
+
+def mean_squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Squared difference of the probabilities, averaged over tags: `squared_error` divided by C.
+
+    Args and Raises as for `soft_cross_entropy`.
+
+    Returns:
+        Between 0 and 2 / C per word, (N,).
+
+    Source: Wu et al. 2020 (2020.acl-main.581), equation 4.
+    """
+    return squared_error(student_logits, teacher_probs, temperature=temperature) / student_logits.shape[-1]
+
+
+def soften(probs: Tensor, temperature: float) -> Tensor:
+    """Probabilities at a temperature: what `softmax(logits / temperature)` gives, from `softmax(logits)`.
+
+    Rows of zeros (positions without a teacher) stay zeros.
+    """
+    if temperature == 1.0:
+        return probs
+    # Relative to the highest of its row, or the powers of a low temperature would all vanish in float32.
+    highest = probs.amax(dim=-1, keepdim=True)
+    powered = (probs / torch.where(highest > 0, highest, 1.0)).pow(1.0 / temperature)
+    return powered / powered.sum(dim=-1, keepdim=True).clamp_min(1.0)
+
+
+def _same_shape(student_logits: Tensor, teacher_probs: Tensor) -> None:
+    if student_logits.shape != teacher_probs.shape:
+        raise ValueError(
+            f"student_logits {tuple(student_logits.shape)} and teacher_probs {tuple(teacher_probs.shape)} "
+            "must have one shape (N, C); do teacher and student share their label set?"
+        )
+
+
+# A new distillation loss is one function above and one line here; recipes name it by its key.
+DISTILLATION_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "soft_cross_entropy": soft_cross_entropy,
+    "squared_error": squared_error,
+    "mean_squared_error": mean_squared_error,
+}
+
+
+def squared_confidence(probs: Tensor) -> Tensor:
+    """Alpha: the square of the highest tag probability; (N, C) to (N,).
+
+    Source: Li et al. 2022 (2022.acl-long.14), section 3.
+    """
+    return probs.float().amax(dim=-1).square()
+
+
+def _full_alpha(probs: Tensor) -> Tensor:
+    return torch.ones(probs.shape[:-1], device=probs.device)
+
+
+# A new weighting is one function above and one line here; recipes name it by its key.
+ALPHAS: dict[str, Callable[[Tensor], Tensor]] = {"squared_confidence": squared_confidence, "one": _full_alpha}
+
+
+# What the loop asks of an objective.
+
+
+class AnyBatch(Protocol):
+    """What the loop itself reads of a batch."""
+
+    @property
+    def tokens(self) -> TokenBatch:
+        """The padded windows."""
+
+
+Batch = TypeVar("Batch", bound=AnyBatch)
+
+
+class Objective(ABC, Generic[Batch]):
+    """A loss over a text.
+
+    Attributes:
+        lengths: Pieces of each window of the text.
+        terms: The names of the terms of the loss, and their shares in it.
+        in_parts: Whether a micro-batch may be computed in parts: not where the loss looks at it as a whole, and not
+            worth while where the network is small.
+    """
+
+    lengths: NDArray[np.int64]
+    terms: Mapping[str, float]
+    in_parts: ClassVar[bool] = True
+
+    @abstractmethod
+    def batch(self, plan: Plan) -> Batch:
+        """The batch of a plan, always the same one."""
+
+    @abstractmethod
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Over how many positions each term runs, known before any network has seen them."""
+
+    @abstractmethod
+    def loss_sums(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The sum of each term's losses over its positions."""
+
+
+# Labelled text: shapes N words of a batch, C tags.
+
+
+class LabelledBatch(NamedTuple):
+    """Labelled windows; `tag_ids` (N,)."""
+
+    tokens: TokenBatch
+    tag_ids: Tensor
+
+
+class LabelledText:
+    """Windows of labelled sentences."""
+
+    def __init__(self, windows: Sequence[Window], tag_ids: Sequence[NDArray[np.int64]], pad_id: int) -> None:
+        """Keep them.
+
+        Args:
+            windows: Of all sentences.
+            tag_ids: Of the words of each sentence.
+            pad_id: Piece id of padding.
+        """
+        self._windows, self._tag_ids, self._pad_id = windows, tag_ids, pad_id
+        self.lengths = np.asarray([len(window.piece_ids) for window in windows], dtype=np.int64)
+
+    def batch(self, plan: Plan) -> tuple[TokenBatch, list[NDArray[np.int64]]]:
+        """Padded windows, and the tag ids of each of them."""
+        windows = [self._windows[number] for number in plan.windows]
+        return collate(windows, self._pad_id), [self._tag_ids[one.sentence][one.word_numbers] for one in windows]
+
+
+class LabelledWords(Objective[LabelledBatch]):
+    """Cross-entropy against gold tags, averaged over words."""
+
+    def __init__(self, text: LabelledText) -> None:
+        self._text, self.lengths = text, text.lengths
+        self.terms = {"recognizer": 1.0}
+
+    def batch(self, plan: Plan) -> LabelledBatch:
+        """See `Objective.batch`."""
+        tokens, tags = self._text.batch(plan)
+        return LabelledBatch(tokens, torch.from_numpy(np.concatenate(tags)))
+
+    def counts(self, batch: LabelledBatch) -> dict[str, int]:
+        """Words."""
+        return {"recognizer": len(batch.tag_ids)}
+
+    def loss_sums(self, network: nn.Module, batch: LabelledBatch) -> dict[str, Tensor]:
+        """See `Objective.loss_sums`; the network gives `logits` of words."""
+        return {"recognizer": token_cross_entropy(network(*batch.tokens).logits, batch.tag_ids).sum()}
+
+
+# Soft labels of unlabelled text: shapes as above.
+
+
+class SoftBatch(NamedTuple):
+    """Unlabelled windows; `probs` (N, C) is what the teacher says of each word, `trust` (N,) in [0, 1] how far."""
+
+    tokens: TokenBatch
+    probs: Tensor
+    trust: Tensor
+
+
+class SoftText:
+    """Windows of unlabelled sentences, and the soft labels of their words."""
+
+    def __init__(
+        self, windows: Sequence[Window], trained: NDArray[np.int64], soft_labels: SoftLabels, pad_id: int
+    ) -> None:
+        """Keep them.
+
+        Args:
+            windows: Of all sentences.
+            trained: Numbers of those that are trained on; a plan counts among these.
+            soft_labels: Of the sentences.
+            pad_id: Piece id of padding.
+        """
+        self._windows, self._trained, self._pad_id = windows, trained, pad_id
+        self.soft_labels = soft_labels
+        self.lengths = np.asarray([len(windows[number].piece_ids) for number in trained], dtype=np.int64)
+
+    def windows(self, plan: Plan) -> list[Window]:
+        """The windows of a plan, without words that the teacher could not see: nothing can be learnt from those."""
+        return [self._labelled_part(self._windows[self._trained[number]]) for number in plan.windows]
+
+    def batch(self, windows: Sequence[Window]) -> SoftBatch:
+        """Padded windows with their soft labels."""
+        found = self.soft_labels
+        probs = [found.probs(window.sentence)[window.word_numbers] for window in windows]
+        trust = [found.weights(window.sentence)[window.word_numbers] for window in windows]
+        return SoftBatch(
+            collate(windows, self._pad_id),
+            torch.from_numpy(np.concatenate(probs)),
+            torch.from_numpy(np.concatenate(trust).astype(np.float32)),
+        )
+
+    def _labelled_part(self, window: Window) -> Window:
+        known = self.soft_labels.probs(window.sentence)[window.word_numbers].any(axis=1)
+        if known.all():
+            return window
+        return window._replace(word_positions=window.word_positions[known], word_numbers=window.word_numbers[known])
+
+
+class WordLoss:
+    """What a student is told of each word: the distance from the teacher's probabilities, times the trust in it."""
+
+    def __init__(self, recipe: LossRecipe, alpha: str) -> None:
+        """Choose out of the tables.
+
+        Args:
+            recipe: Names the distance and its temperature.
+            alpha: Names how far the teacher is trusted by what it says of a word.
+
+        Raises:
+            RecipeError: If a name stands in no table.
+        """
+        self._distance: Callable[..., Tensor] = choose(DISTILLATION_LOSSES, recipe.recognizer, "loss.recognizer")
+        self._alpha: Callable[[Tensor], Tensor] = choose(ALPHAS, alpha, "weights.alpha")
+        self._temperature = recipe.temperature
+
+    def weights(self, probs: Tensor, trust: Tensor) -> Tensor:
+        """Alpha of what the teacher says of each word, times the trust in it, (N,)."""
+        return self._alpha(probs) * trust
+
+    def alpha(self, probs: Tensor) -> Tensor:
+        """Alpha of whatever says these probabilities (N, C), (N,)."""
+        return self._alpha(probs)
+
+    def distance(self, logits: Tensor, probs: Tensor) -> Tensor:
+        """Of scores (N, C) from probabilities (N, C), (N,)."""
+        return self._distance(logits, probs, temperature=self._temperature)
+
+
+class SoftWords(Objective[SoftBatch]):
+    """The loss of a student of soft labels, averaged over words."""
+
+    def __init__(self, text: SoftText, loss: WordLoss, share: float) -> None:
+        """Keep them; `share` is that of the one term."""
+        self._text, self._loss, self.lengths = text, loss, text.lengths
+        self.terms = {"recognizer": share}
+
+    def batch(self, plan: Plan) -> SoftBatch:
+        """See `Objective.batch`."""
+        return self._text.batch(self._text.windows(plan))
+
+    def counts(self, batch: SoftBatch) -> dict[str, int]:
+        """Words."""
+        return dict.fromkeys(self.terms, len(batch.trust))
+
+    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> dict[str, Tensor]:
+        """See `Objective.loss_sums`; the network gives `logits` of words."""
+        logits = network(*batch.tokens).logits
+        return {
+            "recognizer": (
+                self._loss.distance(logits, batch.probs) * self._loss.weights(batch.probs, batch.trust)
+            ).sum()
+        }
+
+
+class CompactWords(SoftWords):
+    """The loss of a compact student: what its teacher says of each word, and the tags themselves.
+
+        L = soft * mean alpha KL(teacher || student) at temperature T + hard * mean alpha L_task
+
+    The task is to tell the gold tag where the soft labels are gold (their probability is 1), and else the teacher's
+    likeliest one. With a CRF the student's part of the divergence are its marginals, and the task is the likelihood of
+    the whole sequence, in which words that nobody vouches for may have any tag.
+
+    Source: Izsak et al. 2019 (arXiv:1910.06294), section 3; Hinton et al. 2015 (arXiv:1503.02531).
+    """
+
+    in_parts = False
+
+    def __init__(
+        self, text: SoftText, loss: WordLoss, soft_share: float, hard_share: float, *, whole_sequences: bool
+    ) -> None:
+        """Keep them.
+
+        Args:
+            text: What it learns from.
+            loss: How far it is from the teacher.
+            soft_share: Of that.
+            hard_share: Of the task.
+            whole_sequences: Whether the network has a CRF.
+        """
+        super().__init__(text, loss, soft_share)
+        self.terms = {"distillation": soft_share, "task": hard_share}
+        self._whole_sequences = whole_sequences
+
+    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> dict[str, Tensor]:
+        """See `Objective.loss_sums`; the network is a `CompactNetwork`."""
+        weights, likeliest = self._loss.weights(batch.probs, batch.trust), batch.probs.argmax(dim=-1)
+        if self._whole_sequences:
+            output = network(*batch.tokens, likeliest, batch.trust > 0)
+            task = -output.log_likelihood.sum()
+        else:
+            output = network(*batch.tokens)
+            task = (token_cross_entropy(output.logits, likeliest) * weights).sum()
+        return {"distillation": (self._loss.distance(output.logits, batch.probs) * weights).sum(), "task": task}

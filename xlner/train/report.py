@@ -1,13 +1,11 @@
 """Scores during and after training, the report that ends a run, and what tells that it learnt nothing."""
 
 import hashlib
-import json
 import logging
 import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,22 @@ import accelerate
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
-from xlner.config.schema import DistillRecipe
-from xlner.corpora.splits import Corpus, sentence_stream
+from xlner.corpora.splits import Corpus
 from xlner.corpora.write import write_lines
 from xlner.decoding import DECODING
-from xlner.encode import Window
-from xlner.errors import XlnerError
-from xlner.evaluate import EntityCounts, Report, evaluate_tags, predict_sentences
+from xlner.evaluate import EntityCounts, Report, evaluate_tags
 from xlner.files import read_json, write_json
 from xlner.models.card import Measured, Origin
 from xlner.models.folder import load_joint_model, read_settings, write_card
+from xlner.models.inference import TorchBackend, number_format, sentence_probs, word_encoder
 from xlner.models.token_classifier import tags_of_model
-from xlner.network_outputs import sentence_probs, word_encoder, word_outputs
-from xlner.predict import Encoder, decide_tags
+from xlner.predict import BATCH_PIECES, Encoder, decide_tags, word_probs
 from xlner.soft_labels.store import SoftLabels
-from xlner.tags import LabelMap, LabelSet, TagReading, is_iob, spans_of
-from xlner.torch_backend import number_format
-from xlner.train.accelerator import autocast_dtype
+from xlner.tags import LabelMap, LabelSet, TagReading, is_iob
 from xlner.train.checkpoint import Progress
-from xlner.train.run import RunFolder, summed
+from xlner.train.run import RunFolder, autocast_dtype, summed
 
 LOG = logging.getLogger("xlner")
 
@@ -48,46 +42,48 @@ class Evaluator:
     """Scores models on corpora, the processes sharing the work."""
 
     def __init__(
-        self, accelerator: Accelerator, encoder: Encoder, labels: LabelSet, label_map: LabelMap | None = None
+        self,
+        accelerator: Accelerator,
+        encoder: Encoder,
+        labels: LabelSet,
+        label_map: LabelMap | None = None,
+        *,
+        batch_pieces: int = BATCH_PIECES,
     ) -> None:
+        """Score networks that read what `encoder` makes of words, by these labels, under a label map."""
         self._accelerator, self._encoder, self._labels = accelerator, encoder, labels
-        self._label_map = label_map
+        self._label_map, self._batch_pieces = label_map, batch_pieces
         self._autocast = autocast_dtype(accelerator.mixed_precision)
 
-    def predict(self, model: Any, sentences: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
-        """The tags of sentences of words, by a network of this kind."""
-        device = self._accelerator.device
-        return predict_sentences(
-            model, self._encoder, self._labels, sentences, device=device, autocast_dtype=self._autocast
+    def predict(self, network: nn.Module, sentences: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+        """The tags of sentences of words, in the run's number format, by a network that lies on its device."""
+        backend = TorchBackend(network, self._accelerator.device, self._autocast)
+        found = word_probs(
+            backend, self._encoder, sentences, n_tags=len(self._labels.tags), batch_pieces=self._batch_pieces
         )
+        return [decide_tags(probs, self._labels) for probs in found]
 
-    def quick_report(self, model: Any, corpus: Corpus) -> Report:
+    def quick_report(self, network: nn.Module, corpus: Corpus) -> Report:
         """Scores during training, each process on its share of the sentences."""
         rank, n = self._accelerator.process_index, self._accelerator.num_processes
         words, gold = corpus.words[rank::n], corpus.tags[rank::n]
         types = corpus.types + self._labels.types
 
         def count() -> EntityCounts:
-            predicted = self.predict(model, words)
+            predicted = self.predict(network, words)
             if self._label_map:
                 predicted = [self._label_map.apply(row) for row in predicted]
             return EntityCounts.of(types, gold, predicted)
 
         return counted_report(self._accelerator, types, count)
 
-    def agreement(self, model: Any, windows: Sequence[Window], soft_labels: SoftLabels) -> float:
-        """Entity F1 in percent of a student against its teacher's most likely tags."""
-        rank, n = self._accelerator.process_index, self._accelerator.num_processes
-        mine = windows[rank::n]
+    def agreement(self, network: nn.Module, numbers: Sequence[int], soft_labels: SoftLabels) -> float:
+        """Entity F1 in percent of a student against its teacher's most likely tags, on sentences of a text."""
+        mine = numbers[self._accelerator.process_index :: self._accelerator.num_processes]
 
         def count() -> EntityCounts:
-            gold, predicted = [], []
-            for number, output in word_outputs(
-                model, mine, self._encoder.pad_id, device=self._accelerator.device, autocast_dtype=self._autocast
-            ):
-                teacher = soft_labels.probs(mine[number].sentence)[mine[number].word_numbers]
-                gold.append(decide_tags(teacher.astype(np.float32), self._labels))
-                predicted.append(decide_tags(output.probs, self._labels))
+            gold = [decide_tags(soft_labels.probs(number), self._labels) for number in mine]
+            predicted = self.predict(network, [soft_labels.words(number) for number in mine])
             return EntityCounts.of(self._labels.types, gold, predicted)
 
         return counted_report(self._accelerator, self._labels.types, count).overall.f1
@@ -142,9 +138,11 @@ class Evaluator:
             write_json(cache, scores)
         return scores
 
-    def of_student(self, folder: Path, corpus: Corpus, predictions: Path) -> Scores:
-        """The quoted scores of a finished student of this kind, and its predictions in a file; as `of_folder`."""
-        return self.of_folder(str(folder), corpus, predictions=predictions)
+    def of_network(self, network: nn.Module, corpus: Corpus, predictions: Path) -> Scores:
+        """The quoted scores of a finished student, and its predictions in a file; as `of_folder`."""
+        if not self._accelerator.is_main_process:
+            return {}
+        return self._scored(self._labels.types, corpus, self.predict(network.eval(), corpus.words), predictions)
 
     def _scored(
         self, types: Sequence[str], corpus: Corpus, predicted: Sequence[Sequence[str]], predictions: Path | None
@@ -238,16 +236,10 @@ def finish(
     if about.get("selection") == "target":
         LOG.info("\nthe student was chosen by labels of the target language (selection=target)")
     if origin.warning:
-        tell_doubts([origin.warning])
+        LOG.warning(f"warning: {origin.warning}")
     if run.writes:
         save_card(run.model, run.path.name, origin)
     write_report(run, accelerator, about, corpora, scores, progress)
-
-
-def tell_doubts(doubts: Iterable[str]) -> None:
-    """Print what speaks against a run or its result, a line each."""
-    for doubt in doubts:
-        LOG.warning(f"warning: {doubt}")
 
 
 def write_report(
@@ -293,152 +285,3 @@ def write_report(
             },
         }
     )
-
-
-# What tells that a run learnt nothing, or cannot learn anything: a line each, on the terminal and in report.json.
-#
-# Nothing here ends a run. A line says what was found, and what to change.
-
-
-# Percent F1 below which a model counts as one that finds nothing: one that learns at all is far above in a minute.
-LEAST_F1 = 5.0
-# Entities in a thousand words of a text below which it counts as one without; in news and wikis there are 50 to 100.
-LEAST_ENTITIES = 1.0
-# Sentences, spread over a text, that are looked at.
-SAMPLE = 1000
-LEAST_SENTENCES = 100
-# Sentences of a target text that are looked up in the text of its teacher.
-FIRST = 10_000
-# Share of a target text that may stand in the text of the teacher as well: names of sections, dates, "Yes .".
-MOST_REPEATED = 0.1
-# What docs/results.md is measured with: optimizer steps, sentences.
-QUOTED_TEACHER, QUOTED_STUDENT = (652, 10_431), (180, 3_000)
-
-
-def doubt_of_scores(scores: Scores, corpus: Path, amount: str) -> str:
-    """What is wrong with a model by its scores on a labelled corpus; empty if nothing is.
-
-    Args:
-        scores: As `Report.to_json`; empty in all processes but the main one.
-        corpus: What they are of.
-        amount: From `trained_on`.
-    """
-    if not scores or scores["overall"]["f1"] >= LEAST_F1:
-        return ""
-    n_right = round(scores["overall"]["recall"] * scores["overall"]["support"] / 100)
-    # It comes into the card, which goes to others: without the folders of this machine.
-    name = f"{corpus.parent.name}/{corpus.name}"
-    found = f"finds {n_right:,} of {scores['overall']['support']:,} entities of {name}"
-    return f"the model {found} (F1 {scores['overall']['f1']:.2f}): it has learnt (almost) nothing. {amount}"
-
-
-def doubt_of_agreement(agreement: float, held_out: Sequence[Window], soft_labels: SoftLabels, amount: str) -> str:
-    """What is wrong with a student by its agreement with its teacher, where there is nothing better; or empty.
-
-    Args:
-        agreement: Entity F1 in percent.
-        held_out: What it was measured on.
-        soft_labels: Of the teacher; where it finds nothing itself, the student is not to blame.
-        amount: From `trained_on`.
-    """
-    if agreement >= LEAST_F1:
-        return ""
-    n_entities, _ = _entities_in(soft_labels, sorted({window.sentence for window in held_out}))
-    if not n_entities:
-        return ""
-    return (
-        f"the student finds (almost) none of the {n_entities:,} entities that its teacher finds in the held-out text "
-        f"(agreement F1 {agreement:.2f}): it has learnt (almost) nothing. {amount}"
-    )
-
-
-def trained_on(n_steps: int, n_sentences: int, quoted: tuple[int, int], *, has_encoder: bool) -> str:
-    """How much a model was trained, how much the published figures took, and what to change.
-
-    Args:
-        n_steps: Optimizer steps.
-        n_sentences: Of the training text.
-        quoted: `QUOTED_TEACHER` or `QUOTED_STUDENT`.
-        has_encoder: Whether it begins with an encoder, which may be the wrong one.
-    """
-    ways = ["more text" if n_sentences < quoted[1] else "", "more optimization.epochs", "another learning rate"]
-    ways += ["an encoder that knows the language"] if has_encoder else []
-    return (
-        f"It had {n_steps:,} steps on {n_sentences:,} sentences; the figures of docs/results.md took about "
-        f"{quoted[0]:,} on {quoted[1]:,}. Try {', '.join(filter(None, ways[:-1]))} or {ways[-1]}"
-    )
-
-
-def doubts_before_training(recipe: DistillRecipe, text: Path, soft_labels: SoftLabels) -> list[str]:
-    """Why a student may have nothing to learn from: its teachers, or the text.
-
-    Args:
-        recipe: Names the teachers.
-        text: Target corpus.
-        soft_labels: What all teachers together say of it.
-    """
-    found = []
-    for teacher in recipe.model_teachers:
-        found += [*_doubt_of_teacher(teacher), *_doubt_of_language(recipe, text, teacher)]
-    n_sentences = len(soft_labels)
-    sampled = np.unique(np.linspace(0, n_sentences - 1, min(n_sentences, SAMPLE)).astype(np.int64)).tolist()
-    n_entities, n_words = _entities_in(soft_labels, sampled)
-    if n_entities * 1000 < n_words * LEAST_ENTITIES:
-        found.append(
-            f"the teacher finds {n_entities:,} entities in {n_words:,} words of {text}: a student can learn (almost) "
-            "nothing from it. Give a teacher that has learnt the types, by an encoder that knows this language, or "
-            "text with names in it"
-        )
-    if n_sentences < LEAST_SENTENCES:
-        found.append(
-            f"{text} has {n_sentences:,} sentences, hardly enough to learn from; the figures of docs/results.md took "
-            f"{QUOTED_STUDENT[1]:,}"
-        )
-    return found
-
-
-def _entities_in(soft_labels: SoftLabels, sentences: Sequence[int]) -> tuple[int, int]:
-    """How many entities a teacher finds in some sentences, and how many words these have."""
-    labels, n_entities, n_words = LabelSet(soft_labels.card.tags), 0, 0
-    for number in sentences:
-        probs = soft_labels.probs(number).astype(np.float32)
-        n_entities, n_words = n_entities + len(spans_of(decide_tags(probs, labels))), n_words + len(probs)
-    return n_entities, n_words
-
-
-def _report_of(teacher: str) -> Scores:
-    """The report of the run whose `model/` a teacher is; empty if there is none."""
-    folder = Path(teacher).resolve()
-    try:
-        content = json.loads((folder.parent / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if folder.name == "model" and isinstance(content, dict) else {}
-
-
-def _doubt_of_teacher(teacher: str) -> list[str]:
-    try:
-        score = float(_report_of(teacher)["scores"]["dev"]["overall"]["f1"])
-    except (KeyError, TypeError, ValueError):
-        return []
-    if score >= LEAST_F1:
-        return []
-    return [f"{teacher} has a dev F1 of {score:.2f} in its own language: no good student can come of it; train it anew"]
-
-
-def _doubt_of_language(recipe: DistillRecipe, text: Path, teacher: str) -> list[str]:
-    """Sentences of the target text that the teacher's labelled text has, too, if that is still where it was."""
-    try:
-        labelled = Path(_report_of(teacher)["corpora"]["train"]["path"])
-        known = {sentence.words for sentence in sentence_stream(labelled, recipe.corpus)} if labelled.is_file() else ()
-    except (KeyError, TypeError, XlnerError):
-        return []
-    if not known:
-        return []
-    read = [sentence.words in known for sentence in islice(sentence_stream(text, recipe.corpus), FIRST)]
-    if sum(read) <= MOST_REPEATED * len(read):
-        return []
-    return [
-        f"{text}: {sum(read):,} of the first {len(read):,} sentences stand in {labelled}, too, the labelled text of "
-        f"the teacher {teacher}; is this text in the target language, {recipe.target}?"
-    ]

@@ -1,14 +1,17 @@
-"""The folder of a run: what lies in it, who may write to it, how it is stopped, and when it counts as finished."""
+"""A run: its folder and who may write there, how it is stopped, when it counts as finished, and where it computes."""
 
 import json
+import logging
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -17,16 +20,20 @@ import torch
 import torch.distributed as dist
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from xlner.config.load import KINDS, Recipe, Value, recipe_of_keys, recipe_text
 from xlner.config.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
+from xlner.config.sections import HardwareRecipe
 from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError
 from xlner.files import RUNS, append_line, locked, read_lines, remove_leftovers, remove_unfinished, to_json, write_text
-from xlner.signals import exit_status
+from xlner.signals import exit_status, sigterm_ends
 from xlner.tagger import Tagger, load_tagger
 from xlner.train.checkpoint import Change, allowed_changes, recipe_changes
+
+LOG = logging.getLogger("xlner")
 
 # SIGINT and SIGTERM as a request that the training loop honours at the end of a step, or of an evaluation batch.
 #
@@ -393,3 +400,95 @@ def _is_recipe(path: Path) -> bool:
     if not path.is_file():
         return False
     return set(path.read_text(encoding="utf-8", errors="replace").splitlines()) >= _RECIPE_SECTIONS
+
+
+# Where a run computes: the Accelerator and the number format.
+
+
+def effective_precision(precision: str, cpu: bool) -> str:
+    """`auto` made definite: bf16 on GPUs that have it and on CPUs with matrix tiles (AMX), else fp32.
+
+    Raises:
+        RecipeError: For fp16 without a GPU, which has no gradient scaling to offer.
+    """
+    on_gpu = torch.cuda.is_available() and not cpu
+    if precision == "fp16" and not on_gpu:
+        raise RecipeError("hardware.precision is fp16, which needs a GPU; on a CPU set bf16, fp32 or auto")
+    if precision != "auto":
+        return precision
+    if on_gpu:
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu.get_capabilities().get("amx_tile", False) else "fp32"
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """What autocast computes in, from Accelerate's name of it; None for plain float32."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "no": None}[precision]
+
+
+# Processes wait for each other where one of them works alone: for a lock that another run holds, pooling, scores. That
+# may take days; a process that has ended is noticed by its connection, or by the launcher.
+LONGEST_WAIT = timedelta(days=7)
+
+
+def make_accelerator(hardware: HardwareRecipe, path: Path, *, tensorboard: bool) -> Accelerator:
+    """The Accelerator of a run.
+
+    Args:
+        hardware: Of the recipe.
+        path: The folder of the run.
+        tensorboard: Whether numbers go there, too.
+
+    Raises:
+        RecipeError: If TensorBoard is asked for and not installed.
+        RunError: If processes were started together and cannot know of each other.
+    """
+    if tensorboard and not find_spec("tensorboard"):
+        raise RecipeError("tensorboard=true, but TensorBoard is not installed: pip install 'xlner[tensorboard]'")
+    if hardware.cpu or not torch.cuda.is_available():
+        # `accelerate launch` leaves each process one thread (OMP_NUM_THREADS=1) unless told otherwise.
+        n_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        torch.set_num_threads(hardware.threads or max(1, n_cores // n_local))
+    precision = effective_precision(hardware.precision, hardware.cpu)
+    on_cpu = hardware.cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
+    if not on_cpu and not torch.accelerator.is_available():
+        # Accelerate then leaves each process alone; asked before, since one that ends resets the others' connections.
+        check_world(1)
+    with sigterm_ends():  # processes that start together wait for each other, perhaps for one that is gone
+        accelerator = Accelerator(
+            cpu=hardware.cpu,
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with="tensorboard" if tensorboard else None,
+            project_dir=str(path),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+        )
+    check_world(accelerator.num_processes)
+    LOG.disabled = not accelerator.is_main_process  # all processes come by the same places
+    return accelerator
+
+
+def check_world(n_processes: int) -> None:
+    """Refuse processes that were started together and do not know of each other: each would make the whole run.
+
+    Args:
+        n_processes: As many as Accelerate sees.
+
+    Raises:
+        RunError: If the launcher started more.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > n_processes:
+        raise RunError(
+            f"the launcher started {started} processes, but {n_processes} know of each other: there is no GPU; give "
+            f"accelerate launch --multi_gpu --num_processes {started} SCRIPT ... hardware.cpu=true to use processors"
+        )
+
+
+def announce(accelerator: Accelerator, run: RunFolder) -> None:
+    """One line on where and how the run computes."""
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    LOG.info(
+        f"run {run.path}: {accelerator.num_processes} process(es) on {accelerator.device.type}, "
+        f"{torch.get_num_threads()} thread(s) each, {precision}"
+    )

@@ -6,8 +6,8 @@ import pytest
 from runs import DISTILL, TEACHER, TINY, run_well, sentences, write_conll, write_text
 
 from xlner.encode import Window
+from xlner.jobs.doubts import doubt_of_agreement
 from xlner.soft_labels.store import SoftLabels
-from xlner.train.report import doubt_of_agreement
 
 pytestmark = pytest.mark.slow
 

@@ -1,39 +1,161 @@
-"""Running a network of torch over windows: padded tensors in, probabilities, projections and hidden states out."""
+"""Running a network of torch: windows to padded tensors, and probabilities, projections, hidden states of words out.
 
-from collections.abc import Iterator, Sequence
+Training, evaluation and taggers run networks through here, in float32 or bfloat16, on a CPU or a GPU. Shapes: B
+windows, P pieces, N words of all windows, C tags, D hidden width, E projection width.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from xlner.encode import Window, WordEncoder, batches_within, load_tokenizer, pad
+from xlner.encode import PaddedWindows, Window, WordEncoder, batches_within, load_tokenizer, pad
 from xlner.errors import ModelError
 from xlner.hub import NEWEST
 from xlner.models.joint import JointModel
 from xlner.models.token_classifier import heeds_mask, longest_input
 from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs
-from xlner.torch_backend import TorchBackend, predicting
 
-# Windows to padded tensors, and the order in which they come.
-#
-# Shapes: B windows, P pieces, C tags, Q word pairs. `word_mask` is True on the first piece of each word that the
-# window decides; it is the only mask of meaning. `attention_mask` merely hides padding.
+# The tagger's network, run by torch.
+
+
+class TorchBackend:
+    """A network on its device; threads may share it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        autocast_dtype: torch.dtype | None = None,
+        *,
+        heeds_mask: bool = True,
+    ) -> None:
+        """Wrap a network.
+
+        Args:
+            model: Called with the three parts of a `TokenBatch`, it gives an object with `logits` of words; lies on
+                `device`.
+            device: Where the model lies.
+            autocast_dtype: Number format of the pass; None for that of the weights.
+            heeds_mask: Whether padding changes nothing. If it does, only windows of one length are computed together.
+        """
+        self.model = model
+        self.device = device
+        self.autocast_dtype = autocast_dtype
+        if device.type == "cpu":
+            _one_thread_after_fork()
+        self._heeds_mask = heeds_mask
+        # oneDNN keeps memory for every shape of a product in bfloat16, and the last batches of a block have any shape.
+        weights = next(model.parameters(), torch.empty(0)).dtype
+        self._few_shapes = device.type == "cpu" and torch.bfloat16 in (weights, autocast_dtype)
+
+    def logits(self, batches: Iterable[PaddedWindows]) -> Iterator[NDArray[np.float32]]:
+        """See `Backend.logits`."""
+        for batch in batches:
+            whole = self._heeds_mask or bool(batch.attention_mask.all())
+            yield (self._scores if whole else self._scores_by_length)(batch)
+
+    def _scores_by_length(self, batch: PaddedWindows) -> NDArray[np.float32]:
+        lengths = batch.attention_mask.sum(axis=1)
+        rows, columns = np.divmod(batch.words, batch.input_ids.shape[1])
+        found: NDArray[np.float32] | None = None
+        for length in np.unique(lengths[rows]).tolist():
+            alike, of_words = lengths == length, lengths[rows] == length
+            new_row = np.cumsum(alike) - 1
+            words = new_row[rows[of_words]] * length + columns[of_words]
+            part = PaddedWindows(batch.input_ids[alike, :length], batch.attention_mask[alike, :length], words)
+            scores = self._scores(part)
+            if found is None:
+                found = np.zeros((len(rows), scores.shape[-1]), dtype=np.float32)
+            found[of_words] = scores
+        return self._scores(batch) if found is None else found  # without a word there are no scores to tell apart
+
+    def _scores(self, batch: PaddedWindows) -> NDArray[np.float32]:
+        input_ids, attention_mask = batch.input_ids, batch.attention_mask
+        if self._few_shapes:  # more rows at the end change no place
+            input_ids, attention_mask = _more_rows(input_ids), _more_rows(attention_mask)
+        inputs = [torch.from_numpy(part).to(self.device) for part in (input_ids, attention_mask, batch.words)]
+        try:
+            with predicting(self.model, self.device, self.autocast_dtype):
+                scores: NDArray[np.float32] = self.model(*inputs).logits.float().cpu().numpy()
+        except (LookupError, RuntimeError, ValueError) as problem:  # of torch; NotImplementedError is a RuntimeError
+            network = getattr(self.model, "recognizer", self.model)
+            first_line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            shape = f"{len(batch.input_ids)} windows of {input_ids.shape[1]} numbers"
+            raise ModelError(f"{type(network).__name__} fails at {shape}: {first_line}") from problem
+        return scores
+
+
+@cache
+def _one_thread_after_fork() -> None:
+    """Have torch compute with one thread in every process that is forked off this one.
+
+    The threads of a pool do not live on in a forked process, which would wait for them for ever; torch's own
+    `DataLoader` does the same in its workers.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
+
+def _more_rows(array: NDArray[Any]) -> NDArray[Any]:
+    """Repeats of the last row, up to the next number of rows with at most three significant bits."""
+    n_rows = len(array)
+    step = 1 << max(0, n_rows.bit_length() - 3)
+    return np.pad(array, ((0, -n_rows % step), (0, 0)), mode="edge")
+
+
+@contextmanager
+def predicting(model: nn.Module, device: torch.device, autocast_dtype: torch.dtype | None) -> Iterator[None]:
+    """No dropout, no gradients, a number format; the model's training mode is as before afterwards."""
+    was_training = model.training
+    if was_training:  # to set it walks through all modules, which a short text would notice
+        model.eval()
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None),
+        ):
+            yield
+    finally:
+        if was_training:
+            model.train()
+
+
+def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The number format of a tagger's weights.
+
+    Args:
+        precision: `fp32`, `bf16`, or `auto`: bf16 on GPUs that have it and on CPUs with matrix tiles (AMX).
+        device: Where the network will lie.
+    """
+    if precision == "auto":
+        on_gpu = device.type == "cuda"
+        has_it = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu.get_capabilities().get("amx_tile", False)
+        precision = "bf16" if has_it else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def number_format(autocast_dtype: torch.dtype | None) -> str:
+    """The name of what a network computes in, as Accelerate calls it."""
+    return {torch.bfloat16: "bf16", torch.float16: "fp16", None: "fp32"}[autocast_dtype]
+
+
+# Windows to padded tensors.
 
 
 class TokenBatch(NamedTuple):
-    """Padded windows: `input_ids`, `attention_mask`, `word_mask`, each (B, P)."""
+    """`PaddedWindows` as tensors: `input_ids` and `attention_mask`, (B, P), and `words`, (N,)."""
 
     input_ids: Tensor
     attention_mask: Tensor
-    word_mask: Tensor
-
-
-def twice(tokens: TokenBatch) -> TokenBatch:
-    """Every window two times, (2 B, P): for two passes with different dropout in one forward."""
-    return TokenBatch(*(torch.cat([tensor, tensor]) for tensor in tokens))
+    words: Tensor
 
 
 def collate(windows: Sequence[Window], pad_id: int) -> TokenBatch:
@@ -41,19 +163,7 @@ def collate(windows: Sequence[Window], pad_id: int) -> TokenBatch:
     return TokenBatch(*map(torch.from_numpy, pad(windows, pad_id)))
 
 
-def length_order(lengths: Sequence[int] | NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Batches of like length, longest first, for passes in which the order does not matter.
-
-    The longest batch comes first, so that memory that does not suffice is noticed at once.
-    """
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-# Running a network of torch over windows: probabilities, projections and hidden states of words.
-#
-# Training and evaluation predict through here, on the device where the network lies. Shapes: B windows, P pieces, C
-# tags, E projection width, D hidden width.
+# What a network says of the words of windows.
 
 
 class WordOutput(NamedTuple):
@@ -172,7 +282,7 @@ def word_vectors(
                 output_hidden_states=True,
             )
             layers = torch.stack(output.hidden_states[-n_layers:])
-            vectors = _rows(layers[:, tokens.word_mask.to(device)].float().mean(dim=0))
+            vectors = _rows(layers.flatten(1, 2)[:, tokens.words.to(device)].float().mean(dim=0))
         start = 0
         for number in batch:
             stop = start + len(windows[number].word_positions)
@@ -206,16 +316,15 @@ def _run(
     autocast_dtype: torch.dtype | None,
     with_projections: bool,
 ) -> tuple[Probs, NDArray[np.float32] | None]:
-    """Outputs at word positions, window after window."""
-    input_ids, attention_mask, word_mask = (tensor.to(device) for tensor in tokens)
+    """Outputs of words, window after window."""
     with predicting(model, device, autocast_dtype):
-        output = model(input_ids, attention_mask)
-    scores = output.logits[word_mask].float()
+        output = model(*(tensor.to(device) for tensor in tokens))
+    scores = output.logits.float()
     checked_scores(_rows(scores))
     probs = _rows(scores.softmax(dim=-1))
     if output.projections is None or not with_projections:
         return probs, None
-    return probs, _rows(output.projections[word_mask].float())
+    return probs, _rows(output.projections.float())
 
 
 def _rows(values: Tensor) -> NDArray[np.float32]:
