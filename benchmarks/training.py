@@ -152,7 +152,7 @@ def teacher_epoch(arguments: argparse.Namespace, *, similarity_weight: float) ->
     """The same by xlner's loop; with the similarity task the teacher is left behind."""
     recipe = replace(teacher_recipe(arguments), similarity_weight=similarity_weight)
     place = Path(arguments.place)
-    accelerator = make_accelerator(recipe.hardware, place, tensorboard=False)
+    accelerator = make_accelerator(recipe.hardware, place, trackers="")
     corpus, labels = labelled(recipe)
     model, encoder, settings = new_teacher(recipe, labels)
     seconds = timed(recipe, accelerator, teacher_objective(recipe, encoder, labels, corpus), model, place)
@@ -175,7 +175,7 @@ def student_epoch(arguments: argparse.Namespace, *, n_teachers: int) -> float:
         loss=LossRecipe(similarity_weight=1.0),
         weights=WeightsRecipe("squared_confidence", "squared_margin", "agreement"),
     )
-    accelerator = make_accelerator(recipe.hardware, place, tensorboard=False)
+    accelerator = make_accelerator(recipe.hardware, place, trackers="")
     precision = autocast_dtype(accelerator.mixed_precision)
     soft_labels = soft_labels_of(
         recipe.teacher,

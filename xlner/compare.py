@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 # Keys in which runs of one setting may differ: seeds, places, and how fast a machine works.
-_INCIDENTAL = ("seed", "run", "setting", "soft_labels", "teacher", "data", "tensorboard", "target", "language")
+_INCIDENTAL = ("seed", "run", "setting", "soft_labels", "teacher", "data", "trackers", "target", "language")
 _INCIDENTAL_SECTIONS = ("hardware.", "checkpoint.")
 N_RESAMPLES = 2000
 _CHUNK = 100  # resamples at a time

@@ -134,3 +134,104 @@ def refuse_odd_weights(name: str, revision: str = NEWEST) -> None:
     for shard in sorted(shards):
         if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
             raise ModelError(f"{name}: {INDEX_FILE} lists {shard!r}; expected safetensors files in the same folder")
+
+
+# Models that are pushed to the hub, and such as are fetched whole, because a folder alone can be opened.
+
+
+# Files of which one tells that a folder is a compact student, or an exported model.
+_FOLDER_MARKS = ("student.json", "manifest.json")
+# What models are made of; no pickle and no code is fetched.
+_FETCHED = ("*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.txt", "*.model", "README.md")
+
+
+def fetched_folder(name: str, revision: str = NEWEST) -> Path | None:
+    """The folder of a model of the hub that has to be opened as one; None for what transformers fetches itself.
+
+    Args:
+        name: Of the hub.
+        revision: Commit, tag or branch. Of another one than the newest every model is fetched whole.
+
+    Raises:
+        ModelError: If there is no such revision, or it cannot be fetched.
+    """
+    if revision == NEWEST and not any(find_file(name, mark) for mark in _FOLDER_MARKS):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    here_alone = not is_reachable(name, revision)
+    try:
+        folder = snapshot_download(name, revision=revision, allow_patterns=list(_FETCHED), local_files_only=here_alone)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as problem:
+        reason = "the hub cannot be reached" if here_alone else _first_line(problem)
+        raise ModelError(f"{name}, revision {revision}: could not be fetched ({reason})") from problem
+    return Path(folder)
+
+
+def push(folder: Path, repository: str, *, private: bool = False, message: str = "") -> str:
+    """Publish the folder of a model on the hub, as one commit.
+
+    Args:
+        folder: Of a model, a compact student or an exported model.
+        repository: As in `someone/tagger`; it is made where it is not there.
+        private: Whether a new one is seen by its owner alone.
+        message: Of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ModelError: If the folder holds no finished model, the name is none, nobody is logged in, or the hub refuses.
+    """
+    names = _files_to_push(folder)
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    api = HfApi()
+    connection_errors: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__mro__[1:2])
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=names,
+            commit_message=message or f"A tagger by xlner: {repository.rpartition('/')[2]}",
+        )
+    except HFValidationError as problem:
+        raise ModelError(f"{repository}: no name of a model on the hub; expected USER/NAME ({problem})") from problem
+    except HfHubHTTPError as problem:
+        way = "log in by `hf auth login`, with a token that may write to this name"
+        raise ModelError(f"{repository}: the hub refuses: {_first_line(problem)}; {way}") from problem
+    except connection_errors as problem:
+        raise ModelError(f"{repository}: the hub cannot be reached: {_first_line(problem)}") from problem
+    return str(commit.commit_url)
+
+
+def _files_to_push(folder: Path) -> list[str]:
+    """The files of a model's folder.
+
+    Raises:
+        ModelError: If it is none, or holds other things.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; give the folder of a model, as in runs/de/model")
+    if (folder / "model").is_dir():
+        raise ModelError(f"{folder}: is a run; give the folder of its model: {folder / 'model'}")
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    is_network = "config.json" in names and any(name.endswith(".safetensors") for name in names)
+    if not is_network and not names & set(_FOLDER_MARKS):
+        found = ", ".join(sorted(names)[:5]) or "nothing"
+        raise ModelError(f"{folder}: expected a finished model, found {found}; is its training still running?")
+    others = sorted(name for name in names if (folder / name).is_dir() or not _is_fetched(name))
+    if others:
+        raise ModelError(f"{folder}: holds other things than a model ({', '.join(others[:5])}); move them away")
+    return sorted(names)
+
+
+def _is_fetched(name: str) -> bool:
+    return any(Path(name).match(pattern) for pattern in _FETCHED)
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

@@ -18,7 +18,7 @@ from xlner.backends import GRAPH_FILE, CompactOnnxBackend, LinearBackend, OnnxBa
 from xlner.decoding import ValidTags
 from xlner.encode import WordEncoder, read_tokenizer
 from xlner.errors import LabelError, ModelError
-from xlner.hub import refuse_file
+from xlner.hub import NEWEST, fetched_folder, push, refuse_file
 from xlner.models.compact_folder import GRAPH_FILE as STUDENT_GRAPH_FILE
 from xlner.models.compact_folder import open_student
 from xlner.models.settings import SCHEME_KEY, SETTINGS_FILE, is_compact, parse_settings, read_student, refuse_code
@@ -52,6 +52,7 @@ def load_tagger(
     device: str = "cpu",
     precision: str = "fp32",
     batch_pieces: int | None = None,
+    revision: str = NEWEST,
 ) -> "Tagger":
     """Open a model folder of xlner, an exported one, or any Hugging Face token classifier by folder or hub name.
 
@@ -65,6 +66,7 @@ def load_tagger(
             made for it. An exported folder has its own.
         batch_pieces: Subword pieces per forward pass, padding included: more of them need more memory. None means
             what suits the device.
+        revision: Of a model of the hub: commit, tag or branch. A folder has none.
 
     Raises:
         ModelError: If there is no such model, it is no tagger, it is damaged, or it asks for code of its own; if the
@@ -73,16 +75,21 @@ def load_tagger(
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    name = fspath(folder_or_hub_name)
+    given = name = fspath(folder_or_hub_name)
     refuse_file(name)
+    if not Path(name).is_dir() and (fetched := fetched_folder(name, revision)):
+        name = str(fetched)
     if device == "auto":
         device = "cpu" if is_exported(Path(name)) or _needs_no_torch(Path(name)) else _fastest_device()
     if is_compact(Path(name)):
-        return _open_compact(Path(name), device, precision, batch_pieces)
-    if is_exported(Path(name)):
-        return _open_exported(Path(name), device, precision, batch_pieces or EXPORTED_BATCH_PIECES)
-    suitable = CPU_BATCH_PIECES if device == "cpu" else BATCH_PIECES
-    return _open_network(name, device, precision, batch_pieces or suitable)
+        tagger = _open_compact(Path(name), device, precision, batch_pieces)
+    elif is_exported(Path(name)):
+        tagger = _open_exported(Path(name), device, precision, batch_pieces or EXPORTED_BATCH_PIECES)
+    else:
+        suitable = CPU_BATCH_PIECES if device == "cpu" else BATCH_PIECES
+        tagger = _open_network(name, device, precision, batch_pieces or suitable)
+    tagger.name = given
+    return tagger
 
 
 def _needs_no_torch(folder: Path) -> bool:
@@ -238,6 +245,13 @@ class Tagger:
     def types(self) -> tuple[str, ...]:
         """The entity types that it can find."""
         return self.labels.types
+
+    def push_to_hub(self, repository: str, *, private: bool = False, message: str = "") -> str:
+        """Publish the folder that this tagger was opened from on the hub; gives the address of the commit.
+
+        Arguments and errors as for `xlner.hub.push`.
+        """
+        return push(Path(self.name), repository, private=private, message=message)
 
     def tag(self, text: str, *, threshold: float = 0.0, types: Collection[str] | None = None) -> list[Entity]:
         """The entities of a text of any length, in order; `text[e.start:e.end] == e.text` for each.

@@ -116,10 +116,12 @@ def test_the_code_of_the_card_runs_as_it_stands_there(folder, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
-    by_xlner, by_pipeline = map(value_of, snippets)
+    by_xlner, by_pipeline, by_spacy = map(value_of, snippets)
 
     words = ["Angela", "Merkel", "besuchte", "Kiel", "."]
     assert by_xlner == load_tagger(folder).tag("Angela Merkel besuchte Kiel.")
+    assert len(by_spacy) > 0
+    assert by_spacy == [(entity.text, entity.label) for entity in by_xlner]
     found = [(entity["entity_group"], entity["start"], entity["end"]) for entity in by_pipeline[0]]
     assert found == entities_word_by_word(folder, words)
 
@@ -191,14 +193,18 @@ def test_the_card_tells_the_types_and_how_text_is_split(folder):
 
 
 def test_a_card_is_written_anew_when_more_is_known(folder):
-    scores = [Measured("de", "dev", 80.25), Measured("de", "test", 71.5)]
-    origin = Origin(source="en", teachers=("teacher-en", "teacher-nl"), scores=scores)
+    scores = [Measured("de", "dev", 80.25, {"PER": 90.0}), Measured("de", "test", 71.5, {"LOC": 60.5, "PER": 82.0})]
+    origin = Origin(source="en", text="3,000 sentences", teachers=("teacher-en", "teacher-nl"), scores=scores)
 
     write_card(folder, "de", origin)
 
     card = ModelCard.load(folder / "README.md")
     assert "- Taught by: teacher-en, teacher-nl" in card.text
     assert "- Entity F1 in percent, by xlner: de (dev): 80.25, de (test): 71.50" in card.text
+    assert "| F1 by type | de (dev) | de (test) |\n| --- | --- | --- |\n| LOC |  | 60.50 |\n" in card.text
+    assert "- Trained on: 3,000 sentences" in card.text
+    assert "it repeats what its teachers believe" in card.text
+    assert card.data.widget == [{"text": "Angela Merkel besuchte Kiel."}]
     # What the hub shows keeps the two apart.
     assert [(result.dataset_name, result.dataset_split, result.metric_value) for result in card.data.eval_results] == [
         ("de", "dev", pytest.approx(0.8025)),
@@ -210,19 +216,23 @@ HOSTILE = "x\x1b[2J\n# y|`z`<script>*[a](http://b)\u202e"
 
 
 def test_a_card_with_hostile_names_has_no_markup_of_theirs(folder):
-    named = [Measured(HOSTILE, HOSTILE, 50.0)]
+    named = [Measured(HOSTILE, HOSTILE, 50.0, {HOSTILE: 50.0})]
     settings = json.loads((folder / "xlner.json").read_text()) | {"base_model": HOSTILE, "base_licence": HOSTILE}
     (folder / "xlner.json").write_text(json.dumps(settings))
 
-    write_card(folder, HOSTILE, Origin(source=HOSTILE, teachers=(HOSTILE,), scores=named, warning=HOSTILE))
+    write_card(
+        folder, HOSTILE, Origin(source=HOSTILE, text=HOSTILE, teachers=(HOSTILE,), scores=named, warning=HOSTILE)
+    )
 
     card = ModelCard.load(folder / "README.md")
     escaped = r"x\\x1b\[2J\\n\# y\|\`z\`\<script\>\*\[a\](http:\//b)\\u202e"
-    assert card.text.count(escaped) == 8  # two of them are those of a score
+    assert card.text.count(escaped) == 12  # five of them are those of a score
     assert [line for line in card.text.splitlines() if line.startswith("#")] == [
         f"# {escaped}",
         "## With xlner",
         "## With transformers",
+        "## Elsewhere",
+        "## Limits",
     ]
     assert "\x1b" not in card.text
     assert "\u202e" not in (folder / "README.md").read_text(encoding="utf-8")

@@ -372,7 +372,7 @@ def test_processes_wait_for_days_where_one_of_them_works_alone(monkeypatch):
     seen = []
     monkeypatch.setattr(session, "Accelerator", lambda **named: seen.append(named) or Accelerator(cpu=True))
 
-    session.make_accelerator(HardwareRecipe(), Path("run"), tensorboard=False)
+    session.make_accelerator(HardwareRecipe(), Path("run"), trackers="")
 
     (handler,) = seen[0]["kwargs_handlers"]
     assert handler.timeout >= timedelta(days=1)

@@ -15,7 +15,7 @@ from xlner import Tagger, adapt_encoder, distill, load_recipe, train_teacher
 encoder = adapt_encoder(target="de", text=Path("letters.txt"), vocabulary={"new_pieces": 2000})
 teacher = train_teacher(language="en", data="data", encoder=encoder, optimization={"epochs": 2, "decay": "cosine"})
 student = distill(target="de", teacher=[teacher, "runs/nl/model"], text=["Ein Satz.", "Noch einer."], seed=1)
-student = distill(target="de", teacher=teacher, text=[["Ein", "Satz", "."]], tensorboard=True)
+student = distill(target="de", teacher=teacher, text=[["Ein", "Satz", "."]], trackers="tensorboard")
 student = distill(load_recipe("distill", ["target=de"]))
 tagger: Tagger = student.tagger()
 score: float = student.report["scores"]["student"]["overall"]["f1"]

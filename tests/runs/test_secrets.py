@@ -88,7 +88,7 @@ def test_nothing_of_the_environment_and_no_recipe_comes_into_the_files_of_a_run_
     secrets = {"HF_TOKEN": TOKEN, "MY_PASSWORD": "geheim-4711"}
 
     (finished,) = run_ranks(
-        [secrets], TEACHER, *brief(teaching), "run=first", "tensorboard=true", cwd=tmp_path, meanwhile=None
+        [secrets], TEACHER, *brief(teaching), "run=first", "trackers=tensorboard", cwd=tmp_path, meanwhile=None
     )
 
     files = {path: path.read_bytes() for path in (tmp_path / "runs" / "first").rglob("*") if path.is_file()}

@@ -78,7 +78,9 @@ class TeacherRecipe:
     encoder: str = key("google-bert/bert-base-multilingual-cased", "encoder folder or hub name")
     encoder_revision: str = key("", "commit, tag or branch of an encoder of the hub; empty: the newest")
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
-    tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
+    trackers: str = key(
+        "", "where numbers go beside metrics.jsonl: trackers of Accelerate, with commas, as in tensorboard,wandb,mlflow"
+    )
     sharing: str = key(
         "joint",
         "joint: one encoder for both tasks; separate: an encoder for each, twice the time and memory",
@@ -171,7 +173,9 @@ class DistillRecipe:
     holdout_ratio: float = key(
         0.05, "share of the target text that is kept out of training, to measure agreement", low=0, high=0.5
     )
-    tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
+    trackers: str = key(
+        "", "where numbers go beside metrics.jsonl: trackers of Accelerate, with commas, as in tensorboard,wandb,mlflow"
+    )
     corpus: CorpusRecipe = section(CorpusRecipe)
     labels: LabelsRecipe = section(LabelsRecipe)
     pairs: PairsRecipe = section(PairsRecipe)
@@ -317,7 +321,9 @@ class AdaptRecipe:
     holdout_ratio: float = key(
         0.05, "share of the target text that is kept out of training, to measure the loss", low=0, high=0.5
     )
-    tensorboard: bool = key(False, "also write TensorBoard events (needs the extra `tensorboard`)")
+    trackers: str = key(
+        "", "where numbers go beside metrics.jsonl: trackers of Accelerate, with commas, as in tensorboard,wandb,mlflow"
+    )
     corpus: CorpusRecipe = section(CorpusRecipe)
     masking: MaskingRecipe = section(MaskingRecipe)
     vocabulary: VocabularyRecipe = section(VocabularyRecipe)

@@ -197,7 +197,7 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
     if given := text_file(text, RUNS / "texts", recipe.corpus.format):
         recipe = replace(recipe, text=given)
     path = run_path(recipe.run, f"encoder-{recipe.target}")
-    accelerator = make_accelerator(recipe.hardware, path, tensorboard=recipe.tensorboard)
+    accelerator = make_accelerator(recipe.hardware, path, trackers=recipe.trackers)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         texts = read_texts(recipe, LOG.info)

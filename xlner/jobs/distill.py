@@ -13,6 +13,7 @@ from typing import Any, overload
 from xlner.config.load import Value
 from xlner.config.schema import DistillRecipe, RoundsRecipe
 from xlner.config.sections import MixingRecipe
+from xlner.corpora.identity import name_text
 from xlner.corpora.lines import text_path
 from xlner.corpora.splits import Text, text_file
 from xlner.errors import RecipeError
@@ -98,7 +99,7 @@ def train_student(recipe: DistillRecipe) -> Path:
     uses_pairs = kind.check(recipe)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)
-    accelerator = make_accelerator(recipe.hardware, path, tensorboard=recipe.tensorboard)
+    accelerator = make_accelerator(recipe.hardware, path, trackers=recipe.trackers)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         if uses_pairs:
@@ -127,7 +128,9 @@ def train_student(recipe: DistillRecipe) -> Path:
         teachers = tuple([teacher_name(name) for name in recipe.teachers])
         tests = [] if test is None else [test]
         measured = measured_on(tests, [scores["student"] for _ in tests], recipe.target)
-        origin = Origin(source_language(recipe), teachers, measured, doubt)
+        known_as = name_text(card.corpus, inputs.text) or recipe.target
+        read = f"{inputs.n_target:,} sentences without labels, {known_as}"
+        origin = Origin(source_language(recipe), read, teachers, measured, doubt)
         finish(run, accelerator, about, tests, scores, progress, origin, student.write_card)
     return path
 
@@ -145,7 +148,7 @@ def _train_in_rounds(recipe: DistillRecipe) -> Path:
     for name in recipe.model_teachers:
         check_teacher(name)
     text_path(recipe.text, recipe.data, recipe.target)
-    accelerator = make_accelerator(recipe.hardware, path, tensorboard=recipe.tensorboard)
+    accelerator = make_accelerator(recipe.hardware, path, trackers=recipe.trackers)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         start_run(run, recipe)
         accelerator.wait_for_everyone()

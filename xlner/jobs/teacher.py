@@ -61,7 +61,7 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
     recipe = asked_recipe(TeacherRecipe, recipe, keys)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, f"teacher-{recipe.language}")
-    accelerator = make_accelerator(recipe.hardware, path, tensorboard=recipe.tensorboard)
+    accelerator = make_accelerator(recipe.hardware, path, trackers=recipe.trackers)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
         folder = recipe.data, recipe.language
@@ -103,7 +103,8 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
             "warnings": [doubt] if doubt else [],
         }
         measured = measured_on(held_out, [scores[corpus.name] for corpus in held_out], recipe.language)
-        origin = Origin(recipe.language, (), measured, doubt)
+        text = f"{len(train.words):,} labelled sentences, {train.known_as or recipe.language}"
+        origin = Origin(recipe.language, text, (), measured, doubt)
         finish(run, accelerator, about, [train, *held_out], scores, progress, origin)
     return TrainedTagger(path)
 

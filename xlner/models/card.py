@@ -6,8 +6,8 @@ come from models, corpora and folders are escaped.
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
@@ -21,15 +21,17 @@ from xlner.words import split_words
 
 CARD_FILE = "README.md"
 _HUB_NAME = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_LICENCE = re.compile(r"[a-z0-9.-]+")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Entity F1 in percent on a corpus: its published name or its language, and which split of it."""
+    """Entity F1 in percent on a corpus: its published name or its language, which split of it, and of each type."""
 
     corpus: str
     split: str
     f1: float
+    types: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.corpus} ({self.split}): {self.f1:.2f}"
@@ -39,11 +41,12 @@ class Measured:
 class Origin:
     """Where a model comes from, as far as it is known; what is empty stays unsaid.
 
-    `source` is the language (or languages) of the labels, `teachers` names of models; `warning` is what is wrong with
-    the model, if it is.
+    `source` is the language (or languages) of the labels, `teachers` names of models; `text` says what it was trained
+    on, `warning` what is wrong with the model, if something is.
     """
 
     source: str = ""
+    text: str = ""
     teachers: tuple[str, ...] = ()
     scores: Sequence[Measured] = ()
     warning: str = ""
@@ -65,6 +68,8 @@ def model_card(
         _what(title, labels, settings, origin),
         _with_xlner(settings),
         _with_transformers(settings, marks_subwords),
+        _elsewhere(settings),
+        _limits(labels, settings, origin),
     ]
     return _card(title, settings, origin, sections, library="transformers", tags=())
 
@@ -74,7 +79,12 @@ def compact_card(title: str, labels: LabelSet, settings: ModelSettings, *, kind:
 
     `kind` is what it is made of, as recipes call it.
     """
-    sections = [_what(title, labels, settings, origin), _with_xlner(settings)]
+    sections = [
+        _what(title, labels, settings, origin),
+        _with_xlner(settings),
+        _elsewhere(settings),
+        _limits(labels, settings, origin),
+    ]
     return _card(title, settings, origin, sections, library="xlner", tags=(kind,))
 
 
@@ -99,6 +109,7 @@ def _card(
 ) -> ModelCard:
     content = ModelCardData(
         language=settings.language or None,
+        license=settings.base_licence if _LICENCE.fullmatch(settings.base_licence) else None,
         library_name=library,
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "xlner", *tags],
@@ -106,6 +117,7 @@ def _card(
         base_model=settings.base_model if _HUB_NAME.fullmatch(settings.base_model) else None,
         model_name=for_terminal(title),
         eval_results=_results(origin) or None,
+        widget=[{"text": example_text(settings.language)}],
     )
     return ModelCard(f"---\n{content.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
@@ -140,11 +152,26 @@ def _what(title: str, labels: LabelSet, settings: ModelSettings, origin: Origin)
         "Tags": ", ".join(labels.tags),
         "Labels come from": origin.source,
         "Taught by": ", ".join(origin.teachers),
+        "Trained on": origin.text,
         "Base model": settings.base_model,
         "Licence of the base model, as its card states it": settings.base_licence,
         "Entity F1 in percent, by xlner": ", ".join(map(str, origin.scores)),
     }
-    return "\n".join([*lines, *(f"- {name}: {for_markdown(fact)}" for name, fact in facts.items() if fact)])
+    lines += [f"- {name}: {for_markdown(fact)}" for name, fact in facts.items() if fact]
+    return "\n".join([*lines, *_type_table(origin.scores)])
+
+
+def _type_table(scores: Sequence[Measured]) -> list[str]:
+    """The lines of a table: a row for each type, a column for each corpus."""
+    types = sorted({name for measured in scores for name in measured.types})
+    if not types:
+        return []
+    names = [for_markdown(f"{measured.corpus} ({measured.split})") for measured in scores]
+    rows = [
+        [for_markdown(name), *(f"{measured.types[name]:.2f}" if name in measured.types else "" for measured in scores)]
+        for name in types
+    ]
+    return ["", *("| " + " | ".join(row) + " |" for row in (["F1 by type", *names], ["---"] * (len(names) + 1), *rows))]
 
 
 def _with_xlner(settings: ModelSettings) -> str:
@@ -184,6 +211,34 @@ and words, as here, it differs in these:
 Raw text differs in most sentences, with any strategy: the pipeline makes other words of it than those that the model
 was trained on. `simple`, `max` and `average` also ask the pieces behind the first one of a word, which were never
 trained."""
+
+
+def _elsewhere(settings: ModelSettings) -> str:
+    return f"""## Elsewhere
+
+Without torch, by ONNX Runtime: `xlner export path/to/this/folder --onnx tagger-onnx`, then
+`load_tagger("tagger-onnx")`. As a component of spaCy (`pip install "xlner[spacy]"`):
+
+```python
+import spacy
+
+nlp = spacy.blank("xx")
+nlp.add_pipe("xlner", config={{"model": "path/to/this/folder"}})
+[(entity.text, entity.label_) for entity in nlp({json.dumps(example_text(settings.language), ensure_ascii=False)}).ents]
+```"""
+
+
+def _limits(labels: LabelSet, settings: ModelSettings, origin: Origin) -> str:
+    unseen = "" if origin.scores else " It was scored on no labelled text at all."
+    by_teachers = (
+        " Nobody labelled its text: it repeats what its teachers believe, mistakes included." if origin.teachers else ""
+    )
+    language = f" in {for_markdown(settings.language)}" if settings.language else ""
+    return f"""## Limits
+
+It finds {for_markdown(", ".join(labels.types))}{language}, as its labels have them, and nothing else; entities within
+entities are not found.{by_teachers}{unseen} Other kinds of text than it was trained on may be tagged worse than the
+scores say."""
 
 
 # The pipeline takes what has the mark `##` for the rest of a word, and any other piece for a word.

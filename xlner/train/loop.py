@@ -58,8 +58,8 @@ class TrainingKeys(Protocol):
         """Of batches and dropout."""
 
     @property
-    def tensorboard(self) -> bool:
-        """Whether numbers go there, too."""
+    def trackers(self) -> str:
+        """Where numbers go, too."""
 
     @property
     def optimization(self) -> OptimizationRecipe:
@@ -109,11 +109,11 @@ def make_schedule(optimizer: AdamW, recipe: OptimizationRecipe, n_steps: int) ->
     return LambdaLR(optimizer, factor)
 
 
-def make_tracker(accelerator: Accelerator, *, tensorboard: bool) -> Callable[[dict[str, float], int], None]:
-    """Where numbers go beside metrics.jsonl: TensorBoard if asked, else nowhere."""
-    if not tensorboard:
+def make_tracker(accelerator: Accelerator, name: str, *, trackers: str) -> Callable[[dict[str, float], int], None]:
+    """Where numbers go beside metrics.jsonl: the trackers that were asked for, which know the run by its name."""
+    if not trackers:
         return lambda numbers, step: None
-    accelerator.init_trackers("tensorboard")
+    accelerator.init_trackers("xlner", init_kwargs={"wandb": {"name": name}, "mlflow": {"run_name": name}})
     return lambda numbers, step: accelerator.log(numbers, step=step)
 
 
@@ -284,7 +284,7 @@ class _Loop(Generic[Batch]):
         if found := chosen_checkpoint(run.checkpoints, keys.checkpoint.resume, accelerator):
             self._go_on_from(found)
         run.forget_after(self._progress.step)
-        self._track = make_tracker(accelerator, tensorboard=keys.tensorboard)
+        self._track = make_tracker(accelerator, run.path.name, trackers=keys.trackers)
         self._bar = tqdm(
             total=self._n_steps,
             initial=self._progress.step,

@@ -217,7 +217,14 @@ def measured_on(corpora: Sequence[Corpus], scores: Sequence[Scores], language: s
     """F1 on each corpus, called by its published name or else its language; empty in all processes but the main one."""
     found = zip(corpora, scores, strict=True)
     return [
-        Measured(corpus.known_as or language, corpus.name, score["overall"]["f1"]) for corpus, score in found if score
+        Measured(
+            corpus.known_as or language,
+            corpus.name,
+            score["overall"]["f1"],
+            {name: row["f1"] for name, row in score["types"].items()},
+        )
+        for corpus, score in found
+        if score
     ]
 
 

@@ -7,11 +7,10 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -20,11 +19,12 @@ import torch
 import torch.distributed as dist
 import yaml
 from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from xlner.config.load import KINDS, Recipe, Value, recipe_of_keys, recipe_text
+from xlner.config.load import KINDS, Recipe, Value, choose, recipe_of_keys, recipe_text
 from xlner.config.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
 from xlner.config.sections import HardwareRecipe
 from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError
@@ -431,20 +431,20 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
 LONGEST_WAIT = timedelta(days=7)
 
 
-def make_accelerator(hardware: HardwareRecipe, path: Path, *, tensorboard: bool) -> Accelerator:
+def make_accelerator(hardware: HardwareRecipe, path: Path, *, trackers: str) -> Accelerator:
     """The Accelerator of a run.
 
     Args:
         hardware: Of the recipe.
         path: The folder of the run.
-        tensorboard: Whether numbers go there, too.
+        trackers: Names of trackers, separated by commas, that get the numbers of a run, too.
 
     Raises:
-        RecipeError: If TensorBoard is asked for and not installed.
+        RecipeError: If a tracker is not known, or not installed.
         RunError: If processes were started together and cannot know of each other.
     """
-    if tensorboard and not find_spec("tensorboard"):
-        raise RecipeError("tensorboard=true, but TensorBoard is not installed: pip install 'xlner[tensorboard]'")
+    asked = [name.strip() for name in trackers.split(",") if name.strip()]
+    check_trackers(asked)
     if hardware.cpu or not torch.cuda.is_available():
         # `accelerate launch` leaves each process one thread (OMP_NUM_THREADS=1) unless told otherwise.
         n_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -459,13 +459,25 @@ def make_accelerator(hardware: HardwareRecipe, path: Path, *, tensorboard: bool)
         accelerator = Accelerator(
             cpu=hardware.cpu,
             mixed_precision="no" if precision == "fp32" else precision,
-            log_with="tensorboard" if tensorboard else None,
+            log_with=asked or None,
             project_dir=str(path),
             kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         )
     check_world(accelerator.num_processes)
     LOG.disabled = not accelerator.is_main_process  # all processes come by the same places
     return accelerator
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse a tracker that Accelerate would pass over in silence.
+
+    Raises:
+        RecipeError: If it is not known, or its package is not installed.
+    """
+    for name in names:
+        choose(LOGGER_TYPE_TO_CLASS, name, "tracker")
+        if name not in [str(found) for found in get_available_trackers()]:
+            raise RecipeError(f"trackers={name}: its package is not installed; pip install {name.replace('_', '-')}")
 
 
 def check_world(n_processes: int) -> None:
