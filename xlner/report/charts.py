@@ -37,20 +37,25 @@ class Bar(NamedTuple):
         return cls(label, estimate.value, estimate.low, estimate.high)
 
 
-def curves(title: str, series: Mapping[str, Points], *, x_label: str, y_label: str) -> Markup:
-    """Lines over a common axis, with a legend; empty where there is no point."""
+def curves(
+    title: str, series: Mapping[str, Points], *, x_label: str, y_label: str, y_most: float = math.inf
+) -> Markup:
+    """Lines over a common axis, which ends at `y_most` at the latest, with a legend; empty where there is no point."""
     points = [point for line in series.values() for point in line]
     if not points:
         return Markup("")
     x_ticks = _ticks(min(x for x, _ in points), max(x for x, _ in points))
-    y_ticks = _ticks(min(y for _, y in points), max(y for _, y in points))
+    highest = max(y for _, y in points)
+    y_ticks = _ticks(min(y for _, y in points), highest)
+    while len(y_ticks) > 2 and y_ticks[-2] >= highest and y_ticks[-1] > y_most:
+        y_ticks.pop()
     plot = _Plot((x_ticks[0], x_ticks[-1]), (y_ticks[0], y_ticks[-1]))
     parts = [*plot.axes(x_ticks, y_ticks, x_label, y_label)]
     for number, line in enumerate(series.values()):
         look = f'class="line tone-{number % N_TONES}" stroke-dasharray="{DASHES[number % len(DASHES)]}"'
         places = " ".join(f"{plot.x(x):.1f},{plot.y(y):.1f}" for x, y in line)
         parts.append(f'<polyline {look} points="{places}"/>')
-        # A lone point is no line; few points are seen better as such.
+        # Few points are seen better as such.
         if len(line) <= 12:
             parts += [
                 f'<circle class="dot tone-{number % N_TONES}" cx="{plot.x(x):.1f}" cy="{plot.y(y):.1f}" r="3"/>'

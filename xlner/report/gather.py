@@ -351,14 +351,15 @@ def _seen(found: RunReport, around: _Surroundings, test: Sequence[TaggedSentence
     """By the training text, if it still is that of the run."""
     if found.kind == "teacher":
         told = (found.about.get("corpora") or {})["train"]
-        path = find_corpus(around.data, found.language, "train") or Path(told["path"])
+        path: Path | None = find_corpus(around.data, found.language, "train") or Path(told["path"])
         limit, mark = 0, told["fingerprint"]
     else:
         own = str(around.recipe.get("text") or "")
-        path = Path(own) if own else find_corpus(around.data, found.language, "train") or Path(own)
+        path = Path(own) if own else find_corpus(around.data, found.language, "train")
         limit, mark = around.corpus.max_sentences, found.about["text"]["fingerprint"]
-    if not path.is_file() and not path.is_dir():
-        raise RunError(f"the training text is not at {path}; --data names the folder of the corpora")
+    if path is None or not path.exists():
+        place = path or f"{around.data}/{found.language}"
+        raise RunError(f"the training text is not at {place}; --data names the folder of the corpora")
     fingerprint, n_sentences = CorpusFingerprint(), 0
 
     def read() -> Iterator[tuple[str, ...]]:
@@ -577,7 +578,8 @@ def _stored_labels(
         folders: Iterable[Path] = [Path(own)]
     else:
         name = f"{about['teacher']['fingerprint']}-{about['text']['fingerprint']}-*"
-        roots = dict.fromkeys((path.resolve().parent / "soft-labels", (RUNS / "soft-labels").resolve()))
+        places = [*path.resolve().parents[:3], RUNS.resolve()]  # of a run that was moved with all that it made, too
+        roots = dict.fromkeys(place / "soft-labels" for place in places)
         folders = [folder for root in roots for folder in sorted(root.glob(name))]
     steps = [step.strip() for step in str(recipe.get("denoising") or "").split(",") if step.strip() not in ("", "none")]
     for folder in folders:

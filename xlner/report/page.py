@@ -188,9 +188,15 @@ class _RunView:
     def curve_charts(self) -> list[Markup]:
         if not self.run.curves:
             return []
-        losses = curves("Losses by step", self.run.curves.losses, x_label="step", y_label="loss")
-        scores = curves("Scores by step", self.run.curves.scores, x_label="step", y_label="percent")
-        return [chart for chart in (losses, scores) if chart]
+        losses, scores = (
+            {name: points for name, points in found.items() if len(points) > 1}  # a lone point is no curve
+            for found in (self.run.curves.losses, self.run.curves.scores)
+        )
+        charts = (
+            curves("Losses by step", losses, x_label="step", y_label="loss"),
+            curves("Scores by step", scores, x_label="step", y_label="percent", y_most=100.0),
+        )
+        return [chart for chart in charts if chart]
 
     @property
     def training(self) -> list[tuple[str, Any]]:
