@@ -258,8 +258,8 @@ class Tagger:
 
         Args:
             text: Of any length and script.
-            threshold: Entities of a lower score are left out; `tuned`: of a lower score than the best threshold of
-                their type, which `xlner report` finds on a dev corpus and stores in the model folder.
+            threshold: A number: entities of a lower score are left out. `tuned`: those are that are below the best
+                threshold of their type, which `xlner report` finds on a dev corpus and stores in the model folder.
             types: Entities of other types are left out; None: none are.
 
         Raises:

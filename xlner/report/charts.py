@@ -37,9 +37,7 @@ class Bar(NamedTuple):
         return cls(label, estimate.value, estimate.low, estimate.high)
 
 
-def curves(
-    title: str, series: Mapping[str, Points], *, x_label: str, y_label: str, y_most: float = math.inf
-) -> Markup:
+def curves(title: str, series: Mapping[str, Points], *, x_label: str, y_label: str, y_most: float = math.inf) -> Markup:
     """Lines over a common axis, which ends at `y_most` at the latest, with a legend; empty where there is no point."""
     points = [point for line in series.values() for point in line]
     if not points:
