@@ -169,7 +169,8 @@ def test_a_run_that_was_stopped_is_told_with_what_it_has(tmp_path):
         ("metrics.jsonl", "{\n", "no learning curves: a file of the run is damaged"),
         ("predictions-test.conll", "Kiel B-LOC\n", "no scores of a test set"),
         ("report.json", '{"scores": {"test": {"types": 3}}}', "the scores of test are damaged"),
-        ("report.json", '{"labels": {"words": 3}}', "no what denoising changed"),
+        ("report.json", '{"labels": {"words": 3}}', "no account of denoising"),
+        ("report.json", '{"corpora": [1], "training": "x", "versions": 3, "scores": 5, "warnings": 7}', "no scores of"),
     ],
 )
 def test_what_is_damaged_is_told_and_the_rest_is_reported(tmp_path, name, content, note):
@@ -343,6 +344,13 @@ def test_what_denoising_flipped_is_read_from_stored_soft_labels(tmp_path):
     assert sorted(found.words) == [("Anna", "PER", "LOC", 1), ("Der", "LOC", "", 1)]
     assert unknown.flips.types == {}  # what is stored is of another run
     assert any("soft labels are not stored any more" in note for note in unknown.notes)
+
+
+def test_a_test_set_without_entities_has_no_scores_and_a_page(tmp_path):
+    found = gather(made_run(tmp_path / "de", predictions="Es\tO\tO\n\n"), NO_MODEL)
+
+    assert found.test.scores == {}
+    assert "Errors" in page([found])
 
 
 def test_many_types_make_no_endless_table(tmp_path):

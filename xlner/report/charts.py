@@ -15,6 +15,7 @@ from xlner.notebook import shown
 from xlner.report.measures import Calibration, Estimate
 
 N_TONES = 6
+FEW = 10  # answers of a bin, below which its share says little
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "1 2")
 WIDTH, HEIGHT = 480.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 12.0, 42.0
@@ -124,10 +125,12 @@ def reliability(title: str, found: Calibration) -> Markup:
             f'<rect class="count" x="{plot.x(one.low) + 2:.1f}" y="{plot.y(0) - height:.1f}" '
             f'width="{width:.1f}" height="{height:.1f}"/>'
         )
-    places = " ".join(f"{plot.x(one.confidence):.1f},{plot.y(one.accuracy):.1f}" for one in found.bins)
+    sound = [one for one in found.bins if one.count >= FEW]
+    places = " ".join(f"{plot.x(one.confidence):.1f},{plot.y(one.accuracy):.1f}" for one in sound)
     parts.append(f'<polyline class="line tone-0" points="{places}"/>')
     parts += [
-        f'<circle class="dot tone-0" cx="{plot.x(one.confidence):.1f}" cy="{plot.y(one.accuracy):.1f}" r="4"/>'
+        f'<circle class="dot tone-0{"" if one.count >= FEW else " few"}" cx="{plot.x(one.confidence):.1f}" '
+        f'cy="{plot.y(one.accuracy):.1f}" r="4"/>'
         for one in found.bins
     ]
     told = "; ".join(f"{one.confidence:.2f}: {one.accuracy:.2f} of {one.count:,}" for one in found.bins)

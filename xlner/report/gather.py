@@ -179,7 +179,7 @@ def gather(path: Path, options: GatherOptions) -> RunReport:
         str(path), path.resolve().name, kind, language, state, recipe_text, about, _noted_scores(about, notes), notes
     )
     found.curves = _attempt_to_read(notes, "learning curves", lambda: _curves(path))
-    found.flips = _attempt_to_read(notes, "what denoising changed", lambda: _flips(path, about, recipe, notes))
+    found.flips = _attempt_to_read(notes, "account of denoising", lambda: _flips(path, about, recipe, notes))
     if state == "finished" and kind != "encoder":
         _add_scores(found, path, recipe, options)
     return found
@@ -222,6 +222,12 @@ def _run_files(path: Path) -> tuple[dict[str, Any] | None, str, dict[str, Any]]:
     return read_report(path), text, recipe
 
 
+def part_of(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of a tree that is one itself; empty where it is missing or anything else."""
+    found = tree.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _state(path: Path, notes: list[str]) -> str:
     if (path / "report.json").exists():
         notes.append("report.json is empty or damaged: the run's own scores are not known")
@@ -239,7 +245,7 @@ def _state(path: Path, notes: list[str]) -> str:
 def _noted_scores(about: Mapping[str, Any], notes: list[str]) -> dict[str, dict[str, float]]:
     """F1 in percent by type and of `ALL`, by what report.json calls them."""
     found = {}
-    for name, scores in (about.get("scores") or {}).items():
+    for name, scores in part_of(about, "scores").items():
         if not scores:
             continue
         try:
@@ -282,10 +288,10 @@ class _Surroundings(NamedTuple):
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any], data: str) -> "_Surroundings":
-        own = recipe.get("corpus") or {}
+        own = part_of(recipe, "corpus")
         known = {spec.name: own[spec.name] for spec in fields(CorpusRecipe) if spec.name in own}
         corpus = CorpusRecipe(**known)
-        label_map = LabelMap.parse(str((recipe.get("labels") or {}).get("map") or ""))
+        label_map = LabelMap.parse(str(part_of(recipe, "labels").get("map") or ""))
         return cls(recipe, corpus, data or str(recipe.get("data") or ""), label_map)
 
 
@@ -334,7 +340,7 @@ def _predictions(path: Path, corpus: str) -> list[TaggedSentence]:
 
 
 def _corpus_name(about: Mapping[str, Any], corpus: str) -> str:
-    own = (about.get("corpora") or {}).get(corpus) or {}
+    own = part_of(part_of(about, "corpora"), corpus)
     return str(own.get("corpus_name") or own.get("path") or corpus)
 
 
@@ -350,7 +356,7 @@ def _test_scores(test: Sequence[TaggedSentence], generator: np.random.Generator)
 def _seen(found: RunReport, around: _Surroundings, test: Sequence[TaggedSentence]) -> Seen:
     """By the training text, if it still is that of the run."""
     if found.kind == "teacher":
-        told = (found.about.get("corpora") or {})["train"]
+        told = part_of(found.about, "corpora")["train"]
         path: Path | None = find_corpus(around.data, found.language, "train") or Path(told["path"])
         limit, mark = 0, told["fingerprint"]
     else:
@@ -525,7 +531,7 @@ def _against_teacher(
     folder = next((Path(name) for name in names if Path(name).is_dir()), None)
     if folder is None:
         raise RunError(f"the teacher is not at {', '.join(names) or 'any path'} any more")
-    first = LabelMap.parse(str((around.recipe.get("mixing") or {}).get("rename") or ""))
+    first = LabelMap.parse(str(part_of(around.recipe, "mixing").get("rename") or ""))
     then = around.label_map.for_predictions()
     tagger = load_tagger(folder, device=options.device)
     joined = LabelMap({name: then.type_of(new) if (new := first.type_of(name)) else "" for name in tagger.types})

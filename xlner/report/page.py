@@ -13,7 +13,7 @@ from xlner.errors import RunError
 from xlner.files import is_special, write_text
 from xlner.notebook import shown, text_html
 from xlner.report.charts import Bar, bars, curves, reliability
-from xlner.report.gather import RunReport
+from xlner.report.gather import RunReport, part_of
 from xlner.report.measures import ALL, ERRORS, NOTHING, ErrorTable, Example
 from xlner.tags import Span
 
@@ -101,7 +101,7 @@ def _all_types(runs: Sequence[RunReport]) -> list[str]:
 
 
 def _test_name(run: RunReport) -> str:
-    test = (run.about.get("corpora") or {}).get("test") if run.test else None
+    test = part_of(part_of(run.about, "corpora"), "test") if run.test else None
     return f"{test.get('corpus_name') or test.get('path')} ({test.get('fingerprint')})" if test else ""
 
 
@@ -201,9 +201,7 @@ class _RunView:
     @property
     def training(self) -> list[tuple[str, Any]]:
         """What training took."""
-        training, about = self.run.about.get("training"), self.run.about
-        if not isinstance(training, Mapping):
-            return []
+        training, about = part_of(self.run.about, "training"), self.run.about
         rows = [(name.replace("_", " ").replace(" mib", " (MiB)"), value) for name, value in training.items()]
         more = [(name, about[name]) for name in ("parameters", "seed", "selection", "agreement_f1") if name in about]
         return [*rows, *more]
@@ -216,8 +214,7 @@ class _RunView:
 
     @property
     def versions(self) -> str:
-        found = self.run.about.get("versions")
-        return ", ".join(f"{name} {value}" for name, value in found.items()) if isinstance(found, Mapping) else ""
+        return ", ".join(f"{name} {value}" for name, value in part_of(self.run.about, "versions").items())
 
 
 def _confusion(errors: ErrorTable) -> tuple[list[str], list[tuple[str, list[int], int]]]:
