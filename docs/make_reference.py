@@ -121,8 +121,9 @@ def api_page() -> str:
     """The public names of the package, and what a tagger finds."""
     lines = ["# The Python API\n", MADE, *_wrapped(f"`from xlner import {', '.join(xlner.__all__)}`"), ""]
     found = {name: getattr(xlner, name) for name in xlner.__all__}
-    (entity,) = typing.get_args(typing.get_type_hints(xlner.Tagger.tag)["return"])
-    found.setdefault(entity.__name__, entity)
+    entities = typing.get_type_hints(xlner.Tagger.tag)["return"]
+    (entity,) = typing.get_args(entities.__orig_bases__[0])
+    found |= {entities.__name__: entities, entity.__name__: entity}
     for function in [value for value in found.values() if inspect.isfunction(value)]:
         given = function.__globals__.get(str(inspect.signature(function).return_annotation).split(".")[-1].rstrip("'>"))
         if inspect.isclass(given) and "Recipe" not in given.__name__:  # what training gives back

@@ -298,6 +298,7 @@ def test_help_is_given_without_loading_torch_and_lists_all_commands():
         "convert",
         "export",
         "compare",
+        "report",
         "serve",
     ]
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from xlner.cli import app
-from xlner.compare import Cell, f1_of, p_value, read_run, sentence_counts, settings_of
+from xlner.compare import Cell, f1_of, p_value, read_predictions, read_run, sentence_counts, settings_of
 from xlner.errors import RunError
 
 
@@ -35,9 +35,10 @@ def tags(n_right, n_missed):
 def test_counts_of_a_sentence_are_right_predicted_and_in_the_corpus(tmp_path):
     (tmp_path / "x.conll").write_text("Anna\tB-PER\tB-PER\nin\tO\tO\nKiel\tB-LOC\tB-PER\n\nes\tO\tB-LOC\n")
 
-    n_sentences, counts = sentence_counts(tmp_path / "x.conll")
+    sentences = read_predictions(tmp_path / "x.conll")
+    counts = sentence_counts(sentences)
 
-    assert n_sentences == 2
+    assert len(sentences) == 2
     assert {name: rows.tolist() for name, rows in counts.items()} == {
         "LOC": [[0, 0, 1], [0, 1, 0]],
         "PER": [[1, 2, 1], [0, 0, 0]],

@@ -17,6 +17,7 @@ from xlner.commands import as_options, check_data, compare, convert, export, opt
 from xlner.errors import CorpusError, RunError, StoppedError, XlnerError, lines_for_terminal
 from xlner.files import StandardOutput, to_json
 from xlner.launcher import launch
+from xlner.report.report_command import report
 from xlner.tag_files.command import tag
 from xlner.web.serve_command import serve
 
@@ -185,4 +186,5 @@ app.command()(check_data)
 app.command()(convert)
 app.command()(export)
 app.command()(compare)
+app.command()(report)
 app.command()(serve)

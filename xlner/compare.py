@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xlner.corpora.source import read_corpus
 from xlner.errors import RunError, as_code, for_csv, for_markdown, lines_for_terminal
-from xlner.tags import spans_of
+from xlner.tags import Span, spans_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,9 +104,9 @@ def read_run(path: Path) -> ScoredRun:
     predictions = path / "predictions-test.conll"
     if not predictions.is_file():
         raise RunError(f"{path}: keeps no predictions of a test set ({predictions.name}); was there a labelled one?")
-    n_sentences, counts = sentence_counts(predictions)
+    sentences = read_predictions(predictions)
     try:
-        return _scored_run(path, recipe, report, n_sentences, counts)
+        return _scored_run(path, recipe, report, len(sentences), sentence_counts(sentences))
     except (KeyError, TypeError) as problem:
         raise RunError(f"{path}: its report.json is damaged: it lacks {problem}") from problem
 
@@ -135,19 +135,36 @@ def _scored_run(
     )
 
 
-def sentence_counts(predictions: Path) -> tuple[int, dict[str, Counts]]:
-    """How many sentences a file of word, tag and predicted tag has, and the counts of each, by entity type."""
-    rows = []
+class TaggedSentence(NamedTuple):
+    """A scored sentence: its words, the entities that the corpus has, and those that were predicted."""
+
+    words: tuple[str, ...]
+    gold: frozenset[Span]
+    found: frozenset[Span]
+
+
+def read_predictions(predictions: Path) -> list[TaggedSentence]:
+    """The sentences of a file of word, tag and predicted tag.
+
+    Raises:
+        CorpusError: If it is no such file.
+    """
     gold, guessed = read_corpus(predictions, columns="0,1"), read_corpus(predictions, columns="0,2")
-    for wanted, found in zip(gold, guessed, strict=True):
-        rows.append((set(spans_of(wanted.tags or ())), set(spans_of(found.tags or ()))))
-    types = sorted({span.label for pair in rows for spans in pair for span in spans})
-    counts = {name: np.zeros((len(rows), 3)) for name in types}
-    for number, (wanted_spans, found_spans) in enumerate(rows):
-        for column, spans in enumerate((wanted_spans & found_spans, found_spans, wanted_spans)):
+    return [
+        TaggedSentence(wanted.words, frozenset(spans_of(wanted.tags or ())), frozenset(spans_of(found.tags or ())))
+        for wanted, found in zip(gold, guessed, strict=True)
+    ]
+
+
+def sentence_counts(sentences: Sequence[TaggedSentence]) -> dict[str, Counts]:
+    """The counts of each sentence, by entity type."""
+    types = sorted({span.label for sentence in sentences for spans in sentence[1:] for span in spans})
+    counts = {name: np.zeros((len(sentences), 3)) for name in types}
+    for number, (_, wanted, found) in enumerate(sentences):
+        for column, spans in enumerate((wanted & found, found, wanted)):
             for span in spans:
                 counts[span.label][number, column] += 1
-    return len(rows), counts
+    return counts
 
 
 def f1_of(totals: NDArray[np.float64]) -> float:

@@ -7,10 +7,11 @@ Long text is seen in overlapping windows; nothing is cut off.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -18,13 +19,22 @@ from xlner.backends import GRAPH_FILE, CompactOnnxBackend, LinearBackend, OnnxBa
 from xlner.decoding import ValidTags
 from xlner.encode import WordEncoder, read_tokenizer
 from xlner.errors import LabelError, ModelError
-from xlner.hub import NEWEST, fetched_folder, push, refuse_file
+from xlner.hub import NEWEST, fetched_folder, find_file, push, refuse_file
 from xlner.models.compact_folder import GRAPH_FILE as STUDENT_GRAPH_FILE
 from xlner.models.compact_folder import open_student
-from xlner.models.settings import SCHEME_KEY, SETTINGS_FILE, is_compact, parse_settings, read_student, refuse_code
+from xlner.models.settings import (
+    SCHEME_KEY,
+    SETTINGS_FILE,
+    THRESHOLDS_FILE,
+    is_compact,
+    parse_settings,
+    parse_thresholds,
+    read_student,
+    refuse_code,
+)
 from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, word_probs
 from xlner.tags import LabelSet, Span, TagReading, read_tagging
-from xlner.words import Entity, split_words
+from xlner.words import Entities, Entity, split_words
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +43,8 @@ if TYPE_CHECKING:
     from xlner.models.joint import JointModel
 
 
+# The score that an entity must have: one number, or that of its type in the model's own `thresholds.json`.
+Threshold = float | Literal["tuned"]
 PRECISIONS = ("fp32", "bf16", "auto")
 # What a stream reads ahead: characters, and texts.
 STREAM_CHARS = 400_000
@@ -253,29 +265,43 @@ class Tagger:
         """
         return push(Path(self.name), repository, private=private, message=message)
 
-    def tag(self, text: str, *, threshold: float = 0.0, types: Collection[str] | None = None) -> list[Entity]:
+    def tag(self, text: str, *, threshold: Threshold = 0.0, types: Collection[str] | None = None) -> Entities:
         """The entities of a text of any length, in order; `text[e.start:e.end] == e.text` for each.
 
         An entity's score is the probability that just this span has just this type.
 
         Args:
             text: Of any length and script.
-            threshold: Entities of a lower score are left out.
+            threshold: A number: entities of a lower score are left out. `tuned`: those are that are below the best
+                threshold of their type, which `xlner report` finds on a dev corpus and stores in the model folder.
             types: Entities of other types are left out; None: none are.
 
         Raises:
             TypeError: If it is no `str`.
             ValueError: If the threshold is not within [0, 1], or a type is none of the tagger's.
+            ModelError: If `tuned` is asked of a model without tuned thresholds.
         """
         if not isinstance(text, str):
             raise TypeError(
                 f"tag takes one text (str), found {type(text).__name__}; "
                 "for several texts call tag_batch, for a list of words tag_words"
             )
-        return self.tag_batch([text], threshold=threshold, types=types)[0]
+        return cast(Entities, self.tag_batch([text], threshold=threshold, types=types)[0])
+
+    def render(self, text: str, *, threshold: Threshold = 0.0, types: Collection[str] | None = None) -> dict[str, Any]:
+        """A tagged text in the shape of spaCy's displacy: `displacy.render(found, style="ent", manual=True)`.
+
+        Arguments and errors as for `tag`.
+        """
+        found = self.tag(text, threshold=threshold, types=types)
+        return {
+            "text": text,
+            "ents": [{"start": e.start, "end": e.end, "label": e.label} for e in found],
+            "title": None,
+        }
 
     def tag_batch(
-        self, texts: Iterable[str], *, threshold: float = 0.0, types: Collection[str] | None = None
+        self, texts: Iterable[str], *, threshold: Threshold = 0.0, types: Collection[str] | None = None
     ) -> list[list[Entity]]:
         """The entities of each text, in the order of the texts: those that `tag` finds, in less time.
 
@@ -289,12 +315,12 @@ class Tagger:
         words = [[text[a:b] for a, b in spans] for text, spans in zip(texts, offsets, strict=True)]
         found = self.spans_in_sentences(words, threshold=threshold, types=types)
         return [
-            [_entity(text, places, span, score) for span, score in spans]
+            Entities([_entity(text, places, span, score) for span, score in spans], text)
             for text, places, spans in zip(texts, offsets, found, strict=True)
         ]
 
     def tag_stream(
-        self, texts: Iterable[str], *, threshold: float = 0.0, types: Collection[str] | None = None
+        self, texts: Iterable[str], *, threshold: Threshold = 0.0, types: Collection[str] | None = None
     ) -> Iterator[list[Entity]]:
         """The entities of each text of any number of texts, in order, in memory for a few thousand words.
 
@@ -337,15 +363,15 @@ class Tagger:
         return [list(self._decoder.tags(probs)) for probs in self.probs(sentences)]
 
     def spans_in_sentences(
-        self, sentences: Iterable[Sequence[str]], *, threshold: float = 0.0, types: Collection[str] | None = None
+        self, sentences: Iterable[Sequence[str]], *, threshold: Threshold = 0.0, types: Collection[str] | None = None
     ) -> list[list[tuple[Span, float]]]:
         """The entities of sentences that are already split, counted in words, each with the score that `tag` gives.
 
         `threshold`, `types` and errors as for `tag`.
         """
-        wanted = self._wanted(threshold, types)
+        least = self._least_scores(threshold, types)
         return [
-            [(span, score) for span, score in found if score >= threshold and span.label in wanted]
+            [(span, score) for span, score in found if score >= least.get(span.label, math.inf)]
             for found in self._decoder.entities(self.probs(sentences))
         ]
 
@@ -376,15 +402,31 @@ class Tagger:
             return found
         return [self._reading.iob2(rows).astype(np.float32) for rows in found]
 
-    def _wanted(self, threshold: float, types: Collection[str] | None) -> Collection[str]:
-        if not 0.0 <= threshold <= 1.0:
+    def tuned_thresholds(self) -> dict[str, float]:
+        """The score that an entity of each type needs, as `xlner report` stored it; 0 for a type that was not tuned.
+
+        Raises:
+            ModelError: If none are stored, or they are damaged.
+        """
+        path = find_file(self.name, THRESHOLDS_FILE) if self.name else None
+        if path is None:
+            raise ModelError(
+                f"{self.name or 'this tagger'}: threshold is 'tuned', but the model has no {THRESHOLDS_FILE}; "
+                "`xlner report RUN` makes it where the run has a labelled dev corpus"
+            )
+        return dict.fromkeys(self.types, 0.0) | parse_thresholds(path)
+
+    def _least_scores(self, threshold: Threshold, types: Collection[str] | None) -> Mapping[str, float]:
+        """The least score of each type that is wanted."""
+        if isinstance(threshold, str) and threshold != "tuned":
+            raise ValueError(f"threshold is {threshold!r}; expected a number from 0 to 1, or 'tuned'")
+        if not isinstance(threshold, str) and not 0.0 <= threshold <= 1.0:
             raise ValueError(f"threshold is {threshold}; scores are probabilities, so it must lie within [0, 1]")
-        if types is None:
-            return self.types
-        if isinstance(types, str) or (unknown := sorted(set(types) - set(self.types))):
+        if types is not None and (isinstance(types, str) or (unknown := sorted(set(types) - set(self.types)))):
             found = types if isinstance(types, str) else ", ".join(unknown)
             raise ValueError(f"types: found {found!r}; expected a list of {', '.join(self.types)}")
-        return types
+        tuned = self.tuned_thresholds() if isinstance(threshold, str) else dict.fromkeys(self.types, threshold)
+        return {name: tuned[name] for name in (self.types if types is None else types)}
 
 
 def _entity(text: str, places: Sequence[tuple[int, int]], span: Span, score: float) -> Entity:

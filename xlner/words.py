@@ -1,11 +1,12 @@
 """Sentences, entities and words: the two records that people meet, and where words of raw text begin and end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import regex
 
 from xlner.errors import ModelError
+from xlner.notebook import text_html
 
 # The two records that people meet: a sentence of a corpus, and an entity found in a text.
 
@@ -29,6 +30,17 @@ class Entity(NamedTuple):
     def to_dict(self) -> dict[str, str | int | float]:
         """The fields by name, as JSON wants them: `json.dumps(entity)` itself gives a list, since it is a tuple."""
         return self._asdict()
+
+
+class Entities(list[Entity]):
+    """The entities of one text: a list, which a notebook shows as the text with its entities marked."""
+
+    def __init__(self, entities: Iterable[Entity] = (), text: str = "") -> None:
+        super().__init__(entities)
+        self.text = text
+
+    def _repr_html_(self) -> str:
+        return text_html(self.text, [(one.start, one.end, one.label, f"{one.score:.2f}") for one in self])
 
 
 # Raw text to words: where each word of a text begins and ends, for any string.

@@ -51,6 +51,16 @@ def test_a_graph_takes_batches_of_any_shape(tmp_path_factory, sentences):
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "precision"), [("cnn", "fp32"), ("linear", "int8")])
+def test_tuned_thresholds_go_along(tmp_path, kind, precision):
+    make_student(tmp_path / "model", kind)
+    (tmp_path / "model/thresholds.json").write_text('{"thresholds": {"LOC": 0.25}}')
+
+    export_model(str(tmp_path / "model"), tmp_path / "small", SENTENCES[:1], precision=precision, force=True)
+
+    assert load_tagger(tmp_path / "small").tuned_thresholds()["LOC"] == 0.25
+
+
 @pytest.mark.parametrize(("kind", "precision"), [("bilstm", "int8"), ("cnn", "int8"), ("linear", "int8")])
 def test_bytes_say_nearly_the_same(tmp_path, kind, precision):
     make_student(tmp_path / "model", kind)

@@ -21,9 +21,10 @@ from xlner.export.int8 import CALIBRATION_SENTENCES, SCHEMES, Reaches, channel_r
 from xlner.export.parity import Attempt, Reference
 from xlner.export.small import export_halves, export_student
 from xlner.files import replaced, to_json
+from xlner.hub import find_file
 from xlner.models.folder import read_settings
 from xlner.models.joint import JointModel
-from xlner.models.settings import SETTINGS_FILE, ModelSettings, is_compact
+from xlner.models.settings import SETTINGS_FILE, THRESHOLDS_FILE, ModelSettings, is_compact
 from xlner.models.token_classifier import heeds_mask
 from xlner.tagger import Tagger, load_tagger
 
@@ -233,6 +234,8 @@ def _write_attempt(
     config = recognizer.config.to_dict()
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     (folder / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+    if tuned := find_file(tagger.name, THRESHOLDS_FILE):
+        shutil.copy(tuned, folder / THRESHOLDS_FILE)
     write_manifest(
         folder,
         [path.name for path in folder.iterdir()],

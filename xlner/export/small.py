@@ -21,7 +21,14 @@ from xlner.models.compact_folder import GRAPH_FILE, float_weights, write_student
 from xlner.models.compact_words import VOCABULARY_FILE
 from xlner.models.folder import read_settings, replaced_folder, write_card
 from xlner.models.joint import JointModel
-from xlner.models.settings import SETTINGS_FILE, StudentSettings, is_compact, parse_settings, read_student
+from xlner.models.settings import (
+    SETTINGS_FILE,
+    THRESHOLDS_FILE,
+    StudentSettings,
+    is_compact,
+    parse_settings,
+    read_student,
+)
 from xlner.models.token_classifier import save_weights
 from xlner.tagger import load_tagger
 
@@ -319,6 +326,6 @@ def _write(model: Path, folder: Path, settings: StudentSettings, precision: str)
         write_compact_graph(settings.kind, weights, folder / GRAPH_FILE, int8=precision == "int8")
     stored = {name: value for name, value in weights.items() if not has_graph or name.startswith("crf.")}
     write_student(folder, settings.stored_as(precision), stored, parse_settings(model / SETTINGS_FILE))
-    for name in (VOCABULARY_FILE, CARD_FILE):
+    for name in (VOCABULARY_FILE, CARD_FILE, THRESHOLDS_FILE):
         if (model / name).is_file():
             shutil.copy(model / name, folder / name)

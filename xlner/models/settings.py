@@ -117,6 +117,27 @@ def refuse_odd_numbers(config: Mapping[str, Any], name: str) -> None:
                 raise ModelError(f"{name}: config.json has {key} {value}; expected {expected}")
 
 
+# `thresholds.json`: the score that an entity of each type needs, as `xlner report` found it on a dev corpus.
+
+
+THRESHOLDS_FILE = "thresholds.json"
+
+
+def parse_thresholds(path: Path) -> dict[str, float]:
+    """The least score of each type, in [0, 1].
+
+    Raises:
+        ModelError: If the file is damaged.
+    """
+    try:
+        found = {str(name): float(value) for name, value in json.loads(path.read_text("utf-8"))["thresholds"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        raise ModelError(f"{path}: expected thresholds by entity type, found: {problem!r}") from problem
+    if odd := [name for name, value in found.items() if not 0.0 <= value <= 1.0]:
+        raise ModelError(f"{path}: the threshold of {odd[0]} is {found[odd[0]]}; expected a number from 0 to 1")
+    return found
+
+
 # `student.json`: what kind of compact student a folder holds, its sizes and its tags; read without torch.
 
 

@@ -29,6 +29,7 @@ from xlner.config.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
 from xlner.config.sections import HardwareRecipe
 from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError
 from xlner.files import RUNS, append_line, locked, read_lines, remove_leftovers, remove_unfinished, to_json, write_text
+from xlner.notebook import scores_html
 from xlner.signals import exit_status, sigterm_ends
 from xlner.tagger import Tagger, load_tagger
 from xlner.train.checkpoint import Change, allowed_changes, recipe_changes
@@ -222,6 +223,18 @@ def run_path(run: str, default: str) -> Path:
     return RUNS / name
 
 
+class RunReport(dict[str, Any]):
+    """The content of report.json: a dict, which a notebook shows as a table of scores."""
+
+    def _repr_html_(self) -> str:
+        language, training = self.get("target") or self.get("language") or "", self.get("training")
+        told = training if isinstance(training, dict) else {}
+        notes = (
+            [f"{told['steps']} steps, {told['seconds']} s of training"] if {"steps", "seconds"} <= told.keys() else []
+        )
+        return scores_html(f"run: {language}", self.get("scores") or {}, notes)
+
+
 @dataclass(frozen=True)
 class FinishedRun(os.PathLike[str]):
     """What a training gives back. It is a path, too: that of the run's folder."""
@@ -234,7 +247,7 @@ class FinishedRun(os.PathLike[str]):
         return self.path / "model"
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> RunReport:
         """The content of report.json.
 
         Raises:
@@ -243,7 +256,10 @@ class FinishedRun(os.PathLike[str]):
         found = read_report(self.path)
         if found is None:
             raise RunError(f"{self.path / 'report.json'}: is not there or damaged; train again, under another run=")
-        return found
+        return RunReport(found)
+
+    def _repr_html_(self) -> str:
+        return scores_html(str(self.path), (read_report(self.path) or {}).get("scores") or {})
 
     def __fspath__(self) -> str:
         return str(self.path)
