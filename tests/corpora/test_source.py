@@ -1,18 +1,218 @@
-"""Annotation files: records read and refused, found by their words, and their spans brought to words."""
-
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from corpus_samples import KIEL, RAIN, TWO_COLUMNS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlner.corpora.spans import Annotation, ScoredSpan, align, read_annotations, visible
+from xlner.corpora.lines import corpus_path, find_corpus
+from xlner.corpora.source import Annotation, ScoredSpan, align, read_annotations, read_corpus, read_located, visible
+from xlner.corpora.spans import ReadingOptions
+from xlner.corpora.splits import CorpusFingerprint, fingerprint
 from xlner.corpora.write import write_corpus
 from xlner.errors import CorpusError
 from xlner.soft_labels.mix import AnnotationMember
 from xlner.tags import LabelMap, LabelSet
-from xlner.words import Sentence
+from xlner.words import Sentence, unicode_words
+
+
+def test_lines_of_text_are_split_at_ascii_white_space_or_as_asked(read):
+    content = "Angela Merkel  in\tKiel .\r\n\n10\u00a0000 x\n"
+
+    assert [sentence.words for sentence in read(content, "a.txt")] == [
+        ("Angela", "Merkel", "in", "Kiel", "."),
+        ("10\u00a0000", "x"),
+    ]
+    assert read("ab", "b.txt", split_text=lambda line: [(0, 1), (1, 2)]) == [Sentence(("a", "b"))]
+
+
+@pytest.mark.parametrize("suffix", [".conll", ".conllu", ".iob2", ".iob", ".bio", ".tsv", ".TSV"])
+def test_files_of_columns_are_known_by_their_suffix(read, suffix):
+    assert read(TWO_COLUMNS, "corpus" + suffix) == [KIEL, RAIN]
+
+
+def test_an_unknown_suffix_is_refused_until_the_format_is_named(read):
+    with pytest.raises(CorpusError, match=r"suffix '\.data' tells no format; known: \.conll, .*corpus\.format"):
+        read(TWO_COLUMNS, "corpus.data")
+    assert read(TWO_COLUMNS, "corpus.data", format="conll") == [KIEL, RAIN]
+
+
+@pytest.mark.parametrize("format", ["auto", "conll", "text"])
+def test_a_missing_file_is_refused_with_similar_names_first(tmp_path, format):
+    for name in (*(f"a{number}" for number in range(20)), "train.conll"):
+        (tmp_path / name).touch()
+
+    with pytest.raises(CorpusError, match=r"no corpus at .*trian\.conll; .* holds: train\.conll"):
+        read_corpus(tmp_path / "trian.conll", format=format)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path):
+    (tmp_path / "train.conll").write_text(TWO_COLUMNS)
+
+    with pytest.raises(CorpusError, match=r"is a folder; expected a file; it holds: train\.conll"):
+        read_corpus(tmp_path, format="conll")
+
+
+def test_the_file_of_a_split_is_found_by_the_order_of_suffixes(tmp_path):
+    for name in ("train.iob2", "train.txt", "dev.conllu"):
+        (tmp_path / "de").mkdir(exist_ok=True)
+        (tmp_path / "de" / name).touch()
+
+    assert corpus_path(tmp_path, "de", "train").name == "train.txt"
+    assert find_corpus(str(tmp_path), "de", "dev") == tmp_path / "de" / "dev.conllu"
+    assert find_corpus(tmp_path, "de", "test") is None
+
+
+def test_a_missing_split_or_language_is_refused_with_what_there_is(tmp_path):
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / "train.conll").touch()
+
+    with pytest.raises(CorpusError, match=r"no corpus at .*test\.conll .*de holds: train\.conll"):
+        corpus_path(tmp_path, "de", "test")
+    with pytest.raises(CorpusError, match=r"no corpus at .*holds: de$"):
+        corpus_path(tmp_path, "nl", "test")
+    with pytest.raises(CorpusError, match=r"no corpus at .*nowhere"):
+        corpus_path(tmp_path / "nowhere", "nl", "test")
+
+
+def test_a_fingerprint_depends_on_the_content_alone(read):
+    prints = {
+        fingerprint(read(content)) for content in (TWO_COLUMNS, TWO_COLUMNS.replace("\t", "  "), "\n" + TWO_COLUMNS)
+    }
+
+    assert len(prints) == 1
+    assert len(prints.pop()) == 12
+
+
+def test_every_change_of_the_content_changes_the_fingerprint():
+    variants = [
+        [KIEL, RAIN],
+        [RAIN, KIEL],
+        [KIEL],
+        [KIEL, RAIN, RAIN],
+        [Sentence(KIEL.words), Sentence(RAIN.words)],
+        [Sentence((*KIEL.words, *RAIN.words))],
+        [KIEL, Sentence(RAIN.words, ("B-LOC",))],
+        [KIEL, Sentence(("R", "egen"), ("O", "O"))],
+    ]
+
+    assert len({fingerprint(sentences) for sentences in variants}) == len(variants)
+
+
+def test_a_stream_can_be_hashed_while_it_is_used():
+    growing = CorpusFingerprint()
+    for sentence in (KIEL, RAIN):
+        growing.add(sentence)
+
+    assert growing.hexdigest() == fingerprint(iter([KIEL, RAIN]))
+
+
+def count_words_and_sentences(path):
+    """Words and sentences of files that begin each row with a number, counted without the reader."""
+    rows = path.read_bytes().split(b"\n")
+    n_words = sum(row[:1].isdigit() for row in rows)
+    n_sentences = sum(row[:1].isdigit() and not after[:1].isdigit() for row, after in pairwise(rows))
+    return n_words, n_sentences
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wikineural/de/test.conllu",
+        "wikineural/ru/val.conllu",
+        "uner/en_ewt/en_ewt-ud-dev.iob2",
+        "uner/de_pud/de_pud-ud-test.iob2",
+        "uner/pt_bosque/pt_bosque-ud-dev.iob2",
+        "uner/zh_gsd/zh_gsd-ud-train.iob2",
+    ],
+)
+def test_real_files_are_read_word_for_word(shared, name):
+    path = shared / "data" / name
+
+    sentences = list(read_corpus(path))
+
+    assert (sum(len(sentence.words) for sentence in sentences), len(sentences)) == count_words_and_sentences(path)
+
+
+def test_inside_tags_without_a_beginning_in_the_english_corpus_begin_an_entity(shared):
+    path = shared / "data" / "wikineural" / "en" / "val.conllu"
+
+    n_begun = sum(tag.startswith("B-") for sentence in read_corpus(path) for tag in sentence.tags)
+
+    # 19,182 B- tags in the file, and 439 I- tags that continue nothing.
+    assert n_begun == 19_182 + 439
+    with pytest.raises(CorpusError, match="continues no entity"):
+        list(read_corpus(path, scheme="strict"))
+
+
+def test_plain_text_is_one_sentence_a_line(shared):
+    path = shared / "text" / "nl.txt"
+
+    n_lines = sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
+
+    assert sum(1 for _ in read_corpus(path)) == n_lines
+
+
+BRAT_TEXT = "Angela Merkel in Kiel.\n\nEs regnete in Köln.\n"
+NOTES = (
+    "T1\tPER 0 13\tAngela Merkel\nT2\tLOC 17 21\tKiel\nR1\tLives Arg1:T1 Arg2:T2\nT3\tLOC 38 42\tKöln\n#1\tNote T3\tx\n"
+)
+SENTENCES = [
+    Sentence(("Angela", "Merkel", "in", "Kiel", "."), ("B-PER", "I-PER", "O", "B-LOC", "O")),
+    Sentence(("Es", "regnete", "in", "Köln", "."), ("O", "O", "O", "B-LOC", "O")),
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a.txt").write_text(BRAT_TEXT)
+    (tmp_path / "a.ann").write_text(NOTES)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["", "a.ann"])
+def test_lines_are_sentences_and_spans_their_tags(folder, name):
+    assert list(read_corpus(folder / name, split_text=unicode_words)) == SENTENCES
+
+
+def test_documents_of_a_folder_come_in_the_order_of_their_names(folder):
+    (folder / "0.txt").write_text("Regen\n")
+    (folder / "0.ann").touch()
+
+    sentences = list(read_corpus(folder, split_text=unicode_words))
+
+    assert sentences == [Sentence(("Regen",), ("O",)), *SENTENCES]
+
+
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        ("T4\tPER 0 6;7 13\tAngela Merkel", "a span of several parts"),
+        ("T4\tPER zero 6\tAngela", "no start and end"),
+        ("T4\tPER 0 6\tMerkel", "the text there is 'Angela'"),
+        ("T4\tLOC 17 30\t", "a span over the end of a line"),
+    ],
+)
+def test_an_annotation_that_cannot_be_understood_is_refused_with_its_line(folder, note, message):
+    (folder / "a.ann").write_text(NOTES + note + "\n")
+
+    with pytest.raises(CorpusError, match=rf"a\.ann:6: {message}.*\[XL025\]"):
+        list(read_corpus(folder, split_text=unicode_words))
+
+    problems = []
+    options = ReadingOptions(split_text=unicode_words, report=problems.append)
+    assert [found.sentence for found in read_located(folder, "auto", options)] == SENTENCES
+    assert len(problems) == 1
+
+
+def test_a_text_without_annotations_beside_it_is_refused(folder):
+    (folder / "a.txt").unlink()
+
+    with pytest.raises(CorpusError, match=r"no file .*a\.txt; brat keeps"):
+        list(read_corpus(folder))
+
 
 TEXT = "Anna Braun lebt in Kiel."
 WORDS = ["Anna", "Braun", "lebt", "in", "Kiel", "."]

@@ -4,7 +4,8 @@ import time
 import pytest
 from corpus_samples import KIEL, RAIN
 
-from xlner.corpora.source import ReadingOptions, read_located
+from xlner.corpora.source import read_located
+from xlner.corpora.spans import ReadingOptions
 from xlner.errors import CorpusError
 from xlner.words import Sentence, unicode_words
 
