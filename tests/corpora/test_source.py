@@ -222,7 +222,7 @@ LABELS = LabelSet.of_types(["LOC", "PER"])
 
 
 @pytest.fixture
-def read(tmp_path):
+def read_notes(tmp_path):
     """Reads records, or lines, as an annotation file."""
 
     def read_records(*records):
@@ -258,8 +258,8 @@ def at(span, start, end):
     ],
     ids=["characters", "other white space", "words", "other words"],
 )
-def test_a_record_finds_its_sentence_and_its_words(read, record):
-    annotations = read(record)
+def test_a_record_finds_its_sentence_and_its_words(read_notes, record):
+    annotations = read_notes(record)
 
     said = annotations.of(WORDS)
 
@@ -269,8 +269,8 @@ def test_a_record_finds_its_sentence_and_its_words(read, record):
     assert annotations.of(["Anna", "lebt"]) is None
 
 
-def test_a_word_in_a_span_has_its_score_and_the_others_are_outside(read):
-    said = member(read({"types": ["LOC", "PER"]}, record_of(PERSON)), outside=0.25).of(0, WORDS)
+def test_a_word_in_a_span_has_its_score_and_the_others_are_outside(read_notes):
+    said = member(read_notes({"types": ["LOC", "PER"]}, record_of(PERSON)), outside=0.25).of(0, WORDS)
 
     # O, B-LOC, I-LOC, B-PER, I-PER
     assert said.probs[0].tolist() == [0.25, 0, 0, 0.75, 0]
@@ -280,8 +280,8 @@ def test_a_word_in_a_span_has_its_score_and_the_others_are_outside(read):
     assert said.known.all()
 
 
-def test_an_annotator_abstains_on_sentences_without_a_record(read):
-    said = member(read(record_of(PERSON))).of(0, ["Kiel", "."])
+def test_an_annotator_abstains_on_sentences_without_a_record(read_notes):
+    said = member(read_notes(record_of(PERSON))).of(0, ["Kiel", "."])
 
     assert not said.probs.any()
     assert not said.trust.any()
@@ -300,16 +300,16 @@ def test_an_annotator_abstains_on_sentences_without_a_record(read):
     ],
     ids=["its own", "those of the file", "of the first record", "of the record", "of both records", "of both lists"],
 )
-def test_an_annotator_knows_the_types_that_it_looked_for(read, records, known):
-    said = member(read(*records)).of(0, WORDS)
+def test_an_annotator_knows_the_types_that_it_looked_for(read_notes, records, known):
+    said = member(read_notes(*records)).of(0, WORDS)
 
     assert said.known.astype(int).tolist() == known
 
 
-def test_types_of_annotations_are_renamed_and_dropped(read):
+def test_types_of_annotations_are_renamed_and_dropped(read_notes):
     spans = [{**PERSON, "label": "person"}, {**PLACE, "label": "sight"}]
 
-    said = member(read(record_of(*spans)), rename="person=PER,sight=").of(0, WORDS)
+    said = member(read_notes(record_of(*spans)), rename="person=PER,sight=").of(0, WORDS)
 
     assert said.probs[:2].argmax(axis=1).tolist() == [3, 4]
     assert said.probs[4].tolist() == [1, 0, 0, 0, 0]
@@ -325,9 +325,9 @@ def test_types_of_annotations_are_renamed_and_dropped(read):
         ((3, 11), [(1, 2)]),  # the last letter of "Anna", and the first of "lebt"
     ],
 )
-def test_a_span_that_cuts_words_takes_those_of_which_it_covers_half(read, span, expected):
+def test_a_span_that_cuts_words_takes_those_of_which_it_covers_half(read_notes, span, expected):
     start, end = span
-    found = align(read(record_of({"start": start, "end": end, "label": "PER"})).of(WORDS), WORDS)
+    found = align(read_notes(record_of({"start": start, "end": end, "label": "PER"})).of(WORDS), WORDS)
 
     assert [(span.start, span.end) for span in found.spans] == expected
     assert (found.n_cut, found.n_lost) == (1, int(not expected))
@@ -343,9 +343,9 @@ def test_of_spans_that_overlap_the_highest_score_wins_then_the_longer_one():
     assert found.n_overlapping == 2
 
 
-def test_what_became_of_the_spans_is_told(read):
+def test_what_became_of_the_spans_is_told(read_notes):
     spans = [{**PERSON, "end": 9}, {**PLACE, "start": 22}, PLACE, {**PLACE, "label": "PER", "score": 0.1}]
-    one = member(read(record_of(*spans)))
+    one = member(read_notes(record_of(*spans)))
 
     one.of(0, WORDS)
 
@@ -396,29 +396,29 @@ def test_spans_of_whole_words_come_back_as_they_were(words, data):
         ({"text": "\ud800"}, "XL026", "half a surrogate pair"),
     ],
 )  # fmt: skip
-def test_a_record_that_cannot_be_understood_is_refused_with_its_line(read, line, code, message):
+def test_a_record_that_cannot_be_understood_is_refused_with_its_line(read_notes, line, code, message):
     with pytest.raises(CorpusError) as caught:
-        read(record_of(PERSON), "", line)
+        read_notes(record_of(PERSON), "", line)
 
     assert "notes.jsonl:3: " in str(caught.value)
     assert message in str(caught.value)
     assert str(caught.value).endswith(f"[{code}]")
 
 
-def test_what_xlner_tag_writes_is_an_annotation_file_as_it_is(read):
+def test_what_xlner_tag_writes_is_an_annotation_file_as_it_is(read_notes):
     place = {"text": "Kiel", "label": "LOC", "start": 19, "end": 23, "score": 0.5}
     of_text = {"id": 7, "text": TEXT, "entities": [place]}
     of_words = {"words": WORDS, "tags": ["O"] * 6, "entities": [{**place, "start": 4, "end": 5}]}
     of_both = {"id": 7, "text": TEXT, "tokens": WORDS, "tags": ["O"] * 6, "entities": [place]}
 
     for record in (of_text, of_words, of_both):
-        assert align(read(record).of(WORDS), WORDS).spans == [ScoredSpan("LOC", 4, 5, 0.5)]
+        assert align(read_notes(record).of(WORDS), WORDS).spans == [ScoredSpan("LOC", 4, 5, 0.5)]
 
 
-def test_types_that_look_equal_are_one_type(read):
+def test_types_that_look_equal_are_one_type(read_notes):
     records = [record_of({**PLACE, "label": label}) for label in ("LOC", "LOC\u200b", "\ufeffLOC", " LOC\u00a0")]
 
-    assert read(*records).types == ("LOC",)
+    assert read_notes(*records).types == ("LOC",)
 
 
 def test_a_corpus_of_spans_is_an_annotation_file_as_it_is(tmp_path):
@@ -431,17 +431,17 @@ def test_a_corpus_of_spans_is_an_annotation_file_as_it_is(tmp_path):
     assert [LABELS.tags[number] for number in said.probs.argmax(axis=1)] == list(tags)
 
 
-def test_a_file_without_records_or_types_or_no_file_at_all_is_refused(read, tmp_path):
+def test_a_file_without_records_or_types_or_no_file_at_all_is_refused(read_notes, tmp_path):
     with pytest.raises(CorpusError, match="expected annotations, one JSON record a line; found none"):
-        read({"types": ["PER"]})
+        read_notes({"types": ["PER"]})
     with pytest.raises(CorpusError, match="no span in 1 records, and no types; which ones were looked for"):
-        read(record_of())
+        read_notes(record_of())
     with pytest.raises(CorpusError, match=r"teacher=.*nope.jsonl: no such file"):
         read_annotations(tmp_path / "nope.jsonl")
 
 
-def test_records_are_counted_against_the_text(read):
-    annotations = read(record_of(PERSON), record_of(PLACE), {"text": "Ein anderer Satz."})
+def test_records_are_counted_against_the_text(read_notes):
+    annotations = read_notes(record_of(PERSON), record_of(PLACE), {"text": "Ein anderer Satz."})
 
     assert annotations.count([WORDS, ["Ja"], WORDS]) == (2, 1)
     with pytest.raises(CorpusError, match="none of its 2 records speaks of a sentence of the target text"):
