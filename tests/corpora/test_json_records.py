@@ -67,6 +67,13 @@ def test_what_an_annotator_rejected_is_passed_over(read):
     assert [sentence.words for sentence in read(content, "x.jsonl")] == [("accept", "it")]
 
 
+@pytest.mark.parametrize("options", [{}, {"scheme": "ignore"}, {"columns": "words"}])
+def test_words_that_an_annotator_rejected_are_passed_over_however_they_are_read(read, options):
+    content = jsonl(*({"words": [answer], "answer": answer} for answer in ("accept", "reject", "ignore")))
+
+    assert [sentence.words for sentence in read(content, "x.jsonl", **options)] == [("accept",)]
+
+
 def test_offsets_count_characters_and_not_bytes(read):
     sentence = read(jsonl({"text": "Ö😀 Köln", "spans": [[3, 7, "LOC"]]}), "x.jsonl")[0]
 

@@ -5,7 +5,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from spacy.tokens import Doc, DocBin, Span
 
 from xlner.corpora.lines import corpus_path
-from xlner.corpora.source import read_corpus
+from xlner.corpora.source import read_corpus, read_located
+from xlner.corpora.spans import ReadingOptions
 from xlner.corpora.write import write_corpus
 from xlner.errors import CorpusError
 from xlner.words import Sentence
@@ -196,3 +197,17 @@ def test_a_file_that_is_no_docbin_is_refused(tmp_path, content):
 def test_a_word_of_white_space_is_not_written(tmp_path):
     with pytest.raises(CorpusError, match=r"sentence 1: the word .* is white space"):
         write_corpus([Sentence(("\u3000",))], tmp_path / "x.spacy")
+
+
+def test_a_sentence_of_a_docbin_that_cannot_be_repaired_costs_no_other_one(tmp_path, nlp):
+    words = ["Anna", "lebt"]
+    docs = [Doc(nlp.vocab, words=words, ents=["B-PER", "O"]), Doc(nlp.vocab, words=words, ents=["B-PER", ""])]
+    DocBin(docs=docs).to_disk(tmp_path / "a.spacy")
+    problems = []
+
+    found = list(read_located(tmp_path / "a.spacy", "auto", ReadingOptions(report=problems.append)))
+
+    assert [sentence for sentence, _ in found] == [Sentence(("Anna", "lebt"), ("B-PER", "O"))]
+    assert [(problem.code, problem.place) for problem in problems] == [
+        ("XL014", f"{tmp_path / 'a.spacy'}: document 2, word 2")
+    ]

@@ -49,7 +49,8 @@ from xlner.corpora.lines import (
     each,
     everywhere,
     existing_file,
-    read_chunks,
+    numbered,
+    read_beginning,
     refuse_other_line_ends,
 )
 from xlner.corpora.spans import (
@@ -58,6 +59,7 @@ from xlner.corpora.spans import (
     ReadingOptions,
     TagReader,
     checked_text,
+    has_half_characters,
     is_any_tag,
     is_tag,
     visible_label,
@@ -113,10 +115,8 @@ class RowReader:
 
     def columns_of_text(self) -> Iterator[Located]:
         """The sentences of a file of columns, which may be a table."""
-        chunks = read_chunks(self._path, self._options.encoding, self._report)
-        first = next(chunks, "")
+        first, chunks = read_beginning(self._path, self._options.encoding, self._report)
         refuse_other_line_ends(self._path, first)
-        chunks = chain([first], chunks)
         if table := find_table(self._path, first, self._wanted, self._tag_reader.ignores):
             yield from self.table(_numbered_rows(chunks), table)
             return
@@ -136,9 +136,8 @@ class RowReader:
 
     def csv(self) -> tuple[Columns | None, Iterator[Row]]:
         """What a CSV file holds, and its rows, the header among them; no columns where there is no row."""
-        chunks = read_chunks(self._path, self._options.encoding, self._report)
-        first = next(chunks, "")
-        rows = _csv_rows(self._path, chain([first], chunks), _delimiter(first))
+        first, chunks = read_beginning(self._path, self._options.encoding, self._report)
+        rows = _csv_rows(self._path, chunks, _delimiter(first))
         sampled = list(islice(rows, N_SAMPLED))
         filled = [cells for _, cells in sampled if any(cells)]
         columns = table_columns(self._path, filled, self._wanted, self._tag_reader.ignores) if filled else None
@@ -226,11 +225,14 @@ class RowReader:
         """The sentence of some rows, all of the right width."""
         place = partial(_place_of_row, self._path, block)
         words = tuple([cells[columns.word] for _, cells in block])
-        for position in (position for position, word in enumerate(words) if "\n" in word):
+        text = "".join(words)
+        if "\n" in text:
+            position = next(position for position, word in enumerate(words) if "\n" in word)
             message = "a line end in a word; is a quotation mark not closed?"
             self._report(CorpusProblem("XL011", place(position), message))
             raise LeftOut
-        words = tuple([checked_text(word, place(n), self._report) for n, word in enumerate(words)])
+        if has_half_characters(text):
+            words = tuple([checked_text(word, place(n), self._report) for n, word in enumerate(words)])
         tags = () if columns.tag is None else tuple([cells[columns.tag] for _, cells in block])
         return self._located(columns, words, tags, place) if words else None
 
@@ -512,19 +514,16 @@ def _body(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
 
 def _numbered_rows(chunks: Iterable[str]) -> Iterator[Row]:
     """The rows of a table without quotation marks, comments left out; a blank line is a row without cells."""
-    line, delimiter, n_delimiters = 0, "", 0
-    for chunk in chunks:
-        for row in chunk.removesuffix("\n").split("\n"):
-            line += 1
-            if not row.strip() or row.startswith("-DOCSTART-"):
-                yield line, []
-                continue
-            if not delimiter and row[0] != "#":
-                delimiter = "\t" if "\t" in row else " "
-                n_delimiters = row.count(delimiter)
-            if row[0] == "#" and row.count(delimiter or "\t") != n_delimiters:
-                continue
-            yield line, cells_of(row, delimiter)
+    delimiter, n_delimiters = "", 0
+    for number, line in numbered(chunks):
+        if not line.strip() or line.startswith(DOCUMENT_START):
+            yield number, []
+            continue
+        if not delimiter and line[0] != "#":
+            delimiter = "\t" if "\t" in line else " "
+            n_delimiters = line.count(delimiter)
+        if line[0] != "#" or line.count(delimiter or "\t") == n_delimiters:
+            yield number, cells_of(line, delimiter)
 
 
 def _delimiter(beginning: str) -> str:

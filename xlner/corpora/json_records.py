@@ -18,7 +18,6 @@ then the record is refused, lest its labels are lost. A JSON array is held in me
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -45,7 +44,8 @@ from xlner.corpora.lines import (
     by_word,
     each,
     existing_file,
-    read_chunks,
+    numbered,
+    read_beginning,
 )
 from xlner.corpora.spans import (
     UNLABELLED,
@@ -164,12 +164,13 @@ class RecordReader:
         if record[field] and isinstance(record[field], list) and all(isinstance(w, dict) for w in record[field]):
             record = _unpacked(record, field)
         words = checked_words(record[field], place, self._report)
+        others = {name: value for name, value in record.items() if name != field}
         if self._tag_reader.ignores or (self._wanted is not None and self._wanted[1] is None):
-            self._plans[tuple(record)] = field, None
+            if "answer" not in record and find_name(others, WORD_NAMES) is None:
+                self._plans[tuple(record)] = field, None
             return Sentence(words)
         if not words:
             return Sentence(words)
-        others = {name: value for name, value in record.items() if name != field}
         known: tuple[str, ...] = TAG_NAMES if tag_field is None else (plain_name(tag_field),)
         tags = find_name([name for name, value in others.items() if _may_be_tags(value)], known)
         if tags is not None:
@@ -295,23 +296,18 @@ def read_jsonl(source: str, options: ReadingOptions) -> Iterator[Located]:
 
 def read_json_records(path: Path, encoding: str, report: Report) -> Iterator[JsonRecord]:
     """The records of a file, lines that are no JSON reported."""
-    chunks = read_chunks(path, encoding, report)
-    first = next(chunks, "")
+    first, chunks = read_beginning(path, encoding, report)
     if _is_one_value(first):
-        yield from _of_one_value(path, "".join(chain([first], chunks)), report)
+        yield from _of_one_value(path, "".join(chunks), report)
         return
-    n_before = 0
-    for chunk in chain([first], chunks):
-        lines = chunk.removesuffix("\n").split("\n")
-        for number, line in enumerate(lines, n_before + 1):
-            if not line or line.isspace():
-                continue
-            place = f"{path}:{number}"
-            try:
-                yield JsonRecord(place, json.loads(line))
-            except (ValueError, RecursionError) as problem:
-                report(CorpusProblem("XL020", place, f"no JSON ({problem}): {line[:_N_SHOWN]!r}"))
-        n_before += len(lines)
+    for number, line in numbered(chunks):
+        if not line or line.isspace():
+            continue
+        place = f"{path}:{number}"
+        try:
+            yield JsonRecord(place, json.loads(line))
+        except (ValueError, RecursionError) as problem:
+            report(CorpusProblem("XL020", place, f"no JSON ({problem}): {line[:_N_SHOWN]!r}"))
 
 
 def _is_one_value(beginning: str) -> bool:

@@ -12,6 +12,7 @@ import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -201,8 +202,20 @@ def read_chunks(path: Path, encoding: str, report: Report = refuse) -> Iterator[
 
 def read_lines(path: Path, encoding: str, report: Report = refuse) -> Iterator[tuple[int, str]]:
     """The lines of a file with their numbers, from 1, and without their ends; otherwise as `read_chunks`."""
+    return numbered(read_chunks(path, encoding, report))
+
+
+def read_beginning(path: Path, encoding: str, report: Report) -> tuple[str, Iterator[str]]:
+    """The first chunk of a file, and all of them, the first one included; otherwise as `read_chunks`."""
+    chunks = read_chunks(path, encoding, report)
+    first = next(chunks, "")
+    return first, chain([first], chunks)
+
+
+def numbered(chunks: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The lines of chunks with their numbers, from 1, and without their ends."""
     n_before = 0
-    for text in read_chunks(path, encoding, report):
+    for text in chunks:
         lines = text.removesuffix("\n").split("\n")
         yield from enumerate(lines, n_before + 1)
         n_before += len(lines)

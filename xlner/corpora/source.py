@@ -21,6 +21,8 @@ from xlner.corpora.lines import (
     Report,
     everywhere,
     existing_file,
+    numbered,
+    read_beginning,
     read_chunks,
     read_lines,
     refuse,
@@ -136,16 +138,12 @@ def _read_text(source: str, options: ReadingOptions) -> Iterator[Located]:
     path = existing_file(source)
 
     def sentences() -> Iterator[Located]:
-        n_before = 0
-        for chunk in read_chunks(path, options.encoding, options.report):
-            if not n_before:
-                refuse_other_line_ends(path, chunk)
-                _refuse_columns(path, chunk)
-            lines = chunk.removesuffix("\n").split("\n")
-            for number, line in enumerate(lines, n_before + 1):
-                if (sentence := options.split(line)).words:
-                    yield Located(sentence, everywhere(f"{path}:{number}"))
-            n_before += len(lines)
+        first, chunks = read_beginning(path, options.encoding, options.report)
+        refuse_other_line_ends(path, first)
+        _refuse_columns(path, first)
+        for number, line in numbered(chunks):
+            if (sentence := options.split(line)).words:
+                yield Located(sentence, everywhere(f"{path}:{number}"))
 
     return sentences()
 

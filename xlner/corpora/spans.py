@@ -105,7 +105,8 @@ class TagReader:
         if self.ignores:
             return None
         if self.names:
-            tags = tuple([self.names.get(tag, tag) for tag in map(visible_label, tags)])
+            names = self.names
+            tags = tuple([names.get(tag) or names.get(visible_label(tag), tag) for tag in tags])
         # Most sequences have been seen before: looking them up whole is the quickest.
         if tags in self._clean_sequences:
             return tags
@@ -371,9 +372,14 @@ def checked_words(words: object, place: str, report: Report) -> tuple[str, ...]:
     return tuple([checked_text(word, place, report) for word in words])
 
 
+def has_half_characters(text: str) -> bool:
+    """Whether a text holds halves of surrogate pairs, which JSON can escape and nothing can write."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
 def checked_text(text: str, place: str, report: Report) -> str:
     """The text, each half of a surrogate pair (which is no character) replaced by U+FFFD."""
-    if text.isascii() or not _SURROGATE.search(text):
+    if not has_half_characters(text):
         return text
     message = f"half a surrogate pair in {text[:_N_SHOWN]!a}, which is no character"
     report(CorpusProblem("XL026", place, message, "replaced by U+FFFD"))

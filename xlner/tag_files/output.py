@@ -7,7 +7,6 @@ dropped when the output is opened again. A lock, `.NAME.lock`, keeps a second ru
 
 import base64
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xlner.corpora.json_records import WORD_FIELDS
 from xlner.corpora.lines import CorpusProblem
+from xlner.corpora.spans import has_half_characters
 from xlner.corpora.stored import merge_docbins, tagged_docbin
 from xlner.corpora.write import conll_blocks
 from xlner.errors import CorpusError, RunError
@@ -35,7 +35,6 @@ OUR_COLUMNS = ("tags", "entities")
 GROUP_ROWS = 8192  # rows of a row group of Parquet
 _WAY_OUT = "Parquet has the columns and types of the first records; write jsonl"
 _N_SHOWN = 60
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 Render = Callable[[TaggedRecord], str]
 
 
@@ -301,7 +300,7 @@ def _refuse_half_characters(tagged: TaggedRecord) -> None:
 def _with_half_character(value: Any) -> str:
     """The first text within a value of JSON that holds half a surrogate pair; empty if none does."""
     if isinstance(value, str):
-        return value if not value.isascii() and _HALF_CHARACTER.search(value) else ""
+        return value if has_half_characters(value) else ""
     if isinstance(value, Mapping):
         value = [*value, *value.values()]
     if isinstance(value, list):
