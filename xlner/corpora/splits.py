@@ -18,9 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from xlner.config.load import choose
 from xlner.config.sections import CorpusRecipe
 from xlner.corpora.columns import TEXT_NAMES, WORD_NAMES, find_name
@@ -229,11 +226,6 @@ def describe(sentences: Sequence[Sequence[str]], windows: Sequence[Window]) -> s
     if n_more:
         parts.append(f"long sentences are seen in parts, {n_more:,} more windows than sentences")
     return "; ".join(parts)
-
-
-def window_lengths(windows: Sequence[Window]) -> NDArray[np.int64]:
-    """Pieces of each window."""
-    return np.asarray([len(window.piece_ids) for window in windows], dtype=np.int64)
 
 
 # What a corpus holds, counted in one pass.
