@@ -14,7 +14,7 @@ from conll_files import SPLITS, languages_in, read_splits
 from corpus_report import write_corpus
 from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, run
 
-from xlner.corpora.identity import name_split, summarize
+from xlner.corpora.splits import name_split, summarize
 from xlner.errors import CorpusError
 
 INFO = CorpusInfo(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sources import CorpusInfo
 
-from xlner.corpora.identity import CARD_NAME, CorpusSummary, CorpusTally, known_splits, name_split
+from xlner.corpora.splits import CARD_NAME, CorpusSummary, CorpusTally, known_splits, name_split
 from xlner.corpora.write import write_corpus as write_sentences
 from xlner.errors import CorpusError
 from xlner.words import Sentence

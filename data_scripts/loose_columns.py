@@ -7,7 +7,7 @@ all) is left out, and told; a tag that is none is still refused with its line.
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from xlner.corpora.schemes import TagReader
+from xlner.corpora.spans import TagReader
 from xlner.words import Sentence
 
 Row = tuple[str, str]  # word and tag

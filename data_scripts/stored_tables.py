@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xlner.corpora.schemes import TagReader
+from xlner.corpora.spans import TagReader
 from xlner.errors import CorpusError
 from xlner.words import Sentence
 

@@ -12,7 +12,7 @@ from runs import are_equal, run_script, weights_of
 
 from xlner import __version__
 from xlner.cli import main
-from xlner.corpora.identity import fingerprint, summarize
+from xlner.corpora.splits import fingerprint, summarize
 from xlner.tag_files.records import CHUNK_RECORDS
 from xlner.tagger import load_tagger
 from xlner.words import Sentence

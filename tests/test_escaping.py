@@ -3,8 +3,8 @@ import json
 import pytest
 
 from xlner.config.sections import CorpusRecipe
-from xlner.corpora.conll import conll_blocks
 from xlner.corpora.splits import read_labelled
+from xlner.corpora.write import conll_blocks
 from xlner.errors import CorpusError, LabelError, as_code, for_csv, for_markdown, for_terminal
 from xlner.files import to_json
 from xlner.tags import LabelSet

@@ -133,8 +133,8 @@ def evaluate(
 ) -> None:
     """Score a model on labelled corpora: precision, recall and F1 of entities in percent, by seqeval."""
     from xlner.config.load import choose
-    from xlner.corpora.identity import name_split, summarize
     from xlner.corpora.source import read_corpus
+    from xlner.corpora.splits import name_split, summarize
     from xlner.evaluate import check_types_in_common, evaluate_tags
     from xlner.tagger import load_tagger
     from xlner.tags import LabelMap, spans_of

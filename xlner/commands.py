@@ -17,7 +17,7 @@ import typer
 from xlner.errors import CorpusError, ModelError
 
 if TYPE_CHECKING:
-    from xlner.corpora.source import ReadingOptions
+    from xlner.corpora.spans import ReadingOptions
     from xlner.encode import WordEncoder
     from xlner.export.parity import Attempt
     from xlner.lint.check import CheckedCorpus
@@ -78,8 +78,8 @@ def check_data(
 ) -> None:
     """Look corpora through: counts, lengths, and problems with file and line, by the codes of docs/errors.md."""
     from xlner.config.load import choose
-    from xlner.corpora.problems import WARNING
-    from xlner.corpora.source import ReadingOptions
+    from xlner.corpora.lines import WARNING
+    from xlner.corpora.spans import ReadingOptions
     from xlner.lint.check import CheckedCorpus, check_corpus, report_json, report_lines
     from xlner.words import WORD_SPLITTERS
 
@@ -155,7 +155,7 @@ def _repair(
     found: "CheckedCorpus", copy: Path, format: str, options: "ReadingOptions", fix_duplicates: bool
 ) -> Iterator[str]:
     """Write the repaired copy; tells what was done."""
-    from xlner.corpora.problems import CODES, CorpusProblem
+    from xlner.corpora.lines import CODES, CorpusProblem
     from xlner.corpora.source import read_located
     from xlner.lint.repair import write_repaired
     from xlner.words import Sentence
@@ -217,8 +217,8 @@ def convert(
     from tqdm import tqdm
 
     from xlner.config.load import choose
-    from xlner.corpora.identity import CorpusTally
     from xlner.corpora.source import read_corpus
+    from xlner.corpora.splits import CorpusTally
     from xlner.corpora.write import format_of, write_corpus
     from xlner.words import WORD_SPLITTERS
 
@@ -318,7 +318,7 @@ def export_to_spacy(models: Sequence[str], target: Path, options: SpacyOptions) 
         raise ModelError(f"--spacy needs {problem.name}; install it by `pip install xlner[spacy]`") from None
     from tqdm import tqdm
 
-    from xlner.corpora.problems import refuse
+    from xlner.corpora.lines import refuse
     from xlner.models.folder import read_settings
     from xlner.tag_files.records import InputOptions, check_input, input_format, read_records
     from xlner.tagger import load_tagger

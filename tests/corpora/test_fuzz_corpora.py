@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import damaged_bytes, damaged_json, fuzzing
 
-from xlner.corpora.problems import refuse
+from xlner.corpora.lines import refuse
 from xlner.corpora.source import read_corpus
 from xlner.corpora.write import write_corpus
 from xlner.errors import XlnerError

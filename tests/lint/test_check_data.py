@@ -14,8 +14,9 @@ from test_tagger import with_tags
 
 from xlner.cli import main
 from xlner.corpora import conll, lines
-from xlner.corpora.problems import CODES, ERROR
-from xlner.corpora.source import ReadingOptions, read_corpus
+from xlner.corpora.lines import CODES, ERROR
+from xlner.corpora.source import read_corpus
+from xlner.corpora.spans import ReadingOptions
 from xlner.lint.check import check_corpus
 from xlner.lint.repair import visible_parts, word_problems
 

@@ -3,8 +3,8 @@ import json
 import pytest
 from data_scripts_runs import run_data_script as run
 
-from xlner.corpora.identity import fingerprint, name_split, summarize
 from xlner.corpora.source import read_corpus
+from xlner.corpora.splits import fingerprint, name_split, summarize
 from xlner.words import Sentence
 
 

@@ -7,8 +7,8 @@ from data_scripts_runs import run_data_script
 from sentence_splitting import split_sentences
 from wikipedia import plain_paragraphs
 
-from xlner.corpora.identity import summarize
 from xlner.corpora.source import read_corpus
+from xlner.corpora.splits import summarize
 
 
 def raw_text(tmp_path, *arguments, language="de", status=0):

@@ -227,6 +227,16 @@ def test_tokens_with_offsets_say_where_the_words_of_a_text_are(tag, tagger, tmp_
     ]
 
 
+@pytest.mark.parametrize("tokens", ['[{"start": 0, "end": 1e999}]', '[{"start": 0}]', '[{"start": 0, "end": 99}]'])
+def test_tokens_that_say_nothing_of_the_text_are_told_with_their_line(tag, tmp_path, tokens):
+    (tmp_path / "in.jsonl").write_text(f'{{"text": "Kiel"}}\n{{"text": "Kiel", "tokens": {tokens}}}\n')
+
+    status, _, err = tag(tmp_path / "in.jsonl")
+
+    assert status == 2
+    assert "in.jsonl:2: expected tokens as {start, end} in characters; found otherwise" in err
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".conll", ".parquet", ".spacy"])
 @pytest.mark.parametrize("source", ["in.jsonl", "in.conll", "in.parquet"])
 def test_every_format_gets_the_same_words_and_tags(tag, tagger, tmp_path, source, suffix):

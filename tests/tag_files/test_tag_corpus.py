@@ -12,8 +12,8 @@ from pyarrow import parquet
 from runs import TAG_CORPUS, run_on_two, run_script
 
 from xlner.errors import CorpusError
-from xlner.tag_files.records import InputOptions
-from xlner.tag_files.shards import SHARDED, input_files, plan_shards
+from xlner.tag_files.job import input_files, plan_shards
+from xlner.tag_files.records import InputOptions, read_records
 from xlner.tagger import load_tagger
 
 N_RECORDS = 60
@@ -22,6 +22,10 @@ SMALL = ("cpu=true", "threads=1", "shard_megabytes=0.0005")
 
 def refuse(problem):
     raise problem
+
+
+def records_of(shard, format):
+    return read_records(shard.source, format, InputOptions(refuse, bounds=(shard.first, shard.last)))
 
 
 @pytest.fixture
@@ -130,7 +134,8 @@ def test_a_killed_run_leaves_whole_shards_alone_and_is_taken_up(bert_folder, cor
 
     whole = content(tmp_path / "whole")
     assert killed.status == -signal.SIGKILL
-    assert {name: left[name] for name in left if "unfinished" not in name}.items() <= whole.items()
+    published = {name: left[name] for name in left if not Path(name).name.startswith(".")}
+    assert published.items() <= whole.items()
     assert content(tmp_path / "tagged") == whole
 
 
@@ -257,7 +262,7 @@ def test_shards_hold_every_line_once_wherever_they_are_cut(tmp_path_factory, lin
     path.write_text(text, encoding="utf-8")
 
     shards = plan_shards(input_files(str(path)), n_bytes)
-    found = [record.text for shard in shards for record in SHARDED[".txt"].read(shard, InputOptions(refuse))]
+    found = [record.text for shard in shards for record in records_of(shard, "text")]
 
     assert found == (text.removesuffix("\n").split("\n") if text else [])
 
@@ -271,7 +276,7 @@ def test_shards_hold_every_row_once_wherever_they_are_cut(tmp_path_factory, n_ro
     )
 
     shards = plan_shards(input_files(str(path)), n_bytes)
-    found = [record.text for shard in shards for record in SHARDED[".parquet"].read(shard, InputOptions(refuse))]
+    found = [record.text for shard in shards for record in records_of(shard, "parquet")]
 
     assert found == [str(number) for number in range(n_rows)]
 

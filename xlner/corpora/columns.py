@@ -1,4 +1,8 @@
-"""Which column, field or key of a file holds the words and which the tags: asked for, known by name, or found out."""
+"""Which column, field or key of a file holds the words and which the tags: asked for, known by name, or found out.
+
+Names are compared without case, signs and the project before a colon: `NER_TAGS`, `ner-tags` and `XLNER:nerTags` are
+one name. The names of tags stand in the order in which they are believed where a record has several.
+"""
 
 import re
 from collections import Counter
@@ -7,15 +11,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from xlner.corpora.problems import CorpusProblem, Report
-from xlner.corpora.schemes import UNLABELLED, is_any_tag, is_tag
+from xlner.corpora.spans import UNLABELLED, is_any_tag, visible_label
 from xlner.errors import CorpusError
 from xlner.tags import OUTSIDE
-
-# What corpora call their fields, columns and keys: one list of names for all formats, and what tags look like.
-#
-# Names are compared without case, signs and the project before a colon: `NER_TAGS`, `ner-tags` and `XLNER:nerTags` are
-# one name. The names of tags stand in the order in which they are believed where a record has several.
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -47,6 +45,7 @@ SENTENCE_NAMES = _names(
 INDEX_NAMES = _names("id tokenid wordid index idx tokenidx tokenno wordno position unnamed0 nr")
 # Other columns of the formats at hand: they tell a header, and are not read.
 OTHER_NAMES = _names("pos lemma upos xpos feats head deprel deps misc postag postags chunk chunktags lang space")
+_KNOWN_NAMES = {*WORD_NAMES, *TEXT_NAMES, *TAG_NAMES, *SENTENCE_NAMES, *INDEX_NAMES, *OTHER_NAMES}
 
 # A tag of an entity in IOB, BIOES or BILOU.
 _ENTITY_TAG = re.compile(r"[BIESULMW]-\S.*", re.DOTALL)
@@ -70,11 +69,7 @@ def find_name(names: Iterable[str], known: Sequence[str]) -> str | None:
 
 
 def value_of(record: Mapping[str, Any], known: Sequence[str]) -> Any:
-    """The value under the first known name.
-
-    Raises:
-        KeyError: If there is no such field.
-    """
+    """The value under the first known name; KeyError if there is no such field."""
     name = find_name(record, known)
     if name is None:
         raise KeyError(known[0])
@@ -88,7 +83,7 @@ def look_like_tags(values: Iterable[object]) -> bool:
     return found - entities <= {OUTSIDE} and any(str(value)[0] in "BSU" for value in entities)
 
 
-# Which column of a file of columns holds the words and which the tags: asked for, or found out.
+# Columns of files of rows.
 
 
 CONLLU_NAMES = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
@@ -100,29 +95,41 @@ OTHER_ID = re.compile(r"\d+-\d+|\d+\.\d*[1-9]", re.ASCII)
 # A number, or what ends in one: `Sentence: 12`, `doc3-s7`.
 _SENTENCE_ID = re.compile(r"(.*[\W_A-Za-z])?\d+(\.0)?", re.ASCII)
 _NUMBERS = re.compile(r"[\d\W_]*", re.ASCII)
+TAG_IN_CELL = re.compile(r"[^\s,'\"\[\]()]+")
+N_SAMPLED = 2000  # rows that a table is known by
 
 Column = int | str  # counted from 0 or (below 0) from the end, or a name
 Wanted = tuple[Column, Column | None] | None  # word and tag; None: to be found out
 
 
 class Columns(NamedTuple):
-    """Where rows hold what; `tag` is None without tags, `has_ids` is True where column 0 counts words.
+    """Where rows hold what; `tag` is None without tags.
 
-    With a `key`, the column of tags is CoNLL-U's MISC, and the tag stands in it as `key=TAG`; `missing` is the tag of
-    words without the key: `O` where a file names entities only, `_` where it names `O` as well.
+    With `is_text`, `word` is the column of whole texts. `ids` is the column that counts words, `sentence` are those
+    whose values tell sentences; `names` is empty where a table has no header. With a `key`, the column of tags is
+    CoNLL-U's MISC, and the tag stands in it as `key=TAG`; `missing` is the tag of words without the key: `O` where a
+    file names entities only, `_` where it names `O` as well.
     """
 
     width: int
     word: int
-    tag: int | None
-    has_ids: bool
+    tag: int | None = None
+    ids: int | None = None
     key: str = ""
     missing: str = OUTSIDE
+    is_text: bool = False
+    sentence: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """As messages show it: `3 columns (index, word, tag)`."""
-        names = {self.word: "word", self.tag: "tag"} | ({0: "index"} if self.has_ids else {})
+        names = {self.word: "text" if self.is_text else "word", self.tag: "tag", self.ids: "index"}
+        names |= dict.fromkeys(self.sentence, "sentence")
         return f"{self.width} columns ({', '.join(names.get(column, '-') for column in range(self.width))})"
+
+    def called(self, column: int) -> str:
+        """The name of a column, or else its number."""
+        return self.names[column] if len(self.names) == self.width else str(column)
 
 
 def parse_columns(columns: str | tuple[int, int]) -> Wanted:
@@ -163,35 +170,32 @@ def find_columns(rows: Sequence[Sequence[str]], names: Sequence[str] = (), start
     (WikiNEuRal, Universal NER, GermEval); `index word ... tag`; CoNLL-U with tags in MISC or without; CoNLL-U
     Plus.
 
-    Args:
-        rows: Of one width.
-        names: Of the columns, where the file names them.
-        starts: Rows that begin a sentence.
+    `rows` are of one width, `starts` those that begin a sentence; `names` are empty where the file has none.
     """
     width = len(rows[0])
-    has_ids = width > 1 and count_words([row[0] for row in rows], starts)
+    ids = 0 if width > 1 and count_words([row[0] for row in rows], starts) else None
     if len(names) == width:
         word, tag = _named(names, WORD_NAMES), _named(names, TAG_NAMES)
         if word is not None:
-            has_ids = has_ids and 0 not in (word, tag)
             misc = _named(names, ("misc",)) if tag is None else None
             key = "" if misc is None else misc_key(rows, misc)
-            return Columns(width, word, misc if key else tag, has_ids, key, missing_tag(rows, misc, key))
+            ids = None if 0 in (word, tag) else ids
+            return Columns(width, word, misc if key else tag, ids, key, missing_tag(rows, misc, key))
     if width == 1:
-        return Columns(width, 0, None, has_ids)
-    if width == len(CONLLU_NAMES) and (has_ids or _has_heads(rows)):
+        return Columns(width, 0)
+    if width == len(CONLLU_NAMES) and (ids is not None or _has_heads(rows)):
         key = misc_key(rows, width - 1)
         tagged = next(_tag_columns(rows, 2), None)
-        return Columns(width, 1, width - 1 if key else tagged, has_ids, key, missing_tag(rows, width - 1, key))
+        return Columns(width, 1, width - 1 if key else tagged, ids, key, missing_tag(rows, width - 1, key))
     # Numbers may be words themselves, as in the row `2026<TAB>O`.
-    if not has_ids or (width == 2 and (_are_tags(rows, 1) or {row[1] for row in rows} == {UNLABELLED})):
+    if ids is None or (width == 2 and (_are_tags(rows, 1) or {row[1] for row in rows} == {UNLABELLED})):
         others = [] if _are_tags(rows, width - 1) else list(_tag_columns(rows, 1))
-        return Columns(width, 0, others[0] if len(others) == 1 else width - 1, False)
+        return Columns(width, 0, others[0] if len(others) == 1 else width - 1)
     if width == 2:
-        return Columns(width, 1, None, has_ids)
+        return Columns(width, 1, None, ids)
     known = [column for column in (2, width - 1) if _are_tags(rows, column)]
     others = known or list(_tag_columns(rows, 2))
-    return Columns(width, 1, others[0] if others else 2, has_ids)
+    return Columns(width, 1, others[0] if others else 2, ids)
 
 
 def place_columns(
@@ -218,7 +222,8 @@ def place_columns(
     if word_column == tag_column:
         raise CorpusError(f"{path}: corpus.columns names column {word_column} of {width} for both word and tag")
     has_ids = 0 not in (word_column, tag_column) and count_words([row[0] for row in rows], starts)
-    return Columns(width, word_column, tag_column, has_ids, key, missing_tag(rows, tag_column, key))
+    ids = 0 if has_ids else None
+    return Columns(width, word_column, tag_column, ids, key, missing_tag(rows, tag_column, key))
 
 
 def _placed(path: object, rows: Sequence[Sequence[str]], column: Column, names: Sequence[str]) -> int:
@@ -242,8 +247,8 @@ def _placed(path: object, rows: Sequence[Sequence[str]], column: Column, names: 
 
 def _named(names: Sequence[str], known: Sequence[str]) -> int | None:
     """The column of the first known name."""
-    name = find_name(names, known)
-    return None if name is None else names.index(name)
+    name = find_name([name for name in names if name], known)
+    return None if name is None else list(names).index(name)
 
 
 def _asked_for(names: Sequence[str], name: str) -> int | None:
@@ -295,13 +300,6 @@ def missing_tag(rows: Sequence[Sequence[str]], column: int | None, key: str) -> 
     return UNLABELLED if None not in values or OUTSIDE in values or UNLABELLED in values else OUTSIDE
 
 
-def report_lost_tag(number: str, tag: str, place: str, report: Report) -> None:
-    """Report a tag at what is no word of its own, such as the contraction `3-4`."""
-    if is_tag(tag) and tag != OUTSIDE:
-        message = f"the tag {tag} stands at {number}, no word of its own; expected tags at the words with whole numbers"
-        report(CorpusProblem("XL015", place, message, "the tag is left out"))
-
-
 def count_words(ids: Sequence[str], starts: Sequence[int]) -> bool:
     """Whether these are the numbers of words: rising in each sentence, wherever they begin, gaps or not."""
     counts = [int(text.partition(".")[0]) for text in ids if _WORD_ID.fullmatch(text)]
@@ -328,11 +326,6 @@ def number_sentences(ids: Sequence[str]) -> bool:
     return 5 * len(changes) <= 4 * len(ids) and (len(given) == len(ids) or len(given) == len(changes))
 
 
-def hold_no_letters(cells: Sequence[str]) -> bool:
-    """Whether a column is numbers and signs alone, which words never are for long."""
-    return all(map(_NUMBERS.fullmatch, cells))
-
-
 def _has_heads(rows: Sequence[Sequence[str]]) -> bool:
     """Whether rows of ten columns are those of CoNLL-U, whose seventh is the number of another word."""
     heads = {row[6] for row in rows} - {UNLABELLED}
@@ -341,10 +334,168 @@ def _has_heads(rows: Sequence[Sequence[str]]) -> bool:
 
 def _are_tags(rows: Sequence[Sequence[str]], column: int) -> bool:
     """Whether most of a column are tags; a few may be misspelt, and are reported with their line later."""
-    labelled = Counter(is_any_tag(row[column]) for row in rows if row[column] != UNLABELLED)
+    labelled = Counter(is_any_tag(visible_label(row[column])) for row in rows if row[column] != UNLABELLED)
     return labelled[True] > labelled[False]
 
 
 def _tag_columns(rows: Sequence[Sequence[str]], first: int) -> Iterator[int]:
     """The columns from the first on that are tags beyond doubt."""
     return (column for column in range(first, len(rows[0])) if look_like_tags(row[column] for row in rows))
+
+
+def refuse_unknown_tags(path: object, columns: Columns, rows: Sequence[Sequence[str]]) -> None:
+    """Refuse a file whose tags would be lost, for nothing tells their column."""
+    for column in range(columns.width):
+        cells: Iterable[str] = (row[column] for row in rows)
+        if columns.is_text:
+            cells = [tag for cell in cells for tag in TAG_IN_CELL.findall(cell)]
+        if column != columns.word and look_like_tags(cells):
+            word, name = columns.called(columns.word), columns.called(column)
+            raise CorpusError(
+                f"{path}: the column {name!r} looks like tags, but its name says nothing; set "
+                f"corpus.columns={word},{name}, or corpus.columns={word} to read words alone"
+            )
+
+
+# Tables: files of rows with a header, or with numbers of sentences in place of blank lines.
+
+
+def find_table(path: object, beginning: str, wanted: Wanted, ignores_tags: bool) -> Columns | None:
+    """What a file of columns is if it is a table, told by its beginning; None if it is none, as most are."""
+    lines = beginning.split("\n", N_SAMPLED)[:N_SAMPLED]
+    first = next((line for line in lines if line.strip() and line[0] != "#"), "")
+    # Columns are separated by spaces in CoNLL only, and there nothing has a header or number of sentences.
+    if not first:
+        return None
+    delimiter = "\t" if "\t" in first else " "
+    rows, starts, is_after_gap = list[list[str]](), list[int](), True
+    width = len(cells_of(first, delimiter))
+    for line in lines:
+        cells = cells_of(line, delimiter)
+        if line[:1] == "#" and len(cells) != width:
+            continue
+        if not line.strip():
+            is_after_gap = True
+        elif len(cells) == width:
+            if is_after_gap:
+                starts.append(len(rows))
+            rows.append(cells)
+            is_after_gap = False
+    if _is_header(rows[0], at_least=2) or _names_wanted(rows[0], wanted):
+        return table_columns(path, rows, wanted, ignores_tags)
+    ids = [row[0] for row in rows]
+    if width < 2 or (wanted is not None and 0 in wanted) or (width == 2 and _are_tags(rows, 1)):
+        return None
+    places = set(starts)
+    if number_sentences(ids) and any(
+        after in ("", before) and place not in places for place, (before, after) in enumerate(pairwise(ids), 1)
+    ):
+        return table_columns(path, rows, wanted, ignores_tags)
+    # Words are counted, but no blank line separates sentences.
+    counted = [(number, text) for number, text in enumerate(ids) if text.isdecimal()]
+    begins = [0, *(number for (_, before), (number, text) in pairwise(counted) if int(text) <= int(before))]
+    if len(starts) > 1 or len(begins) < 2 or not count_words(ids, begins):
+        return None
+    columns = find_columns(rows, (), begins) if wanted is None else place_columns(path, rows, *wanted, (), begins)
+    return columns if columns.ids is not None and not columns.key else None
+
+
+def table_columns(path: object, rows: Sequence[list[str]], wanted: Wanted, ignores_tags: bool) -> Columns:
+    """What the columns of a table hold, told by their names, and where there are none by what stands in them.
+
+    Raises:
+        CorpusError: If nothing tells the column of words or texts, or that of tags.
+    """
+    has_names = _is_header(rows[0], at_least=1) or _names_wanted(rows[0], wanted) or _stands_over_tags(rows, wanted)
+    names = tuple(rows[0]) if has_names else ()
+    width = len(rows[0])
+    content = [row for row in rows[bool(names) :] if len(row) == width]
+    if wanted is not None:
+        return _table_asked_for(path, content or [list(names)], wanted, names)
+    if not names:
+        return _table_by_content(path, content)
+    word, text = _named(names, WORD_NAMES), _named(names, TEXT_NAMES)
+    tag = _named([name if place != word else "" for place, name in enumerate(names)], TAG_NAMES)
+    if word is None:
+        # `Sentence` is the text of a row where no column has words.
+        text = text if text is not None else _named(names, SENTENCE_NAMES)
+        assert text is not None
+        if tag is not None and not look_like_tags(cell for row in content for cell in TAG_IN_CELL.findall(row[tag])):
+            tag = None
+        columns = Columns(width, text, tag, is_text=True, names=names)
+    else:
+        sentence = tuple(n for n, name in enumerate(names) if plain_name(name) in SENTENCE_NAMES and n != word)
+        index = _named(names, INDEX_NAMES)
+        if index is not None and not sentence and number_sentences([row[index] for row in content]):
+            sentence, index = (index,), None
+        if index is not None and not sentence:
+            ids = [row[index] for row in content]
+            begins = [0, *(n for n, text in enumerate(ids) if text in ("0", "1"))]
+            index = index if len(begins) > 2 and count_words(ids, begins) else None
+        columns = Columns(width, word, tag, index, sentence=sentence, names=names)
+    if columns.tag is None and not ignores_tags:
+        refuse_unknown_tags(path, columns, content)
+    return columns
+
+
+def _table_asked_for(
+    path: object, rows: Sequence[list[str]], wanted: tuple[Column, Column | None], names: tuple[str, ...]
+) -> Columns:
+    columns = place_columns(path, rows, *wanted, names)
+    if names and plain_name(names[columns.word]) in TEXT_NAMES:
+        return Columns(columns.width, columns.word, columns.tag, is_text=True, names=names)
+    taken = (columns.word, columns.tag)
+    ids = [n for n, name in enumerate(names) if plain_name(name) in SENTENCE_NAMES and n not in taken]
+    if not ids and 0 not in taken and number_sentences([row[0] for row in rows]):
+        ids = [0]
+    return columns._replace(ids=None if 0 in ids else columns.ids, sentence=tuple(ids), names=names)
+
+
+def _table_by_content(path: object, rows: Sequence[list[str]]) -> Columns:
+    width = len(rows[0])
+    first = 0
+    while first < width - 1 and number_sentences([row[first] for row in rows]):
+        first += 1
+    rest = [row[first:] for row in rows]
+    columns = find_columns(rest)
+    is_named = columns.tag is not None and _are_tags(rest, columns.tag)
+    # Words are not numbers and signs alone for long.
+    has_words = not all(_NUMBERS.fullmatch(row[columns.word]) for row in rest[:N_SAMPLED])
+    if not (first or is_named) or (columns.tag is not None and not is_named and width - first > 1) or not has_words:
+        raise CorpusError(
+            f"{path}: no column tells that it holds words or texts; its first row is {' | '.join(rows[0])[:60]!r}; "
+            "expected a header with the names word and tag, or text; or set corpus.columns=WORD,TAG"
+        )
+    tag = None if columns.tag is None else columns.tag + first
+    ids = None if columns.ids is None else first
+    return Columns(width, columns.word + first, tag, ids, sentence=tuple(range(first)))
+
+
+def cells_of(line: str, delimiter: str = "") -> list[str]:
+    """The cells of a line, at TABs or, where it has none (or as asked), spaces."""
+    if delimiter == "\t" or (not delimiter and "\t" in line):
+        return line.split("\t")
+    # `str.split()` would also cut at no-break and ideographic spaces, which are parts of words.
+    return [cell for cell in line.split(" ") if cell]
+
+
+def _is_header(cells: Sequence[str], at_least: int) -> bool:
+    """Whether a row names columns: one of words or texts, and so many of a known name in all."""
+    if any(cell in (OUTSIDE, UNLABELLED) or cell.isdecimal() for cell in cells) or look_like_tags(cells[-1:]):
+        return False
+    known = {plain_name(cell) for cell in cells} & _KNOWN_NAMES
+    has_content = not known.isdisjoint((*WORD_NAMES, *TEXT_NAMES)) or ("sentence" in known and len(known) > 1)
+    return has_content and len(known) >= at_least
+
+
+def _names_wanted(cells: Sequence[str], wanted: Wanted) -> bool:
+    asked = [name for name in wanted or () if isinstance(name, str)]
+    return bool(asked) and {plain_name(name) for name in asked} <= {plain_name(cell) for cell in cells}
+
+
+def _stands_over_tags(rows: Sequence[list[str]], wanted: Wanted) -> bool:
+    """Whether the first row is a header because what it has in the column of tags is no tag, unlike all below."""
+    column = None if wanted is None else wanted[1]
+    if not isinstance(column, int) or not -len(rows[0]) <= column < len(rows[0]) or is_any_tag(rows[0][column]):
+        return False
+    return look_like_tags(row[column] for row in rows[1:] if len(row) == len(rows[0]))

@@ -1,38 +1,337 @@
-"""Columns of text, a word a line, a blank line after each sentence, as CoNLL and its relatives: read and written."""
+"""Files of rows read: columns of text as CoNLL and its relatives have them, CSV, and tables.
 
+In columns of text, a line is a word and a blank line follows each sentence. Columns end at a TAB, or at ASCII spaces in
+lines without a TAB, never at other white space: digits joined by a no-break space are one word. Every row of a file has
+as many columns as the others. No rows are blank lines and lines that begin with `-DOCSTART-` (both end a sentence), and
+comments: a line that begins with `#` is one, unless it looks like any other row, with as many columns and (if the file
+has tags) a tag. So `#<TAB>O` holds the word `#`, while `# newdoc` is a comment.
+
+In a table, which has a header or numbers of sentences, a row is a word (with its tag), or a text. Words of one sentence
+have one number, or the number stands at the first of them alone; without numbers of sentences, blank rows separate
+them, or the number of a word that goes back. CSV comes with commas, semicolons, bars or TABs, and quotation marks;
+tables in other files have no quotation marks.
+"""
+
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 
 from xlner.corpora.columns import (
     CONLLU_NAMES,
     MISC_NAMES,
+    N_SAMPLED,
     OTHER_ID,
+    TAG_IN_CELL,
     Columns,
-    Wanted,
+    cells_of,
     column_names,
     find_columns,
+    find_table,
     look_like_tags,
     misc_value,
     parse_columns,
     place_columns,
     plain_name,
-    report_lost_tag,
+    refuse_unknown_tags,
+    table_columns,
     unknown_misc_key,
 )
-from xlner.corpora.lines import OTHER_LINE_ENDS, read_chunks, refuse_other_line_ends
-from xlner.corpora.problems import CorpusProblem, LeftOut, Located, Report
-from xlner.corpora.schemes import UNLABELLED, TagReader, is_any_tag, is_tag, visible_label
-from xlner.corpora.tables import find_table, numbered_rows, read_table
+from xlner.corpora.lines import (
+    OTHER_LINE_ENDS,
+    CorpusProblem,
+    LeftOut,
+    Located,
+    each,
+    everywhere,
+    existing_file,
+    numbered,
+    read_beginning,
+    refuse_other_line_ends,
+)
+from xlner.corpora.spans import (
+    UNLABELLED,
+    Place,
+    ReadingOptions,
+    TagReader,
+    checked_text,
+    has_half_characters,
+    is_any_tag,
+    is_tag,
+    visible_label,
+)
 from xlner.errors import CorpusError
 from xlner.tags import OUTSIDE
-from xlner.words import Sentence, WordOffsets
+from xlner.words import Sentence
 
-# The fast way through a file of columns: many sentences cut into cells at once, where nothing is out of order.
+DOCUMENT_START = "-DOCSTART-"
+LONGEST_SENTENCE = 100_000  # lines without a blank one, before the file is refused
+SENTENCES_SAMPLED = 50  # that the columns are found from
+DELIMITERS = ",;\t|"
+# What separates sentences: blank lines, and the line of a document's start.
+_GAP = re.compile(rf"(?:\A|\n)(?:(?:[ \t]*|{DOCUMENT_START}[^\n]*)\n)+")
+# A line of which nothing can be seen, which is blank for a person.
+_LOOKS_BLANK = re.compile(r"\n(?:[^\S\t\n]|[\u200b-\u200f\u2060\ufeff\u00ad])+(?=\n)")
+_HAS_OTHER_LINE_END = re.compile(f"[{OTHER_LINE_ENDS}]")
+# What may separate columns in other files: signs, and blanks that are no ASCII spaces.
+_OTHER_SEPARATOR = re.compile(r"[,;|]|[^\S \t\n]|[\u200b\u2060\ufeff]")
+_COMMENT = re.compile(r"#[^\t\n]*+$")
+_COMMENTS = re.compile(r"^#[^\t\n]*+\n", re.MULTILINE)
+
+Block = tuple[int, str]  # the number of the first line, and lines without a blank one
+Row = tuple[int, list[str]]  # the number of its line, and its cells
+
+
+def read_conll(source: str, options: ReadingOptions) -> Iterator[Located]:
+    """The sentences of a file of columns."""
+    return RowReader(source, options).columns_of_text()
+
+
+def read_csv(source: str, options: ReadingOptions) -> Iterator[Located]:
+    """The sentences of a CSV file."""
+    reader = RowReader(source, options)
+
+    def sentences() -> Iterator[Located]:
+        columns, rows = reader.csv()
+        if columns is not None:
+            yield from reader.table(rows, columns)
+
+    return sentences()
+
+
+class RowReader:
+    """Reads one file: what is found out about it at its beginning holds for all of it."""
+
+    def __init__(self, source: str, options: ReadingOptions) -> None:
+        self._path = existing_file(source)
+        self._wanted = parse_columns(options.columns)
+        self._tag_reader = TagReader(options.scheme, options.report, options.labels)
+        self._options = options
+        self._report = options.report
+
+    def columns_of_text(self) -> Iterator[Located]:
+        """The sentences of a file of columns, which may be a table."""
+        first, chunks = read_beginning(self._path, self._options.encoding, self._report)
+        refuse_other_line_ends(self._path, first)
+        if table := find_table(self._path, first, self._wanted, self._tag_reader.ignores):
+            yield from self.table(_numbered_rows(chunks), table)
+            return
+        columns, grid_of = None, None
+        for line, text in _passages(self._path, chunks):
+            if columns is None or grid_of is None:
+                columns = self._find_columns(text)
+                if columns is None:
+                    continue
+                grid_of = GridReader(columns)
+            if columns.tag is None and self._wanted is None and not self._tag_reader.ignores:
+                _refuse_to_lose_tags(self._path, columns, line, text)
+            if any(end in text for end in OTHER_LINE_ENDS):
+                _refuse_rows_in_rows(self._path, columns, line, text)
+            grid = grid_of.read(text)
+            yield from self._irregular(columns, line, text) if grid is None else self._regular(columns, line, grid)
+
+    def csv(self) -> tuple[Columns | None, Iterator[Row]]:
+        """What a CSV file holds, and its rows, the header among them; no columns where there is no row."""
+        first, chunks = read_beginning(self._path, self._options.encoding, self._report)
+        rows = _csv_rows(self._path, chunks, _delimiter(first))
+        sampled = list(islice(rows, N_SAMPLED))
+        filled = [cells for _, cells in sampled if any(cells)]
+        columns = table_columns(self._path, filled, self._wanted, self._tag_reader.ignores) if filled else None
+        return columns, chain(sampled, rows)
+
+    def table(self, rows: Iterable[Row], columns: Columns) -> Iterator[Located]:
+        """The sentences of a table; rows without cells, or with empty ones only, end one."""
+        if columns.is_text:
+            yield from each(self.texts(rows, columns), partial(self._text, columns))
+        else:
+            yield from each(self._blocks(rows, columns), partial(self._sentence, columns))
+
+    def texts(self, rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
+        """The filled rows below the header, what does not fit reported."""
+        for line, cells in _body(rows, columns):
+            if len(cells) == columns.width and any(cells):
+                yield line, cells
+            elif any(cells):
+                self._report(self._misfit(line, cells, columns))
+
+    def _misfit(self, line: int, cells: Sequence[str], columns: Columns) -> CorpusProblem:
+        quoted = "; a TAB in quotation marks? save the file as CSV, with the suffix .csv" if '"' in cells else ""
+        message = f"expected {columns}, found {len(cells)}: {' | '.join(cells)[:80]!r}{quoted}"
+        return CorpusProblem("XL010", f"{self._path}:{line}", message)
+
+    def _text(self, columns: Columns, row: Row) -> Located | None:
+        place, tags = f"{self._path}:{row[0]}", "" if columns.tag is None else row[1][columns.tag]
+        text = checked_text(row[1][columns.word], place, self._report)
+        if self._tag_reader.ignores or not tags.strip():
+            sentence = self._options.split(text)
+            return Located(sentence, everywhere(place)) if sentence.words else None
+        words, found = tuple(text.split()), tuple(TAG_IN_CELL.findall(tags))
+        if len(words) != len(found):
+            message = f"{len(words)} words between spaces, but {len(found)} tags"
+            self._report(CorpusProblem("XL016", place, message))
+            raise LeftOut
+        return Located(Sentence(words, self._tag_reader.read(found, everywhere(place))), everywhere(place))
+
+    def _blocks(self, rows: Iterable[Row], columns: Columns) -> Iterator[list[Row]]:
+        """The rows of each sentence of a table; one with a row of another width is left out."""
+        block: list[Row] = []
+        number, is_broken, last = [""] * len(columns.sentence), False, -1
+        for line, cells in _body(rows, columns):
+            is_filled = any(cells)
+            is_row, begins = is_filled and len(cells) == columns.width, not is_filled
+            if is_row:
+                found = [cells[column] for column in columns.sentence]
+                begins = any(new not in ("", old) for new, old in zip(found, number, strict=True))
+                if begins:
+                    number = [new or old for new, old in zip(found, number, strict=True)]
+                if columns.ids is not None:
+                    if self._is_no_word(columns, line, cells):
+                        continue
+                    text = cells[columns.ids]
+                    index = int(text.partition(".")[0]) if text.isdecimal() else last + 1
+                    begins = begins or (not columns.sentence and index <= last)
+                    last = index
+            if begins:
+                if block and not is_broken:
+                    yield block
+                block, is_broken = [], False
+            if is_row:
+                block.append((line, cells))
+            elif is_filled:
+                is_broken = True
+                self._report(self._misfit(line, cells, columns))
+        if block and not is_broken:
+            yield block
+
+    def _is_no_word(self, columns: Columns, line: int, cells: Sequence[str]) -> bool:
+        """Whether a row is no word of its own, such as the contraction `3-4`; its tag is reported."""
+        if columns.ids is None or not OTHER_ID.fullmatch(cells[columns.ids]):
+            return False
+        if columns.tag is not None and not columns.key and not self._tag_reader.ignores:
+            number, tag = cells[columns.ids], cells[columns.tag]
+            if is_tag(tag) and tag != OUTSIDE:
+                message = (
+                    f"the tag {tag} stands at {number}, no word of its own; expected tags at the words with whole "
+                    "numbers"
+                )
+                self._report(CorpusProblem("XL015", f"{self._path}:{line}", message, "the tag is left out"))
+        return True
+
+    def _sentence(self, columns: Columns, block: Sequence[Row]) -> Located | None:
+        """The sentence of some rows, all of the right width."""
+        place = partial(_place_of_row, self._path, block)
+        words = tuple([cells[columns.word] for _, cells in block])
+        text = "".join(words)
+        if "\n" in text:
+            position = next(position for position, word in enumerate(words) if "\n" in word)
+            message = "a line end in a word; is a quotation mark not closed?"
+            self._report(CorpusProblem("XL011", place(position), message))
+            raise LeftOut
+        if has_half_characters(text):
+            words = tuple([checked_text(word, place(n), self._report) for n, word in enumerate(words)])
+        tags = () if columns.tag is None else tuple([cells[columns.tag] for _, cells in block])
+        return self._located(columns, words, tags, place) if words else None
+
+    def _located(self, columns: Columns, words: tuple[str, ...], tags: tuple[str, ...], place: Place) -> Located:
+        if "" in words:
+            for position in (position for position, word in enumerate(words) if not word):
+                self._report(CorpusProblem("XL011", place(position), f"empty word; expected {columns}"))
+            raise LeftOut
+        if columns.tag is None:
+            return Located(Sentence(words), place)
+        if columns.key:
+            tags = _tags_of_misc(columns, tags, place)
+        return Located(Sentence(words, self._tag_reader.read(tags, place)), place)
+
+    def _find_columns(self, text: str) -> Columns | None:
+        """The columns of the file, None if this beginning of it holds no row."""
+        blocks = [block.split("\n") for _, block in islice(_text_blocks(1, text), SENTENCES_SAMPLED)]
+        rows, starts = _sampled_rows(blocks)
+        if not rows:
+            return None
+        names = column_names([line for block in blocks for line in block])
+        columns = (
+            find_columns(rows, names, starts)
+            if self._wanted is None
+            else place_columns(self._path, rows, *self._wanted, names, starts)
+        )
+        if max(columns.word, -1 if columns.tag is None else columns.tag) >= columns.width:
+            raise CorpusError(
+                f"{self._path}: its header names {len(names)} columns ({' '.join(names)}), its rows have "
+                f"{columns.width}; mend the header, or set corpus.columns=WORD,TAG"
+            )
+        if self._wanted is None and columns.tag is None and not self._tag_reader.ignores:
+            refuse_unknown_tags(self._path, columns._replace(names=names), rows)
+            if columns.width == 1:
+                _refuse_other_separator(self._path, rows)
+        return columns
+
+    def _regular(self, columns: Columns, line: int, grid: "Grid") -> Iterator[Located]:
+        """The sentences of a passage in which nothing is out of order."""
+
+        def sentence(bounds: tuple[int, int]) -> Located:
+            start, end = bounds
+            words, tags = tuple(grid.words[start:end]), tuple(grid.tags[start:end])
+            return self._located(columns, words, tags, partial(grid.place, self._path, line, start))
+
+        return each(grid.sentences(), sentence)
+
+    def _irregular(self, columns: Columns, line: int, text: str) -> Iterator[Located]:
+        """The sentences of a passage that must be looked at line by line."""
+        if columns.width > 1 and not text.isascii():
+            text = _LOOKS_BLANK.sub("\n", "\n" + text)[1:]
+
+        def sentence(block: Block) -> Located | None:
+            return self._sentence(columns, self._pick_rows(columns, *block))
+
+        return each(_text_blocks(line, text), sentence)
+
+    def _pick_rows(self, columns: Columns, first: int, text: str) -> list[Row]:
+        """The rows of a block that hold words."""
+        rows, is_broken = list[Row](), False
+        for number, line in enumerate(text.split("\n"), first):
+            row = cells_of(line)
+            if line.startswith("#") and not _is_hash_word(row, columns):
+                continue
+            if len(row) != columns.width:
+                spaced = (
+                    "" if "\t" in line or len(row) < columns.width else "; a word with a space? separate columns by TAB"
+                )
+                message = f"expected {columns}, found {len(row)}: {line[:80]!r}{spaced}"
+                self._report(CorpusProblem("XL010", f"{self._path}:{number}", message))
+                is_broken = True
+            elif not self._is_no_word(columns, number, row):
+                rows.append((number, row))
+        if is_broken:
+            raise LeftOut
+        return rows
+
+
+def _place_of_row(path: Path, block: Sequence[Row], position: int) -> str:
+    return f"{path}:{block[position][0]}"
+
+
+def _tags_of_misc(columns: Columns, cells: Sequence[str], place: Callable[[int], str]) -> tuple[str, ...]:
+    prefix = f"{columns.key}="
+    found = [
+        cell[len(prefix) :] if cell.startswith(prefix) and "|" not in cell else misc_value(cell, columns.key)
+        for cell in cells
+    ]
+    if columns.missing == OUTSIDE and (OUTSIDE in found or UNLABELLED in found):
+        position = next(number for number, value in enumerate(found) if value in (OUTSIDE, UNLABELLED))
+        message = (
+            f"{columns.key}={found[position]} here, where words before have no {columns.key}= at all; are those "
+            f"in no entity, or without a label? expected {columns.key}=... at each word, or at entities only"
+        )
+        raise CorpusProblem("XL014", place(position), message)
+    return tuple([columns.missing if value is None else value for value in found])
+
+
+# The fast way through columns of text: many sentences cut into cells at once, where nothing is out of order.
 
 
 @dataclass
@@ -53,9 +352,9 @@ class Grid:
             start = end + 1
         yield start, len(self.words)
 
-    def line_of(self, number: int) -> int:
-        """The line, from 0, of a word of the grid."""
-        return self._lines[number]
+    def place(self, path: Path, line: int, first: int, position: int) -> str:
+        """Where a word stands, counted from a first one; `line` is that of the passage. Found out when it is asked."""
+        return f"{path}:{line + self._lines[first + position]}"
 
     @cached_property
     def _lines(self) -> list[int]:
@@ -68,7 +367,7 @@ class GridReader:
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        first = r"[0-9]++" if columns.has_ids else r"[^\t\n#][^\t\n]*+"
+        first = r"[0-9]++" if columns.ids is not None else r"[^\t\n#][^\t\n]*+"
         others = ["\t" + ("[^\t\n]++" if n == columns.word else "[^\t\n]*+") for n in range(1, columns.width)]
         row = first + "".join(others) + r"\n"
         self._regular = re.compile(rf"(?:{row})++(?:\n(?:{row})++)*+\n")
@@ -81,216 +380,12 @@ class GridReader:
         if columns.width == 1:
             return None
         # Where rows begin with a number, a line that begins with `#` and has no TAB is certainly a comment.
-        rows = _COMMENTS.sub("", text) if columns.has_ids and "#" in text else text
+        rows = _COMMENTS.sub("", text) if columns.ids is not None and "#" in text else text
         if not self._regular.fullmatch(rows):
             return None
         cells = rows[:-2].replace("\n\n", self._blank_row).replace("\n", "\t").split("\t")
         tags = [] if columns.tag is None else cells[columns.tag :: columns.width]
-        return Grid(cells[columns.word :: columns.width], tags, text, columns.has_ids)
-
-
-_COMMENT = re.compile(r"#[^\t\n]*+$")
-_COMMENTS = re.compile(r"^#[^\t\n]*+\n", re.MULTILINE)
-
-
-# Columns of text, a word a line and a blank line after each sentence, as CoNLL and its relatives have them.
-#
-# Columns end at a TAB, or at ASCII spaces in lines without a TAB, never at other white space: digits joined by
-# a no-break space are one word. Every row of a file has as many columns as the others. No rows are blank lines
-# and lines that begin with `-DOCSTART-` (both end a sentence), and comments.
-#
-# A file with a header, or with sentences that are told by numbers in place of blank lines, is a table (`word_tables`).
-#
-# A line that begins with `#` is a comment, unless it looks like any other row: it has as many columns as the
-# rows of the file, and its tag (if the file has tags) is one. So `#<TAB>O` holds the word `#`, while
-# `# newdoc` is a comment.
-
-
-DOCUMENT_START = "-DOCSTART-"
-LONGEST_SENTENCE = 100_000  # lines without a blank one, before the file is refused
-N_SAMPLED = 50  # sentences that the columns are found from
-# What separates sentences: blank lines, and the line of a document's start.
-_GAP = re.compile(rf"(?:\A|\n)(?:(?:[ \t]*|{DOCUMENT_START}[^\n]*)\n)+")
-# A line of which nothing can be seen, which is blank for a person.
-_LOOKS_BLANK = re.compile(r"\n(?:[^\S\t\n]|[\u200b-\u200f\u2060\ufeff\u00ad])+(?=\n)")
-_HAS_OTHER_LINE_END = re.compile(f"[{OTHER_LINE_ENDS}]")
-# What may separate columns in other files: signs, and blanks that are no ASCII spaces.
-_OTHER_SEPARATOR = re.compile(r"[,;|]|[^\S \t\n]|[\u200b\u2060\ufeff]")
-
-Block = tuple[int, str]  # the number of the first line, and lines without a blank one
-
-
-def read_conll(
-    path: Path,
-    *,
-    columns: str | tuple[int, int],
-    tag_reader: TagReader,
-    encoding: str,
-    split_text: Callable[[str], WordOffsets],
-    report: Report,
-) -> Iterator[Located]:
-    """The sentences of a file of columns; for the arguments see `read_corpus`.
-
-    Raises:
-        CorpusError: At the first line that does not fit; the message names it.
-    """
-    return _Reader(path, parse_columns(columns), tag_reader, encoding, split_text, report).sentences()
-
-
-class _Reader:
-    """Reads one file: what is found out about it at its beginning holds for all of it."""
-
-    def __init__(
-        self,
-        path: Path,
-        wanted: Wanted,
-        tag_reader: TagReader,
-        encoding: str,
-        split_text: Callable[[str], WordOffsets],
-        report: Report,
-    ) -> None:
-        self._path = path
-        self._wanted = wanted
-        self._tag_reader = tag_reader
-        self._encoding = encoding
-        self._split_text = split_text
-        self._report = report
-
-    def sentences(self) -> Iterator[Located]:
-        chunks = read_chunks(self._path, self._encoding, self._report)
-        first = next(chunks, "")
-        refuse_other_line_ends(self._path, first)
-        chunks = chain([first], chunks)
-        if table := find_table(self._path, first, self._wanted, self._tag_reader.ignores):
-            rows = numbered_rows(chunks)
-            yield from read_table(self._path, rows, table, self._tag_reader, self._split_text, self._report)
-            return
-        columns, grid_of = None, None
-        for line, text in _passages(self._path, chunks):
-            if columns is None or grid_of is None:
-                columns = self._find_columns(text)
-                if columns is None:
-                    continue
-                grid_of = GridReader(columns)
-            if columns.tag is None and self._wanted is None and not self._tag_reader.ignores:
-                _refuse_to_lose_tags(self._path, columns, line, text)
-            if any(end in text for end in OTHER_LINE_ENDS):
-                _refuse_rows_in_rows(self._path, columns, line, text)
-            grid = grid_of.read(text)
-            yield from self._irregular(columns, line, text) if grid is None else self._regular(columns, line, grid)
-
-    def _find_columns(self, text: str) -> Columns | None:
-        """The columns of the file, None if this beginning of it holds no row."""
-        blocks = [block.split("\n") for _, block in islice(_blocks(1, text), N_SAMPLED)]
-        rows, starts = _sampled_rows(blocks)
-        if not rows:
-            return None
-        names = column_names([line for block in blocks for line in block])
-        columns = (
-            find_columns(rows, names, starts)
-            if self._wanted is None
-            else place_columns(self._path, rows, *self._wanted, names, starts)
-        )
-        if max(columns.word, -1 if columns.tag is None else columns.tag) >= columns.width:
-            raise CorpusError(
-                f"{self._path}: its header names {len(names)} columns ({' '.join(names)}), its rows have "
-                f"{columns.width}; mend the header, or set corpus.columns=WORD,TAG"
-            )
-        if self._wanted is None and not self._tag_reader.ignores:
-            _refuse_other_columns(self._path, columns, rows, names)
-        return columns
-
-    def _regular(self, columns: Columns, line: int, grid: Grid) -> Iterator[Located]:
-        """The sentences of a passage in which nothing is out of order."""
-        for start, end in grid.sentences():
-            words, tags = tuple(grid.words[start:end]), tuple(grid.tags[start:end])
-            try:
-                yield self._located(columns, words, tags, _Rows(self._path, line, grid, start).place)
-            except LeftOut:
-                continue
-
-    def _irregular(self, columns: Columns, line: int, text: str) -> Iterator[Located]:
-        """The sentences of a passage that must be looked at line by line."""
-        if columns.width > 1 and not text.isascii():
-            text = _LOOKS_BLANK.sub("\n", "\n" + text)[1:]
-        for first, block in _blocks(line, text):
-            try:
-                numbers, rows = self._pick_rows(columns, first, block)
-                words = tuple([row[columns.word] for row in rows])
-                tags = () if columns.tag is None else tuple([row[columns.tag] for row in rows])
-                if words:
-                    yield self._located(columns, words, tags, _placing(self._path, numbers))
-            except LeftOut:
-                continue
-
-    def _located(
-        self, columns: Columns, words: tuple[str, ...], tags: tuple[str, ...], place: Callable[[int], str]
-    ) -> Located:
-        if "" in words:
-            for position in (position for position, word in enumerate(words) if not word):
-                self._report(CorpusProblem("XL011", place(position), f"empty word; expected {columns}"))
-            raise LeftOut
-        if columns.tag is None:
-            return Located(Sentence(words), place)
-        if columns.key:
-            tags = self._tags_of_misc(columns, tags, place)
-        return Located(Sentence(words, self._tag_reader.read(tags, place)), place)
-
-    def _tags_of_misc(self, columns: Columns, cells: Sequence[str], place: Callable[[int], str]) -> tuple[str, ...]:
-        prefix = f"{columns.key}="
-        found = [
-            cell[len(prefix) :] if cell.startswith(prefix) and "|" not in cell else misc_value(cell, columns.key)
-            for cell in cells
-        ]
-        if columns.missing == OUTSIDE and (OUTSIDE in found or UNLABELLED in found):
-            position = next(number for number, value in enumerate(found) if value in (OUTSIDE, UNLABELLED))
-            message = (
-                f"{columns.key}={found[position]} here, where words before have no {columns.key}= at all; are those "
-                f"in no entity, or without a label? expected {columns.key}=... at each word, or at entities only"
-            )
-            raise CorpusProblem("XL014", place(position), message)
-        return tuple([columns.missing if value is None else value for value in found])
-
-    def _pick_rows(self, columns: Columns, first: int, text: str) -> tuple[list[int], list[list[str]]]:
-        """The rows of a block that hold words, and their line numbers."""
-        numbers, rows, is_broken = [], [], False
-        for number, line in enumerate(text.split("\n"), first):
-            row = _split(line)
-            place = f"{self._path}:{number}"
-            if line.startswith("#") and not _is_hash_word(row, columns):
-                continue
-            if len(row) != columns.width:
-                spaced = (
-                    "" if "\t" in line or len(row) < columns.width else "; a word with a space? separate columns by TAB"
-                )
-                message = f"expected {columns}, found {len(row)}: {line[:80]!r}{spaced}"
-                self._report(CorpusProblem("XL010", place, message))
-                is_broken = True
-            elif columns.has_ids and OTHER_ID.fullmatch(row[0]):
-                if columns.tag is not None and not columns.key and not self._tag_reader.ignores:
-                    report_lost_tag(row[0], row[columns.tag], place, self._report)
-            else:
-                numbers.append(number)
-                rows.append(row)
-        if is_broken:
-            raise LeftOut
-        return numbers, rows
-
-
-class _Rows:
-    """Where the rows of a sentence of a grid stand; found out only when somebody asks."""
-
-    __slots__ = ("_first", "_grid", "_line", "_path")
-
-    def __init__(self, path: Path, line: int, grid: Grid, first: int) -> None:
-        self._path, self._line, self._grid, self._first = path, line, grid, first
-
-    def place(self, position: int) -> str:
-        return f"{self._path}:{self._line + self._grid.line_of(self._first + position)}"
-
-
-def _placing(path: Path, numbers: Sequence[int]) -> Callable[[int], str]:
-    return lambda position: f"{path}:{numbers[position]}"
+        return Grid(cells[columns.word :: columns.width], tags, text, columns.ids is not None)
 
 
 def _passages(path: Path, chunks: Iterator[str]) -> Iterator[Block]:
@@ -311,7 +406,7 @@ def _passages(path: Path, chunks: Iterator[str]) -> Iterator[Block]:
             raise CorpusProblem("XL003", f"{path}:{line}", message)
 
 
-def _blocks(line: int, text: str) -> Iterator[Block]:
+def _text_blocks(line: int, text: str) -> Iterator[Block]:
     """The sentences of a passage that begins at a line, comments included."""
     start = 0
     for gap in _GAP.finditer(text):
@@ -350,24 +445,8 @@ def _unknown_key(cells: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
     return next(((number, key) for number, cell in cells if misc_value(cell, key) is not None), None) if key else None
 
 
-def _refuse_other_columns(path: Path, columns: Columns, rows: Sequence[Sequence[str]], names: Sequence[str]) -> None:
-    """Refuse a file whose tags would be lost, for nothing tells their column, or another sign separates columns.
-
-    Raises:
-        CorpusError: With the column, or the sign.
-    """
-    if columns.tag is not None:
-        return
-    for number in range(columns.width):
-        if number != columns.word and look_like_tags(row[number] for row in rows):
-            name = names[number] if len(names) == columns.width else str(number)
-            word = names[columns.word] if len(names) == columns.width else str(columns.word)
-            raise CorpusError(
-                f"{path}: the column {name} looks like tags, but its name says nothing; set "
-                f"corpus.columns={word},{name}, or corpus.columns={word} to read words alone"
-            )
-    if columns.width > 1:
-        return
+def _refuse_other_separator(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Refuse a file whose words and tags are separated by another sign than TAB and spaces."""
     separators = Counter(sign for row in rows for sign in set(_OTHER_SEPARATOR.findall(row[0])))
     for sign, number in separators.most_common(3):
         if number == len(rows) and look_like_tags(visible_label(row[0].rpartition(sign)[2]) for row in rows):
@@ -379,20 +458,16 @@ def _refuse_other_columns(path: Path, columns: Columns, rows: Sequence[Sequence[
 
 
 def _refuse_rows_in_rows(path: Path, columns: Columns, line: int, text: str) -> None:
-    """Refuse a line that holds several rows, separated by what ends no line here.
-
-    Raises:
-        CorpusProblem: With the line and the sign.
-    """
+    """Refuse a line that holds several rows, separated by what ends no line here."""
     for number, row in enumerate(text.split("\n"), line):
         found = _HAS_OTHER_LINE_END.search(row)
-        parts = [_split(part) for part in _HAS_OTHER_LINE_END.split(row) if part] if found else []
+        parts = [cells_of(part) for part in _HAS_OTHER_LINE_END.split(row) if part] if found else []
         # A word may hold such a sign: then what stands around it are no rows of their own.
         are_rows = len({len(part) for part in parts}) == 1 and all(
             len(part) > 1
             and part[0].strip()
             and is_any_tag(visible_label(part[-1]))
-            and (not columns.has_ids or part[0].isdecimal())
+            and (columns.ids is None or part[0].isdecimal())
             for part in parts
         )
         if found and len(parts) > 1 and are_rows:
@@ -402,14 +477,9 @@ def _refuse_rows_in_rows(path: Path, columns: Columns, line: int, text: str) -> 
 
 
 def _is_hash_word(row: list[str], columns: Columns) -> bool:
-    if len(row) != columns.width or columns.has_ids:
+    if len(row) != columns.width or columns.ids is not None:
         return False
     return columns.tag is None or row[columns.tag] == UNLABELLED or is_tag(row[columns.tag])
-
-
-def _split(line: str) -> list[str]:
-    # `str.split()` would also cut at no-break and ideographic spaces, which are parts of words.
-    return line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
 
 
 def _sampled_rows(blocks: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[int]]:
@@ -418,7 +488,7 @@ def _sampled_rows(blocks: Sequence[Sequence[str]]) -> tuple[list[list[str]], lis
     # Where each line begins with `#`, words are told from comments by their TAB or their lack of spaces.
     are_hashes = all(line.startswith("#") for line in lines)
     certain = [
-        [_split(line) for line in block if ("\t" in line or " " not in line if are_hashes else line[:1] != "#")]
+        [cells_of(line) for line in block if ("\t" in line or " " not in line if are_hashes else line[:1] != "#")]
         for block in blocks
     ]
     widths = Counter(len(row) for rows in certain for row in rows).most_common(1)
@@ -429,70 +499,58 @@ def _sampled_rows(blocks: Sequence[Sequence[str]]) -> tuple[list[list[str]], lis
     return rows, starts
 
 
-# Sentences as the text of files of columns, so that reading gives back the very same sentences.
+# Rows of tables.
 
 
-def conll_blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
-    """Word and tag separated by a TAB, or words alone if the first sentence has no tags.
-
-    In a file with tags, the words of a sentence without get `_`.
-
-    Args:
-        sentences: With as many tags as words, none of them empty.
-        path: Names the file in messages.
-
-    Raises:
-        CorpusError: If a word or a tag could not be read back as it is (with a TAB or line end, ...), or if sentences
-            with tags follow one without.
-    """
-    has_tags = None
-    for number, (words, tags) in enumerate(sentences, 1):
-        place = f"{path}: sentence {number}"
-        if has_tags is None:
-            has_tags = tags is not None
-            if words[0].startswith("\ufeff"):
-                raise CorpusError(f"{place}: the first word begins with a byte order mark (U+FEFF); remove it")
-        if tags is not None and not has_tags:
-            raise CorpusError(f"{place} has tags, unlike the sentences before; write them to files of their own")
-        for word in words:
-            if reason := _unreadable(word, has_tags):
-                raise CorpusError(f"{place}: the word {word!r} {reason}; it could not be read back")
-        if odd := next((tag for tag in set(tags or ()) if not {"\t", "\n", "\r"}.isdisjoint(tag)), ""):
-            raise CorpusError(f"{place}: the tag {odd!r} holds a TAB or a line end; it could not be read back")
-        if has_tags:
-            tags = tags or (UNLABELLED,) * len(words)
-            yield "".join([f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)]) + "\n"
-        else:
-            yield "\n".join(words) + "\n\n"
+def _body(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
+    """The rows below the header."""
+    is_first = bool(columns.names)
+    for line, cells in rows:
+        if is_first and any(cells):
+            is_first = False
+            continue
+        yield line, cells
 
 
-def conllu_blocks(sentences: Iterable[Sentence], path: Path, *, is_plus: bool) -> Iterator[str]:
-    """CoNLL-U with tags in MISC (`NER=B-PER`), or CoNLL-U Plus with the columns ID, FORM and XLNER:NER.
-
-    Raises:
-        CorpusError: If a word or tag holds what ends a column, a line, or an entry of MISC.
-    """
-    if is_plus:
-        yield "# global.columns = ID FORM XLNER:NER\n"
-    for number, (words, tags) in enumerate(sentences, 1):
-        place = f"{path}: sentence {number}"
-        rows = []
-        for position, (word, tag) in enumerate(zip(words, tags or [UNLABELLED] * len(words), strict=True), 1):
-            if reason := _unreadable(word, has_tags=True, begins_line=False):
-                raise CorpusError(f"{place}: the word {word!r} {reason}; it could not be read back")
-            if any(char in "|\t\n\r" for char in tag):
-                raise CorpusError(f"{place}: the tag {tag!r} holds a sign that separates; it could not be read back")
-            rest = tag if is_plus else f"_\t_\t_\t_\t_\t_\t_\tNER={tag}"
-            rows.append(f"{position}\t{word}\t{rest}\n")
-        yield "".join(rows) + "\n"
+def _numbered_rows(chunks: Iterable[str]) -> Iterator[Row]:
+    """The rows of a table without quotation marks, comments left out; a blank line is a row without cells."""
+    delimiter, n_delimiters = "", 0
+    for number, line in numbered(chunks):
+        if not line.strip() or line.startswith(DOCUMENT_START):
+            yield number, []
+            continue
+        if not delimiter and line[0] != "#":
+            delimiter = "\t" if "\t" in line else " "
+            n_delimiters = line.count(delimiter)
+        if line[0] != "#" or line.count(delimiter or "\t") == n_delimiters:
+            yield number, cells_of(line, delimiter)
 
 
-def _unreadable(word: str, has_tags: bool, begins_line: bool = True) -> str:
-    """What the reader would trip over in this word; empty for nearly all words."""
-    if "\t" in word or "\n" in word or "\r" in word:
-        return "holds a TAB or a line end"
-    if " " in word and not has_tags:
-        return "holds a space, which separates columns where there is no TAB"
-    if begins_line and word.startswith(DOCUMENT_START):
-        return "marks the start of a document"
-    return ""
+def _delimiter(beginning: str) -> str:
+    """The sign that separates cells: what stands most often in the first row; none that occurs if nothing does."""
+    first = next((line for line in beginning.split("\n") if line.strip()), "")
+    outside = re.sub(r'"[^"]*"', "", first)
+    counts = {sign: outside.count(sign) for sign in DELIMITERS}
+    best = max(counts, key=lambda sign: counts[sign])
+    return best if counts[best] else "\x1f"
+
+
+def _csv_rows(path: Path, chunks: Iterable[str], delimiter: str) -> Iterator[Row]:
+    reader = csv.reader(_lines(chunks), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as problem:
+        message = f"no CSV ({problem}); is a quotation mark not closed, or not doubled inside a cell?"
+        raise CorpusProblem("XL010", f"{path}:{line}", message) from None
+
+
+def _lines(chunks: Iterable[str]) -> Iterator[str]:
+    """Lines with their ends, LF alone."""
+    for chunk in chunks:
+        lines = chunk.split("\n")
+        yield from (line + "\n" for line in lines[:-1])
+        if lines[-1]:
+            yield lines[-1]

@@ -1,6 +1,6 @@
 """JSON Lines and JSON: records of words and tags, or of text and spans, as annotation tools write them.
 
-Records are told apart by their fields, whose names `field_names` lists:
+Records are told apart by their fields, whose names `columns.py` lists:
 
 - words and tags: `{"words": [...], "tags": [...]}`, with or without the text that the words stand in; words may be
   objects with a text and a tag;
@@ -17,8 +17,7 @@ then the record is refused, lest its labels are lost. A JSON array is held in me
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -33,20 +32,32 @@ from xlner.corpora.columns import (
     Wanted,
     find_name,
     look_like_tags,
+    parse_columns,
     plain_name,
     value_of,
 )
-from xlner.corpora.lines import read_chunks
-from xlner.corpora.problems import CorpusProblem, LeftOut, Located, Report, by_word
-from xlner.corpora.schemes import UNLABELLED, TagReader, visible_label
+from xlner.corpora.lines import (
+    CorpusProblem,
+    LeftOut,
+    Located,
+    Report,
+    by_word,
+    each,
+    existing_file,
+    numbered,
+    read_beginning,
+)
 from xlner.corpora.spans import (
+    UNLABELLED,
+    ReadingOptions,
+    TagReader,
     TextSpan,
-    checked_lengths,
     checked_text,
     checked_words,
     in_order,
     locate_words,
     tagged_words,
+    visible_label,
 )
 from xlner.errors import CorpusError
 from xlner.words import Sentence, WordOffsets
@@ -56,7 +67,7 @@ WORD_FIELDS = ("words", "tokens")
 # Where a file keeps its records, if it is one object.
 _RECORDS = ("data", "annotations", "examples", "records", "sentences", "documents", "items", "rows")
 # What values of other kinds than expected raise; the last one infinite numbers.
-_ODD_VALUES = (ValueError, TypeError, KeyError, IndexError, OverflowError)
+ODD_VALUES = (ValueError, TypeError, KeyError, IndexError, OverflowError)
 _EXPECTED_SPANS = (
     "expected spans as {start, end, label} or [start, end, label], and tokens as {start, end}, in characters; found "
     "otherwise"
@@ -74,20 +85,8 @@ class JsonRecord(NamedTuple):
 class RecordReader:
     """Reads one record after the other."""
 
-    def __init__(
-        self, wanted: Wanted, tag_reader: TagReader, split_text: Callable[[str], WordOffsets], report: Report
-    ) -> None:
-        """Choose how records are read.
-
-        Args:
-            wanted: Names of the fields of words (or text) and tags (or spans); None to find them.
-            tag_reader: Reads the tags.
-            split_text: Where the words of a text are that does not bring them.
-            report: Gets what is wrong.
-
-        Raises:
-            CorpusError: If a field is asked for by number.
-        """
+    def __init__(self, options: ReadingOptions, wanted: Wanted, tag_reader: TagReader) -> None:
+        """Choose how records are read; `wanted` are the fields of words (or text) and tags (or spans), by name."""
         if wanted is not None and not all(name is None or isinstance(name, str) for name in wanted):
             raise CorpusError(
                 f"corpus.columns asks for {wanted[0]} and {wanted[1]}; expected names of fields, as in "
@@ -95,46 +94,44 @@ class RecordReader:
             )
         self._wanted = wanted
         self._tag_reader = tag_reader
-        self._split_text = split_text
-        self._report = report
+        self._split_text = options.split_text
+        self._report = options.report
         # The fields of words and tags of records with these fields and no others that could be tags.
-        self._plans: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._plans: dict[tuple[str, ...], tuple[str, str | None]] = {}
         # The same of texts, of words as offsets (or nothing), and of spans.
         self._text_plans: dict[tuple[str, ...], tuple[str, str | None, str]] = {}
 
-    def read(self, value: Any, place: str) -> Located | None:
+    def read(self, found: JsonRecord) -> Located | None:
         """The sentence of a record; None where it has none.
 
         Raises:
             LeftOut: If it does not fit, and the report returns.
         """
-        if isinstance(value, dict) and (sentence := self._planned(value, place)) is not None:
-            return Located(sentence, by_word(place)) if sentence.words else None
-        record = record_fields(value)
-        if record is None:
-            shown = json.dumps(value, ensure_ascii=False)[:_N_SHOWN]
-            self._report(CorpusProblem("XL020", place, f"expected a JSON object, found {shown!r}"))
-            raise LeftOut
-        if record.get("answer", "accept") != "accept":
-            return None
-        record = {name: field for name, field in record.items() if field is not None}
-        sentence = self._sentence(record, place)
+        place, value = found
+        sentence = self._planned(value, place) if isinstance(value, dict) else None
+        if sentence is None:
+            record = fields_of(found, self._report)
+            if record.get("answer", "accept") != "accept":
+                return None
+            sentence = self._sentence({name: field for name, field in record.items() if field is not None}, place)
         return Located(sentence, by_word(place)) if sentence.words else None
 
     def _planned(self, record: Mapping[str, Any], place: str) -> Sentence | None:
         """The sentence of a record like one before; None where it has to be looked at more closely."""
         names = tuple(record)
         if plan := self._plans.get(names):
-            words, tags = (record[name] for name in plan)
-            if isinstance(words, list) and isinstance(tags, list) and words and isinstance(words[0], str):
-                return self._tagged(checked_words(words, place, self._report), tags, place)
+            words, tags = record[plan[0]], record[plan[1]] if plan[1] else None
+            if isinstance(words, list) and words and isinstance(words[0], str) and (tags or not plan[1]):
+                found = checked_words(words, place, self._report)
+                if not plan[1]:
+                    return Sentence(found)
+                if isinstance(tags, list):
+                    return self._tagged(found, tags, place)
         elif text_plan := self._text_plans.get(names):
             text_field, word_field, spans_field = text_plan
             text, spans, tokens = record[text_field], record[spans_field], record[word_field] if word_field else None
             if isinstance(text, str) and spans and _may_be_spans(spans) and (tokens is None or _are_offsets(tokens)):
-                text = checked_text(text, place, self._report)
-                found = self._spans(spans, place)
-                return tagged_words(text, self._words(text, tokens, place), found, self._report)
+                return self._spanned(checked_text(text, place, self._report), tokens, spans, place)
         return None
 
     def _sentence(self, record: Mapping[str, Any], place: str) -> Sentence:
@@ -167,9 +164,13 @@ class RecordReader:
         if record[field] and isinstance(record[field], list) and all(isinstance(w, dict) for w in record[field]):
             record = _unpacked(record, field)
         words = checked_words(record[field], place, self._report)
-        if not words or self._tag_reader.ignores or (self._wanted is not None and self._wanted[1] is None):
-            return Sentence(words)
         others = {name: value for name, value in record.items() if name != field}
+        if self._tag_reader.ignores or (self._wanted is not None and self._wanted[1] is None):
+            if "answer" not in record and find_name(others, WORD_NAMES) is None:
+                self._plans[tuple(record)] = field, None
+            return Sentence(words)
+        if not words:
+            return Sentence(words)
         known: tuple[str, ...] = TAG_NAMES if tag_field is None else (plain_name(tag_field),)
         tags = find_name([name for name, value in others.items() if _may_be_tags(value)], known)
         if tags is not None:
@@ -180,27 +181,23 @@ class RecordReader:
         if spans is not None:
             return self._from_word_spans(record, words, field, spans, place)
         if odd := find_name([name for name, value in others.items() if not _is_one_class(value)], known):
-            message = f"expected a list of tags, as words such as B-PER; found {str(others[odd])[:_N_SHOWN]}"
-            self._refuse(message, place)
+            self._refuse_tags(others[odd], place)
         self._refuse_unknown(others, field, place)
         return Sentence(words)
 
     def _tagged(self, words: tuple[str, ...], tags: Sequence[Any], place: str) -> Sentence:
         kinds = set(map(type, tags))
-        if kinds <= {str}:
-            checked_lengths(words, tags, place, self._report)
-            return Sentence(words, self._tag_reader.read(tuple(tags), by_word(place)))
-        if not _may_be_tags(tags):
-            self._refuse(f"expected a list of tags, as words such as B-PER; found {str(tags)[:_N_SHOWN]}", place)
-        if int in kinds and not self._tag_reader.has_names:
-            self._refuse(
-                f"expected a list of tags, as words such as B-PER; found {str(tags)[:_N_SHOWN]}; numbers get their "
-                "names by corpus.labels=O,B-TYPE,I-TYPE,..., in the order of the numbers",
-                place,
-            )
-        checked_lengths(words, tags, place, self._report)
-        named = tuple([UNLABELLED if tag is None else str(tag) for tag in tags])
-        return Sentence(words, self._tag_reader.read(named, by_word(place)))
+        if not kinds <= {str}:
+            if not _may_be_tags(tags):
+                self._refuse_tags(tags, place)
+            if int in kinds and not self._tag_reader.names:
+                names = "numbers get their names by corpus.labels=O,B-TYPE,I-TYPE,..., in the order of the numbers"
+                self._refuse_tags(tags, place, f"; {names}")
+            tags = [UNLABELLED if tag is None else str(tag) for tag in tags]
+        if len(words) != len(tags):
+            self._report(CorpusProblem("XL016", place, f"{len(words)} words, but {len(tags)} tags"))
+            raise LeftOut
+        return Sentence(words, self._tag_reader.read(tuple(tags), by_word(place)))
 
     def _from_word_spans(
         self, record: Mapping[str, Any], words: tuple[str, ...], field: str, spans_field: str, place: str
@@ -249,33 +246,30 @@ class RecordReader:
             rest = others.keys() - {spans}
             if "answer" not in record and find_name(rest, (*known, *WORD_NAMES, *TEXT_NAMES)) is None:
                 self._text_plans[tuple(record)] = text_field, word_field, spans
-            return tagged_words(
-                text, self._words(text, offsets, place), self._spans(others[spans], place), self._report
-            )
+            return self._spanned(text, offsets, others[spans], place)
         if odd := find_name([name for name, value in others.items() if not _is_one_class(value)], SPAN_NAMES[:3]):
             self._refuse(f"expected spans as {{start, end, label}}; found {str(others[odd])[:_N_SHOWN]}", place)
         self._refuse_unknown(others, text_field, place)
         return Sentence(tuple([text[start:end] for start, end in self._words(text, offsets, place)]))
 
+    def _spanned(self, text: str, offsets: Any, spans: Sequence[Any], place: str) -> Sentence:
+        return tagged_words(text, self._words(text, offsets, place), self._spans(spans, place), self._report)
+
     def _words(self, text: str, offsets: Any, place: str) -> WordOffsets:
         try:
-            return _offsets(offsets, len(text)) if offsets else self._split_text(text)
-        except _ODD_VALUES as problem:
+            return word_offsets(offsets, len(text)) if offsets else self._split_text(text)
+        except ODD_VALUES as problem:
             self._refuse(f"{_EXPECTED_SPANS} ({type(problem).__name__}: {problem})", place)
 
     def _spans(self, spans: Sequence[Any], place: str) -> list[TextSpan]:
         try:
             found = [_span(span, place) for span in spans]
-        except _ODD_VALUES as problem:
+        except ODD_VALUES as problem:
             self._refuse(f"{_EXPECTED_SPANS} ({type(problem).__name__}: {problem})", place)
         return [span for span in found if span is not None]
 
     def _refuse_unknown(self, others: Mapping[str, Any], field: str, place: str) -> None:
-        """Refuse a record with labels under a name that is not known.
-
-        Raises:
-            CorpusError: With the name.
-        """
+        """Refuse a record with labels under a name that is not known."""
         for name, value in others.items():
             are_tags = _may_be_tags(value) and look_like_tags(value)
             if are_tags or _are_certainly_spans(value):
@@ -284,63 +278,36 @@ class RecordReader:
                     f"nothing; set corpus.columns={field},{name}, or corpus.columns={field} to read without labels"
                 )
 
+    def _refuse_tags(self, tags: Any, place: str, hint: str = "") -> NoReturn:
+        self._refuse(f"expected a list of tags, as words such as B-PER; found {str(tags)[:_N_SHOWN]}{hint}", place)
+
     def _refuse(self, message: str, place: str) -> NoReturn:
         self._report(CorpusProblem("XL021", place, message))
         raise LeftOut from None
 
 
-def read_jsonl(
-    path: Path,
-    *,
-    wanted: Wanted,
-    tag_reader: TagReader,
-    encoding: str,
-    split_text: Callable[[str], WordOffsets],
-    report: Report,
-) -> Iterator[Located]:
-    """The sentences of a file of records; records without words are passed over.
-
-    Args:
-        path: The file: a record a line, or one JSON value that holds all.
-        wanted: The fields that the user asked for.
-        tag_reader: Reads the tags.
-        encoding: Of the file.
-        split_text: Where the words of a text are that does not bring them.
-        report: Gets what is wrong.
-    """
-    reader = RecordReader(wanted, tag_reader, split_text, report)
-    return _sentences(path, reader, encoding, report)
+def read_jsonl(source: str, options: ReadingOptions) -> Iterator[Located]:
+    """The sentences of a file of records: a record a line, or one JSON value that holds all."""
+    path = existing_file(source)
+    tag_reader = TagReader(options.scheme, options.report, options.labels)
+    reader = RecordReader(options, parse_columns(options.columns), tag_reader)
+    return each(read_json_records(path, options.encoding, options.report), reader.read)
 
 
 def read_json_records(path: Path, encoding: str, report: Report) -> Iterator[JsonRecord]:
     """The records of a file, lines that are no JSON reported."""
-    chunks = read_chunks(path, encoding, report)
-    first = next(chunks, "")
+    first, chunks = read_beginning(path, encoding, report)
     if _is_one_value(first):
-        yield from _of_one_value(path, "".join(chain([first], chunks)), report)
+        yield from _of_one_value(path, "".join(chunks), report)
         return
-    n_before = 0
-    for chunk in chain([first], chunks):
-        lines = chunk.removesuffix("\n").split("\n")
-        for number, line in enumerate(lines, n_before + 1):
-            if not line or line.isspace():
-                continue
-            place = f"{path}:{number}"
-            try:
-                yield JsonRecord(place, json.loads(line))
-            except (ValueError, RecursionError) as problem:
-                report(CorpusProblem("XL020", place, f"no JSON ({problem}): {line[:_N_SHOWN]!r}"))
-        n_before += len(lines)
-
-
-def _sentences(path: Path, reader: RecordReader, encoding: str, report: Report) -> Iterator[Located]:
-    for place, value in read_json_records(path, encoding, report):
-        try:
-            located = reader.read(value, place)
-        except LeftOut:
+    for number, line in numbered(chunks):
+        if not line or line.isspace():
             continue
-        if located is not None:
-            yield located
+        place = f"{path}:{number}"
+        try:
+            yield JsonRecord(place, json.loads(line))
+        except (ValueError, RecursionError) as problem:
+            report(CorpusProblem("XL020", place, f"no JSON ({problem}): {line[:_N_SHOWN]!r}"))
 
 
 def _is_one_value(beginning: str) -> bool:
@@ -385,6 +352,16 @@ def _of_one_value(path: Path, text: str, report: Report) -> Iterator[JsonRecord]
     for number, record in enumerate(records, 1):
         if record is not None:  # spaCy's annotator leaves out what was skipped
             yield JsonRecord(f"{path}: record {number}", record)
+
+
+def fields_of(found: JsonRecord, report: Report) -> Mapping[str, Any]:
+    """The fields of a record, of whichever tool; LeftOut if it is none, and the report returns."""
+    record = record_fields(found.value)
+    if record is None:
+        shown = json.dumps(found.value, ensure_ascii=False)[:_N_SHOWN]
+        report(CorpusProblem("XL020", found.place, f"expected a JSON object, found {shown!r}"))
+        raise LeftOut
+    return record
 
 
 def record_fields(value: Any) -> Mapping[str, Any] | None:
@@ -455,7 +432,8 @@ def _are_certainly_spans(value: Any) -> bool:
     return bool(value) and isinstance(value, list) and all(map(fits, value))
 
 
-def _offsets(tokens: list[Mapping[str, int]], length: int) -> WordOffsets:
+def word_offsets(tokens: Sequence[Mapping[str, Any]], length: int) -> WordOffsets:
+    """Where Prodigy's tokens are in a text of this length; one of `ODD_VALUES` if they cannot be."""
     words = list(in_order((int(token["start"]), int(token["end"])) for token in tokens))
     if words[-1][1] > length:
         raise ValueError(f"a word ends at {words[-1][1]}, behind the text of {length} characters")

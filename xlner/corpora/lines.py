@@ -1,18 +1,135 @@
-"""Corpus files: where they lie, and their lines a chunk at a time, with encodings, byte order marks and limits."""
+"""Text files of corpora: where they lie, their lines, and what can be wrong with them, by code.
+
+A reader hands each problem to a `Report`. The usual one, `refuse`, raises it. A report that returns makes the reader go
+on with the repair that the problem names: so one and the same reader reads strictly, lists all that is wrong
+(`xlner check-data`), and repairs (`--fix`). docs/errors.md explains the codes.
+
+A line ends at LF, CRLF, CR (and what broken programs make of CRLF: CR CR LF, LF CR), and at nothing else: a word may
+hold U+2028 or U+0085, where `str.splitlines` would cut. A file whose lines all end at such a one is refused.
+"""
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, NoReturn, TypeVar
 
-from xlner.corpora.problems import CorpusProblem, Report, refuse
 from xlner.errors import CorpusError
+from xlner.files import shipped
+from xlner.words import Sentence
 
-# Text files a chunk at a time: encodings, byte order marks, line ends and limits.
-#
-# A line ends at LF, CRLF, CR (and what broken programs make of CRLF: CR CR LF, LF CR), and at nothing else: a word may
-# hold U+2028 or U+0085, where `str.splitlines` would cut. A file whose lines all end at such a one is refused.
+Part = TypeVar("Part")
+Found = TypeVar("Found")
+
+ERROR, WARNING = "error", "warning"
+
+
+class Code(NamedTuple):
+    """A kind of problem: errors stop a strict reader, warnings are told by `xlner check-data` alone."""
+
+    severity: str
+    title: str
+
+
+class CorpusProblem(CorpusError):  # noqa: N818 - a CorpusError with a code and a place
+    """One problem at one place."""
+
+    def __init__(self, code: str, place: str, message: str, repair: str = "the sentence is left out") -> None:
+        """Say what was found where, what was expected, the way out, and what reading on makes of it."""
+        super().__init__(f"{place}: {message} [{code}]")
+        self.code = code
+        explained = shipped("docs/errors.md")
+        self.hint = f"`xlner check-data FILE` lists all problems of a corpus; {explained} explains {code}"
+        self.place = place
+        self.message = message
+        self.repair = repair
+
+
+class LeftOut(Exception):  # noqa: N818 - it is a way out of a sentence, not an error
+    """Ends the reading of a sentence whose problems were reported and cannot be repaired."""
+
+
+Report = Callable[[CorpusProblem], None]
+
+
+def refuse(problem: CorpusProblem) -> NoReturn:
+    """The strict report: the first problem ends the reading."""
+    raise problem
+
+
+CODES: dict[str, Code] = {
+    "XL001": Code(ERROR, "bytes that are not of this encoding"),
+    "XL002": Code(ERROR, "a line too long to be one"),
+    "XL003": Code(ERROR, "no end of a sentence for many lines"),
+    "XL004": Code(ERROR, "no sentence in the file"),
+    "XL005": Code(ERROR, "lines that end at what is no line end"),
+    "XL010": Code(ERROR, "a row with another number of columns"),
+    "XL011": Code(ERROR, "an empty word"),
+    "XL012": Code(ERROR, "an unknown tag"),
+    "XL013": Code(ERROR, "a tag that continues no entity"),
+    "XL014": Code(ERROR, "words without a label beside words with one"),
+    "XL015": Code(ERROR, "a tag where there is no word"),
+    "XL016": Code(ERROR, "more or fewer tags than words"),
+    "XL017": Code(WARNING, "a B- in a file of IOB1"),
+    "XL020": Code(ERROR, "a record that is no JSON object"),
+    "XL021": Code(ERROR, "a record without the fields that are needed"),
+    "XL022": Code(ERROR, "a span outside its text"),
+    "XL023": Code(ERROR, "spans that overlap"),
+    "XL024": Code(ERROR, "a span that begins or ends inside a word"),
+    "XL025": Code(ERROR, "an annotation that cannot be understood"),
+    "XL026": Code(ERROR, "half a surrogate pair"),
+    "XL030": Code(WARNING, "a word that nobody can see"),
+    "XL031": Code(WARNING, "a word that begins with a byte order mark"),
+    "XL032": Code(WARNING, "white space inside a word"),
+    "XL033": Code(WARNING, "a control or zero-width character inside a word"),
+    "XL034": Code(WARNING, "a character that was lost (U+FFFD)"),
+    "XL035": Code(WARNING, "UTF-8 that was read as another encoding"),
+    "XL036": Code(WARNING, "look-alike letters of two scripts in one word"),
+    "XL040": Code(WARNING, "a sentence that stands twice in a file"),
+    "XL041": Code(WARNING, "the same words with other tags"),
+    "XL042": Code(WARNING, "a sentence that stands in another file too"),
+    "XL043": Code(WARNING, "a type with few examples"),
+    "XL044": Code(WARNING, "types that look alike"),
+    "XL045": Code(WARNING, "sentences without labels beside sentences with labels"),
+    "XL046": Code(WARNING, "numbers in the place of words"),
+    "XL047": Code(WARNING, "a sentence that may be several"),
+    "XL048": Code(WARNING, "sentences of one word each"),
+    "XL050": Code(WARNING, "a word that the tokenizer makes nothing of"),
+    "XL051": Code(WARNING, "a word that the encoder does not know at all"),
+    "XL052": Code(WARNING, "a sentence longer than the encoder's window"),
+    "XL053": Code(WARNING, "a type that the model lacks"),
+    "XL054": Code(WARNING, "a type of the model that the corpus lacks"),
+}
+
+
+class Located(NamedTuple):
+    """A sentence, and what gives the place (file and line, or the like) of its n-th word."""
+
+    sentence: Sentence
+    place: Callable[[int], str]
+
+
+def everywhere(place: str) -> Callable[[int], str]:
+    """One place for all words: that of a line which holds the whole sentence."""
+    return lambda _: place
+
+
+def by_word(place: str) -> Callable[[int], str]:
+    """A place with the number of the word, from 1: `x.jsonl:3, word 2`."""
+    return lambda position: f"{place}, word {position + 1}"
+
+
+def each(records: Iterable[Part], read: Callable[[Part], Found | None]) -> Iterator[Found]:
+    """What is read of each record; those that are left out, and those that hold nothing, are passed over."""
+    for record in records:
+        try:
+            found = read(record)
+        except LeftOut:
+            continue
+        if found is not None:
+            yield found
 
 
 CHUNK_SIZE = 1 << 18  # characters, or bytes in the search for a broken one
@@ -66,7 +183,10 @@ def read_chunks(path: Path, encoding: str, report: Report = refuse) -> Iterator[
                 if not end:
                     rest += chunk
                     if len(rest) > LONGEST_LINE:
-                        raise _too_long(path, line)
+                        message = (
+                            f"a line of more than {LONGEST_LINE:,} characters; expected one word or one sentence a line"
+                        )
+                        raise CorpusProblem("XL002", f"{path}:{line}", message)
                     continue
                 text = rest + chunk[:end]
                 rest = chunk[end:]
@@ -82,16 +202,23 @@ def read_chunks(path: Path, encoding: str, report: Report = refuse) -> Iterator[
 
 def read_lines(path: Path, encoding: str, report: Report = refuse) -> Iterator[tuple[int, str]]:
     """The lines of a file with their numbers, from 1, and without their ends; otherwise as `read_chunks`."""
+    return numbered(read_chunks(path, encoding, report))
+
+
+def read_beginning(path: Path, encoding: str, report: Report) -> tuple[str, Iterator[str]]:
+    """The first chunk of a file, and all of them, the first one included; otherwise as `read_chunks`."""
+    chunks = read_chunks(path, encoding, report)
+    first = next(chunks, "")
+    return first, chain([first], chunks)
+
+
+def numbered(chunks: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The lines of chunks with their numbers, from 1, and without their ends."""
     n_before = 0
-    for text in read_chunks(path, encoding, report):
+    for text in chunks:
         lines = text.removesuffix("\n").split("\n")
         yield from enumerate(lines, n_before + 1)
         n_before += len(lines)
-
-
-def _too_long(path: Path, line: int) -> CorpusProblem:
-    message = f"a line of more than {LONGEST_LINE:,} characters; expected one word or one sentence a line"
-    return CorpusProblem("XL002", f"{path}:{line}", message)
 
 
 def refuse_other_line_ends(path: Path, beginning: str) -> None:
@@ -209,9 +336,6 @@ def _undecodable(path: Path, encoding: str) -> tuple[str, str]:
                 break
             n_bytes += len(chunk)
     return str(path), f"the file is not {encoding}; set corpus.encoding to its encoding"
-
-
-# Where corpora are: the layout of folders, and what to tell when a file is not there.
 
 
 # What a file is by its suffix; in a folder of corpora, `find_corpus` takes the first of these that is there.

@@ -1,53 +1,50 @@
-"""Corpora of any format as a stream of sentences; files of translations."""
+"""Corpora of any format as a stream of sentences; files of translations, and of annotations.
 
-import re
-from collections.abc import Callable, Iterator
+Reading holds no more than a few sentences at a time. Tags come out as clean IOB2, whatever the file holds.
+"""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from xlner.config.load import choose
-from xlner.corpora.columns import look_like_tags, parse_columns
-from xlner.corpora.conll import read_conll
-from xlner.corpora.docbin import read_docbin
-from xlner.corpora.hf_datasets import HUB_PREFIX, read_dataset, read_parquet, split_source
-from xlner.corpora.json_records import read_jsonl
-from xlner.corpora.lines import SUFFIXES, existing_file, read_chunks, read_lines, refuse_other_line_ends
-from xlner.corpora.problems import CorpusProblem, Located, Report, everywhere, refuse
-from xlner.corpora.schemes import IGNORE, TagReader
-from xlner.corpora.spans import read_brat
-from xlner.corpora.tables import read_csv
+from xlner.corpora.columns import look_like_tags
+from xlner.corpora.conll import read_conll, read_csv
+from xlner.corpora.json_records import fields_of, read_json_records, read_jsonl
+from xlner.corpora.lines import (
+    SUFFIXES,
+    CorpusProblem,
+    Located,
+    Report,
+    everywhere,
+    existing_file,
+    numbered,
+    read_beginning,
+    read_chunks,
+    read_lines,
+    refuse,
+    refuse_other_line_ends,
+)
+from xlner.corpora.spans import (
+    ReadingOptions,
+    SplitText,
+    TextSpan,
+    checked_text,
+    checked_words,
+    split_at_blanks,
+    tagged_words,
+    visible_label,
+)
+from xlner.corpora.stored import HUB_PREFIX, read_dataset, read_docbin, read_parquet, split_source
 from xlner.errors import CorpusError, is_visible
 from xlner.tags import OUTSIDE, to_iob2
-from xlner.words import Sentence, WordOffsets
+from xlner.words import Sentence
 
-# Corpora of any format as a stream of sentences.
-#
-# Reading holds no more than a few sentences at a time. Tags come out as clean IOB2, whatever the file holds.
-
-
-SplitText = Callable[[str], WordOffsets]
-_WORD = re.compile(r"[^ \t]+")
-N_SAMPLED = 200  # lines of a text that are looked at, lest they are columns
-
-
-def split_at_blanks(text: str) -> WordOffsets:
-    """The words of a line that is already split: ASCII white space alone separates them."""
-    return [match.span() for match in _WORD.finditer(text)]
-
-
-class ReadingOptions(NamedTuple):
-    """The arguments of `read_corpus`, for the readers of the formats; each takes those that it needs."""
-
-    columns: str | tuple[int, int] = "auto"
-    scheme: str = "auto"
-    encoding: str = "utf-8"
-    split_text: SplitText = split_at_blanks
-    report: Report = refuse
-    labels: str = ""
-
-    def tag_reader(self) -> TagReader:
-        """What reads the tags of one corpus."""
-        return TagReader(self.scheme, self.report, self.labels)
+_N_SHOWN = 60  # characters of a text that a message shows at most
+LINES_SAMPLED = 200  # lines of a text that are looked at, lest they are columns
 
 
 def read_corpus(
@@ -137,50 +134,23 @@ def _with_visible_tags(sentences: Iterator[Located], report: Report) -> Iterator
         yield Located(sentence, place)
 
 
-def _read_conll(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_conll(
-        existing_file(source),
-        columns=options.columns,
-        tag_reader=options.tag_reader(),
-        encoding=options.encoding,
-        split_text=options.split_text,
-        report=options.report,
-    )
-
-
-def _read_csv(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_csv(
-        existing_file(source),
-        wanted=parse_columns(options.columns),
-        tag_reader=options.tag_reader(),
-        encoding=options.encoding,
-        split_text=options.split_text,
-        report=options.report,
-    )
-
-
 def _read_text(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return _text_sentences(existing_file(source), options)
+    path = existing_file(source)
 
-
-def _text_sentences(path: Path, options: ReadingOptions) -> Iterator[Located]:
-    n_before, is_first = 0, True
-    for chunk in read_chunks(path, options.encoding, options.report):
-        if is_first:
-            refuse_other_line_ends(path, chunk)
-            _refuse_columns(path, chunk)
-            is_first = False
-        lines = chunk.removesuffix("\n").split("\n")
-        for number, line in enumerate(lines, n_before + 1):
-            if words := options.split_text(line):
-                sentence = Sentence(tuple([line[start:end] for start, end in words]))
+    def sentences() -> Iterator[Located]:
+        first, chunks = read_beginning(path, options.encoding, options.report)
+        refuse_other_line_ends(path, first)
+        _refuse_columns(path, first)
+        for number, line in numbered(chunks):
+            if (sentence := options.split(line)).words:
                 yield Located(sentence, everywhere(f"{path}:{number}"))
-        n_before += len(lines)
+
+    return sentences()
 
 
 def _refuse_columns(path: Path, beginning: str) -> None:
     """Refuse columns of words and tags, of which each row would be a sentence."""
-    rows = [line.split() for line in beginning.split("\n", N_SAMPLED)[:N_SAMPLED] if line.strip()]
+    rows = [line.split() for line in beginning.split("\n", LINES_SAMPLED)[:LINES_SAMPLED] if line.strip()]
     is_of_columns = len(rows) > 1 and len({len(row) for row in rows[:-1]} - {1}) == 1 and len(rows[0]) > 1
     if is_of_columns and look_like_tags(row[-1] for row in rows[:-1]):
         raise CorpusError(
@@ -189,63 +159,95 @@ def _refuse_columns(path: Path, beginning: str) -> None:
         )
 
 
-def _read_jsonl(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_jsonl(
-        existing_file(source),
-        wanted=parse_columns(options.columns),
-        tag_reader=options.tag_reader(),
-        encoding=options.encoding,
-        split_text=options.split_text,
-        report=options.report,
-    )
+# brat standoff: `NAME.txt` with `NAME.ann` beside it, a sentence a line. Relations, events, attributes and notes are
+# passed over: typed spans alone are read.
 
 
 def _read_brat(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_brat(
-        source,
-        encoding=options.encoding,
-        split_text=options.split_text,
-        report=options.report,
-        ignores_tags=options.scheme == IGNORE,
-    )
+    """The sentences of a folder of such files (in the order of their names), or of one `.ann` or `.txt`."""
+    path = Path(source)
+    notes = sorted(path.glob("*.ann")) if path.is_dir() else [existing_file(source).with_suffix(".ann")]
+    if not notes:
+        raise CorpusError(f"{path}: no annotation in this folder; expected NAME.txt and NAME.ann")
+    missing = [file for note in notes for file in (note, note.with_suffix(".txt")) if not file.is_file()]
+    if missing:
+        raise CorpusError(f"no file {missing[0]}; brat keeps NAME.txt and NAME.ann side by side")
+    return (sentence for note in notes for sentence in _document(note, options))
 
 
-def _read_docbin(source: str, options: ReadingOptions) -> Iterator[Located]:
-    scheme = IGNORE if options.scheme == IGNORE else "auto"
-    return read_docbin(existing_file(source), tag_reader=TagReader(scheme, options.report))
+def _document(notes: Path, options: ReadingOptions) -> Iterator[Located]:
+    path, report = notes.with_suffix(".txt"), options.report
+    text = "".join(read_chunks(path, options.encoding, report))
+    marked = [] if options.ignores_tags else list(_spans(notes, text, options))
+    spans = sorted(marked, key=lambda span: span.start)
+    start, n_seen = 0, 0
+    for number, line in enumerate(text.split("\n"), 1):
+        end = start + len(line)
+        here = []
+        while n_seen < len(spans) and spans[n_seen].start <= end:
+            label, first, last, place = spans[n_seen]
+            here.append(TextSpan(label, first - start, last - start, place))
+            n_seen += 1
+        place = f"{path}:{number}"
+        if words := options.split_text(line):
+            clean = checked_text(line, place, report)
+            bare = Sentence(tuple([clean[first:last] for first, last in words]))
+            sentence = bare if options.ignores_tags else tagged_words(clean, words, here, report)
+            yield Located(sentence, everywhere(place))
+        else:
+            for label, first, last, place in here:
+                message = f"the span {first + start} to {last + start} of type {label!r} holds no word"
+                report(CorpusProblem("XL022", place, message, "the span is left out"))
+        start = end + 1
 
 
-def _read_parquet(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_parquet(
-        existing_file(source),
-        wanted=parse_columns(options.columns),
-        tag_reader=options.tag_reader(),
-        split_text=options.split_text,
-        report=options.report,
-    )
+def _spans(path: Path, text: str, options: ReadingOptions) -> Iterator[TextSpan]:
+    """The text-bound annotations (`T1<TAB>PER 0 5<TAB>words`) that lie within one line of the text."""
+    for number, line in read_lines(path, options.encoding, options.report):
+        if not line.startswith("T"):
+            continue
+        place = f"{path}:{number}"
+        _, _, rest = line.partition("\t")
+        description, _, covered = rest.partition("\t")
+        label, _, ranges = description.partition(" ")
+        try:
+            bounds = [int(bound) for bound in ranges.replace(";", " ").split(" ")]
+        except ValueError:
+            bounds = []
+        if reason := _unusable(text, bounds, covered):
+            message = f"{reason}: {line[:80]!r}; expected 'T1<TAB>TYPE START END<TAB>TEXT'"
+            options.report(CorpusProblem("XL025", place, message, "the annotation is left out"))
+        else:
+            yield TextSpan(visible_label(label), bounds[0], bounds[1], place)
 
 
-def _read_dataset(source: str, options: ReadingOptions) -> Iterator[Located]:
-    return read_dataset(
-        source,
-        wanted=parse_columns(options.columns),
-        tag_reader=options.tag_reader(),
-        split_text=options.split_text,
-        report=options.report,
-    )
+def _unusable(text: str, bounds: Sequence[int], covered: str) -> str:
+    """Why an annotation is no span of one line; empty if it is one."""
+    if len(bounds) < 2 or len(bounds) % 2:
+        return "no start and end"
+    if len(bounds) > 2:
+        return "a span of several parts, which tags cannot tell"
+    start, end = bounds
+    if not 0 <= start < end <= len(text):
+        return f"a span outside the text of {len(text)} characters"
+    if "\n" in text[start:end]:
+        return "a span over the end of a line, and so of a sentence"
+    if covered and text[start:end] != covered:
+        return f"the text there is {text[start:end][:40]!r} (is NAME.txt another version, or does it have CRLF?)"
+    return ""
 
 
-# A new format is one function above and one line here; recipes name it by its key.
+# A new format is one function and one line here; recipes name it by its key.
 FORMATS: dict[str, Callable[[str, ReadingOptions], Iterator[Located]]] = {
-    "conll": _read_conll,
+    "conll": read_conll,
     "text": _read_text,
-    "csv": _read_csv,
-    "jsonl": _read_jsonl,
-    "json": _read_jsonl,
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "json": read_jsonl,
     "brat": _read_brat,
-    "docbin": _read_docbin,
-    "parquet": _read_parquet,
-    "dataset": _read_dataset,
+    "docbin": read_docbin,
+    "parquet": read_parquet,
+    "dataset": read_dataset,
 }
 
 
@@ -254,11 +256,6 @@ FORMATS: dict[str, Callable[[str, ReadingOptions], Iterator[Located]]] = {
 
 def read_pairs(path: str, encoding: str, split_text: SplitText) -> Iterator[tuple[Sentence, Sentence]]:
     """The translations of a file, in order; empty lines are skipped.
-
-    Args:
-        path: The file.
-        encoding: Of the file.
-        split_text: Where the words of a text are, as `split_words` tells.
 
     Raises:
         CorpusError: If there is no such file, or at the first line that is no pair.
@@ -279,3 +276,220 @@ def read_pairs(path: str, encoding: str, split_text: SplitText) -> Iterator[tupl
         yield sides[0], sides[1]
     if not n_pairs:
         raise CorpusError(f"{path}: expected translations, found no line with text; leave out parallel=, or fill it")
+
+
+# Annotation files: what any annotator said of sentences, as records that find their sentence by its visible characters,
+# so that neither white space nor where words are cut matters.
+#
+#     {"types": ["LOC", "PER"]}                                                  first record, may be left out
+#     {"text": "Anna lebt in Kiel.", "spans": [{"start": 13, "end": 17, "label": "LOC", "score": 0.9}]}
+#     {"words": ["Anna", "lebt"], "spans": [{"start": 0, "end": 1, "label": "PER"}], "types": ["PER"]}
+#
+# `entities` is another name for `spans`, so that what `xlner tag` writes is an annotation file. Offsets count
+# characters of the text or, where there is none, words, the end excluded. An annotator knows the types of the record,
+# else of the first record, else all that occur in the file.
+
+
+_RECORD_KEYS = ("text", "words", "tokens", "spans", "entities", "types")
+_SPAN_KEYS = ("start", "end", "label", "score")
+# A key as near as this to a known one is a slip; others are carried along by whoever wrote the file.
+_SLIP = 0.75
+
+
+class ScoredSpan(NamedTuple):
+    """A typed stretch, the end excluded: of visible characters in a record, of words in a sentence."""
+
+    label: str
+    start: int
+    end: int
+    score: float
+
+
+class Annotation(NamedTuple):
+    """What is said of one sentence; `types` are those that the annotator looked for, None for all of the file."""
+
+    spans: tuple[ScoredSpan, ...]
+    types: tuple[str, ...] | None
+
+
+class Alignment(NamedTuple):
+    """The spans of a sentence in words, in order and without overlaps, and how many did not fit.
+
+    `n_cut` begin or end inside a word, `n_lost` of all spans hold no word, `n_overlapping` gave way to a higher score.
+    """
+
+    spans: list[ScoredSpan]
+    n_cut: int = 0
+    n_lost: int = 0
+    n_overlapping: int = 0
+
+
+class Annotations:
+    """The records of a file by the sentence that they speak of."""
+
+    def __init__(self, path: Path, records: dict[str, Annotation], types: tuple[str, ...]) -> None:
+        self.path = path
+        self.types = types
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def of(self, words: Sequence[str]) -> Annotation | None:
+        """What was said of a sentence; None where nobody looked."""
+        return self._records.get(visible("".join(words)))
+
+    def count(self, sentences: Iterable[Sequence[str]]) -> tuple[int, int]:
+        """How many sentences have a record, and how many records have no sentence.
+
+        Raises:
+            CorpusError: If no record speaks of this text.
+        """
+        found = [key for words in sentences if (key := visible("".join(words))) in self._records]
+        if not found:
+            raise CorpusError(
+                f"{self.path}: none of its {len(self):,} records speaks of a sentence of the target text; "
+                "records are found by their words: were other sentences annotated, or longer texts?"
+            )
+        return len(found), len(self) - len(set(found))
+
+
+def read_annotations(path: Path) -> Annotations:
+    """The records of a file; several ones of one sentence count as one that says all of it.
+
+    Raises:
+        CorpusError: At the first record that is not as the head of this section says, with its line.
+    """
+    if not path.is_file():
+        raise CorpusError(f"teacher={path}: no such file; expected annotations, one JSON record a line")
+    known: tuple[str, ...] | None = None
+    records: dict[str, Annotation] = {}
+    for number, found in enumerate(read_json_records(path, "utf-8", refuse)):
+        place, record = found.place, dict(fields_of(found, refuse))
+        _check_keys(record, _RECORD_KEYS, "a record", place)
+        if number == 0 and record.keys() == {"types"}:
+            known = _types(record, place)
+            continue
+        key, said = _annotation(record, place, known)
+        if before := records.get(key):
+            listed = None if before.types is None or said.types is None else {*before.types, *said.types}
+            said = Annotation((*before.spans, *said.spans), None if listed is None else tuple(sorted(listed)))
+        records[key] = said
+    if not records:
+        raise CorpusError(f"{path}: expected annotations, one JSON record a line; found none")
+    spans = [span.label for said in records.values() for span in said.spans]
+    types = tuple(sorted({*(known or ()), *spans, *(name for said in records.values() for name in said.types or ())}))
+    if not types:
+        raise CorpusError(
+            f"{path}: no span in {len(records):,} records, and no types; which ones were looked for? "
+            '{"types": [...]} as the first record says so'
+        )
+    default = known if known is not None else types
+    records = {key: said if said.types is not None else said._replace(types=default) for key, said in records.items()}
+    return Annotations(path, records, types)
+
+
+def visible(text: str) -> str:
+    """The text without white space, control and format characters, by which records find their sentence."""
+    if text.isascii() and text.isalnum():
+        return text
+    return "".join([char for char in text if not _is_invisible(char)])
+
+
+def align(said: Annotation, words: Sequence[str]) -> Alignment:
+    """The spans of a record in the words of its sentence.
+
+    A word belongs to a span that covers at least half of its visible characters. Of spans that share a word the one of
+    the highest score stays, then the longer one, then the first.
+    """
+    ends = list(accumulate(len(visible(word)) for word in words))
+    starts = [0, *ends[:-1]]
+    found, n_cut, n_lost = [], 0, 0
+    for span in said.spans:
+        n_cut += span.start not in starts or span.end not in ends
+        inside = [
+            number
+            for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+            if start < end and 2 * (min(end, span.end) - max(start, span.start)) >= end - start
+        ]
+        if inside:
+            found.append(span._replace(start=inside[0], end=inside[-1] + 1))
+        n_lost += not inside
+    kept: list[ScoredSpan] = []
+    for span in sorted(found, key=lambda span: (-span.score, span.start - span.end, span.start, span.label)):
+        if all(other.end <= span.start or span.end <= other.start for other in kept):
+            kept.append(span)
+    n_overlapping = len(set(found)) - len(kept)
+    return Alignment(sorted(kept, key=lambda span: span.start), n_cut, n_lost, n_overlapping)
+
+
+def _annotation(record: dict[str, Any], place: str, known: tuple[str, ...] | None) -> tuple[str, Annotation]:
+    """The key of a record, and what it says with spans in visible characters."""
+    words = record.get("words", record.get("tokens"))
+    if "text" not in record and words is None:
+        _refuse("XL021", place, f"expected text or words; found {', '.join(record) or 'nothing'}")
+    if "spans" in record and "entities" in record:
+        _refuse("XL021", place, "found spans and entities; expected one of them: which are the annotations?")
+    if "text" in record:
+        if not isinstance(record["text"], str):
+            _refuse("XL021", place, f"expected a text; found {str(record['text'])[:_N_SHOWN]}")
+        text, unit = checked_text(record["text"], place, refuse), "characters"
+        widths = [int(not _is_invisible(char)) for char in text]
+        key = visible(text)
+    else:
+        words, unit = checked_words(words, place, refuse), "words"
+        widths = [len(visible(word)) for word in words]
+        key = visible("".join(words))
+    if not key:
+        _refuse("XL021", place, "a record without a visible character")
+    types = _types(record, place) if "types" in record else None
+    spans = record.get("spans", record.get("entities", []))
+    if not isinstance(spans, list):
+        _refuse("XL021", place, f"expected a list of spans; found {str(spans)[:_N_SHOWN]}")
+    offsets = [0, *accumulate(widths)]
+    looked_for = types if types is not None else known
+    read = [_scored_span(span, place, offsets, unit, looked_for) for span in spans]
+    return key, Annotation(tuple(read), types)
+
+
+def _scored_span(span: Any, place: str, offsets: Sequence[int], unit: str, types: tuple[str, ...] | None) -> ScoredSpan:
+    if not isinstance(span, dict) or not {"start", "end", "label"} <= span.keys():
+        _refuse("XL021", place, f"expected a span with start, end and label; found {str(span)[:_N_SHOWN]}")
+    _check_keys(span, _SPAN_KEYS, "a span", place)
+    start, end, label, score = span["start"], span["end"], span["label"], span.get("score", 1.0)
+    if not all(isinstance(offset, int) and not isinstance(offset, bool) for offset in (start, end)):
+        _refuse("XL021", place, f"expected start and end as whole numbers; found {start!r} and {end!r}")
+    if not isinstance(label, str) or not visible_label(label):
+        _refuse("XL021", place, f"expected a type as label; found {label!r}")
+    label = visible_label(label)
+    if not 0 <= start < end < len(offsets):
+        message = f"the span {start} to {end} of type {label!r} is none of a text of {len(offsets) - 1} {unit}"
+        _refuse("XL022", place, message)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        _refuse("XL025", place, f"the score of the span {start} to {end} is {score!r}; expected a number in [0, 1]")
+    if types is not None and label not in types:
+        near = get_close_matches(label, types, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        _refuse("XL025", place, f"the label {label!r} is none of the types {', '.join(types) or '(none)'}{hint}")
+    return ScoredSpan(label, offsets[start], offsets[end], float(score))
+
+
+def _types(record: dict[str, Any], place: str) -> tuple[str, ...]:
+    types = record["types"]
+    if not isinstance(types, list) or not all(isinstance(name, str) and name.strip() for name in types):
+        _refuse("XL021", place, f"expected types as a list of names; found {str(types)[:_N_SHOWN]}")
+    return tuple(sorted(set(map(visible_label, types))))
+
+
+def _check_keys(found: dict[str, Any], known: Sequence[str], what: str, place: str) -> None:
+    for name in found:
+        if name not in known and (near := get_close_matches(name, known, n=1, cutoff=_SLIP)):
+            _refuse("XL021", place, f"{what} has no key {name!r}; known: {', '.join(known)}; did you mean {near[0]!r}?")
+
+
+def _is_invisible(char: str) -> bool:
+    return char.isspace() or unicodedata.category(char) in ("Cc", "Cf")
+
+
+def _refuse(code: str, place: str, message: str) -> NoReturn:
+    refuse(CorpusProblem(code, place, message))

@@ -1,24 +1,29 @@
-"""Whole corpora for training and evaluation, with their names and fingerprints, and what became of their words."""
+"""Whole corpora for training and evaluation: read, counted, named, and told apart by their content.
+
+The same words and tags have the same fingerprint in any file format. So published corpora are recognised, and nobody
+compares two different test sets unawares: `known_splits.tsv` beside this module holds fingerprints that were measured
+on the published files. A corpus that a script of `data_scripts` wrote has its names in `corpus.json`. Of CoNLL-2002 and
+CoNLL-2003, only the counts in the papers are known.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple, Protocol
 
 from xlner.config.load import choose
 from xlner.config.sections import CorpusRecipe
 from xlner.corpora.columns import TEXT_NAMES, WORD_NAMES, find_name
-from xlner.corpora.identity import CorpusTally, name_split, summarize
-from xlner.corpora.problems import CorpusProblem
-from xlner.corpora.schemes import IGNORE
-from xlner.corpora.source import ReadingOptions, read_corpus, read_located
+from xlner.corpora.lines import CorpusProblem
+from xlner.corpora.source import read_located
+from xlner.corpora.spans import IGNORE, ReadingOptions
 from xlner.encode import Window, WordEncoder
 from xlner.errors import CorpusError, LabelError
 from xlner.files import write_text
@@ -37,6 +42,9 @@ class TextTable(Protocol):
 # An unlabelled text as Python has it: a file, sentences, sentences of words, or a table with a column of either.
 Text = str | os.PathLike[str] | Iterable[str | Sequence[str]] | TextTable
 N_PEEKED = 1000  # sentences of a target text that are looked at for labels, to say that these are not used
+
+CARD_NAME = "corpus.json"
+CARD_FIELDS = ("name", "fingerprint", "words_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,6 @@ def text_file(text: Text, folder: Path, format: str) -> str:
 
     What is no file yet is written to one that is named after its content: a run that is taken up with another text has
     another recipe.
-
-    Args:
-        text: What a training function was given.
-        folder: Where the file goes.
-        format: As which the recipe reads it (`corpus.format`).
 
     Raises:
         CorpusError: If there is no column of text or words, a sentence is neither, or another format is asked for.
@@ -152,10 +155,7 @@ def check_types(labels: LabelSet, corpora: Iterable[Corpus]) -> None:
 def rename_types(corpora: Sequence[Corpus], label_map: LabelMap, model_types: Sequence[str] = ()) -> list[Corpus]:
     """The corpora with the types that a label map gives them; fingerprints are of what it left.
 
-    Args:
-        corpora: All that one recipe reads.
-        label_map: Of the recipe.
-        model_types: Types that the map may name although no corpus has them.
+    The map may name `model_types` although no corpus has them.
 
     Raises:
         LabelError: If the map names a type that occurs nowhere.
@@ -185,27 +185,14 @@ def repeated_sentences(train: Corpus, held_out: Iterable[Corpus]) -> list[str]:
 
 def sentence_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
     """The sentences of a corpus, read as the recipe says."""
-    return read_corpus(
-        path,
-        format=recipe.format,
-        columns=recipe.columns,
-        scheme=recipe.scheme,
-        encoding=recipe.encoding,
-        split_text=choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter"),
-        labels=recipe.labels,
-    )
+    split_text = choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter")
+    options = ReadingOptions(recipe.columns, recipe.scheme, recipe.encoding, split_text, labels=recipe.labels)
+    return (sentence for sentence, _ in read_located(path, recipe.format, options))
 
 
 def text_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
     """The sentences of a text whose labels, if it has some, are not looked at."""
-    return read_corpus(
-        path,
-        format=recipe.format,
-        columns=recipe.columns,
-        scheme=IGNORE,
-        encoding=recipe.encoding,
-        split_text=choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter"),
-    )
+    return sentence_stream(path, replace(recipe, scheme=IGNORE, labels=""))
 
 
 def begins_with_labels(path: Path, recipe: CorpusRecipe) -> bool:
@@ -241,6 +228,164 @@ def describe(sentences: Sequence[Sequence[str]], windows: Sequence[Window]) -> s
     return "; ".join(parts)
 
 
-def window_lengths(windows: Sequence[Window]) -> NDArray[np.int64]:
-    """Pieces of each window."""
-    return np.asarray([len(window.piece_ids) for window in windows], dtype=np.int64)
+# What a corpus holds, counted in one pass.
+
+
+class CorpusFingerprint:
+    """Grows with each sentence: hashes of words and tags, the same for any file format and white space."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._words_hash = hashlib.sha256()
+
+    def add(self, sentence: Sentence) -> None:
+        """Take in the next sentence; without tags, only its words count."""
+        # Control characters of ASCII that exist to separate: neither words nor tags hold them.
+        words = "\x1f".join(sentence.words)
+        tags = "" if sentence.tags is None else "\x1e" + "\x1f".join(sentence.tags)
+        self._hash.update(f"{words}{tags}\x1d".encode("utf-8", "surrogatepass"))
+        self._words_hash.update(f"{words}\x1d".encode("utf-8", "surrogatepass"))
+
+    def hexdigest(self) -> str:
+        """12 hexadecimal digits for what was added so far."""
+        return self._hash.hexdigest()[:12]
+
+    def words_hexdigest(self) -> str:
+        """The same for the words alone: what `hexdigest` would be if no sentence had tags."""
+        return self._words_hash.hexdigest()[:12]
+
+
+def fingerprint(sentences: Iterable[Sentence]) -> str:
+    """The `CorpusFingerprint` of all sentences."""
+    result = CorpusFingerprint()
+    for sentence in sentences:
+        result.add(sentence)
+    return result.hexdigest()
+
+
+class CorpusSummary(NamedTuple):
+    """Counts and fingerprints of a corpus; `words_fingerprint` is what the fingerprint would be without tags."""
+
+    sentences: int
+    words: int
+    entities: Mapping[str, int]  # by type, in alphabetical order; empty without labels
+    fingerprint: str
+    words_fingerprint: str
+
+
+class CorpusTally:
+    """Counts the sentences that pass by, so that a stream needs to be read only once."""
+
+    def __init__(self) -> None:
+        self._fingerprint = CorpusFingerprint()
+        self._entities: Counter[str] = Counter()
+        self._n_sentences = self._n_words = 0
+
+    def add(self, sentence: Sentence) -> None:
+        """Count one more sentence."""
+        self._fingerprint.add(sentence)
+        self._n_sentences += 1
+        self._n_words += len(sentence.words)
+        self._entities.update(span.label for span in spans_of(sentence.tags or ()))
+
+    def over(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+        """The same sentences, each counted as it is taken."""
+        for sentence in sentences:
+            self.add(sentence)
+            yield sentence
+
+    def summary(self) -> CorpusSummary:
+        """What was counted so far."""
+        return CorpusSummary(
+            self._n_sentences,
+            self._n_words,
+            dict(sorted(self._entities.items())),
+            self._fingerprint.hexdigest(),
+            self._fingerprint.words_hexdigest(),
+        )
+
+
+def summarize(sentences: Iterable[Sentence]) -> CorpusSummary:
+    """The summary of a whole corpus; reads it once and holds none of it."""
+    tally = CorpusTally()
+    for _ in tally.over(sentences):
+        pass
+    return tally.summary()
+
+
+class KnownSplit(NamedTuple):
+    """A split with its fingerprints, with and without tags."""
+
+    name: str
+    fingerprint: str
+    words_fingerprint: str
+
+
+def name_split(summary: CorpusSummary, path: str | Path | None = None) -> str:
+    """The name of a known split, such as `WikiNEuRal de, test`; empty if nothing is known.
+
+    It is `the words of NAME, with other labels` (or `without labels`) if only the words are the same, and `NAME, by its
+    counts` if words and entities are as many as published. A `corpus.json` beside `path` is believed if the fingerprint
+    there is that of the content.
+    """
+    splits = list(known_splits())
+    if path is not None:
+        splits += card_splits(Path(path).parent)
+    for split in splits:
+        if split.fingerprint == summary.fingerprint:
+            return split.name
+    for split in splits:
+        if split.words_fingerprint == summary.words_fingerprint:
+            bare = summary.fingerprint == summary.words_fingerprint
+            return f"the words of {split.name}, {'without' if bare else 'with other'} labels"
+    counts = (summary.words, *(summary.entities.get(label, 0) for label in CONLL_TYPES))
+    if set(summary.entities) == set(CONLL_TYPES) and counts in PUBLISHED_COUNTS:
+        return f"{PUBLISHED_COUNTS[counts]}, by its counts"
+    return ""
+
+
+def name_text(words_fingerprint: str, path: str | Path) -> str:
+    """As `name_split`, of a corpus whose tags were not looked at."""
+    return name_split(CorpusSummary(0, 0, {}, words_fingerprint, words_fingerprint), path)
+
+
+@cache
+def known_splits() -> tuple[KnownSplit, ...]:
+    """The splits that come with xlner."""
+    lines = files("xlner.corpora").joinpath("known_splits.tsv").read_text(encoding="utf-8").split("\n")
+    return tuple(KnownSplit(*line.split("\t")) for line in lines if line and not line.startswith("#"))
+
+
+def card_splits(folder: Path) -> list[KnownSplit]:
+    """The splits that a `corpus.json` in a folder names; none if there is no such card, or it is no card of ours."""
+    try:
+        card: Any = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    splits = card.get("splits") if isinstance(card, Mapping) else None
+    found: Any = splits.values() if isinstance(splits, Mapping) else ()
+    return [
+        KnownSplit(*(str(split[field]) for field in CARD_FIELDS))
+        for split in found
+        if isinstance(split, Mapping) and split.keys() >= set(CARD_FIELDS)
+    ]
+
+
+# Words, then entities by type. The sentences are left out: papers count marks of documents among them.
+# Source: Tjong Kim Sang 2002, section 2; Tjong Kim Sang and De Meulder 2003, tables 1 and 2 (words without
+# -DOCSTART-). The counts are those of conlleval on the files in circulation.
+CONLL_TYPES = ("LOC", "MISC", "ORG", "PER")
+PUBLISHED_COUNTS: dict[tuple[int, ...], str] = {
+    (264715, 4913, 2173, 7390, 4321): "CoNLL-2002 es, train",
+    (52923, 984, 445, 1700, 1222): "CoNLL-2002 es, testa",
+    (51533, 1084, 339, 1400, 735): "CoNLL-2002 es, testb",
+    (202644, 3208, 3338, 2082, 4716): "CoNLL-2002 nl, train",
+    (37687, 479, 748, 686, 703): "CoNLL-2002 nl, testa",
+    (68875, 774, 1187, 882, 1098): "CoNLL-2002 nl, testb",
+    (203621, 7140, 3438, 6321, 6600): "CoNLL-2003 en, train",
+    (51362, 1837, 922, 1341, 1842): "CoNLL-2003 en, testa",
+    (46435, 1668, 702, 1661, 1617): "CoNLL-2003 en, testb",
+    (206931, 4363, 2288, 2427, 2773): "CoNLL-2003 de, original labels, train",
+    (51444, 1181, 1010, 1241, 1401): "CoNLL-2003 de, original labels, testa",
+    (51943, 1035, 670, 773, 1195): "CoNLL-2003 de, original labels, testb",
+}

@@ -24,10 +24,9 @@ from torch import Tensor
 
 from xlner.config.load import Value, choose
 from xlner.config.schema import AdaptRecipe
-from xlner.corpora.identity import CorpusTally
 from xlner.corpora.lines import existing_file, text_path
 from xlner.corpora.source import read_pairs
-from xlner.corpora.splits import Text, text_file, text_stream
+from xlner.corpora.splits import CorpusTally, Text, text_file, text_stream
 from xlner.encode import WordEncoder, load_tokenizer
 from xlner.errors import CorpusError
 from xlner.files import RUNS

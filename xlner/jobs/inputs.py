@@ -15,9 +15,8 @@ from torch import nn
 
 from xlner.arrow_files import is_whole
 from xlner.config.schema import DistillRecipe
-from xlner.corpora.identity import name_text
 from xlner.corpora.lines import corpus_path, find_corpus, text_path
-from xlner.corpora.splits import Corpus, check_types, read_labelled, rename_types
+from xlner.corpora.splits import Corpus, check_types, name_text, read_labelled, rename_types
 from xlner.errors import RecipeError
 from xlner.jobs.doubts import (
     QUOTED_STUDENT,

@@ -1,25 +1,40 @@
-"""Looks a corpus through from beginning to end: what it is made of, what is wrong with it, and the report."""
+"""Looks a corpus through from beginning to end: what it is made of, what is wrong with it, and the report.
+
+Problems of form come from the reader, problems of content from here; docs/errors.md explains each by its code. The
+memory that it takes does not grow with the number of problems.
+"""
 
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, islice, pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from xlner.corpora.problems import CODES, ERROR, WARNING, CorpusProblem, Located
-from xlner.corpora.source import ReadingOptions, read_located
+from xlner.corpora.lines import CODES, ERROR, WARNING, CorpusProblem, Located
+from xlner.corpora.source import read_located
+from xlner.corpora.spans import ReadingOptions
 from xlner.encode import WordEncoder
 from xlner.lint.repair import SentenceIndex, as_latin, hash_of, script, sentence_key, word_problems
 from xlner.tags import OUTSIDE, spans_of
 from xlner.words import Sentence
 
-# All that is wrong with a corpus: exact counts, and the first places of each code.
-#
-# The memory that it takes does not grow with the number of problems.
+FEWEST_EXAMPLES = 50
+LONG_SENTENCE = 60  # words, before full stops inside are counted
+SEVERAL_STOPS = 3
+FAR_BEYOND = 5  # times the median
+FEWEST_SENTENCES = 10  # of one word each
+CUTS = (128, 256, 512)  # pieces that other tools keep of a sentence, special ones included
+BATCH_SENTENCES = 256  # tokenized at a time
+LONGEST_WORD = 2000  # characters of a word that are looked at
+N_SCRIPTS = 5  # listed at most
+_STOPS = frozenset(".!?…。！？।؟۔")
+# Names that corpora give to one and the same type, compared without case, signs and a plural s.
+_SAME_TYPE = {"per": "person", "pers": "person", "people": "person", "loc": "location", "misc": "miscellaneou"}
+_SAME_TYPE |= {"org": "organization", "organisation": "organization", "miscellaneous": "miscellaneou"}
 
 
 class Findings:
@@ -59,9 +74,6 @@ class Findings:
         return sum(number for code, number in self.counts.items() if CODES[code].severity == severity)
 
 
-# What a corpus is made of: sentences, words, entities by type, lengths, scripts.
-
-
 class Lengths(NamedTuple):
     """How long sentences are."""
 
@@ -87,8 +99,7 @@ class CorpusProfile:
     def add(self, sentence: Sentence, n_broken_starts: int) -> list[int]:
         """Count a sentence, in which so many entities began with an `I-`.
 
-        Returns:
-            Where entities begin although none of their type ends before them, with an `I-` or a `B-`.
+        Returns where entities begin although none of their type ends before them, with an `I-` or a `B-`.
         """
         words, tags = sentence
         self._lengths[len(words)] += 1
@@ -148,30 +159,18 @@ def lengths_of(counts: Counter[int]) -> Lengths:
     """Mean, median, 95th percentile and maximum of lengths, given how often each comes."""
     if not counts:
         return Lengths(0.0, 0, 0, 0)
-    total = counts.total()
-    ordered = sorted(counts)
-    up_to = list(accumulate(counts[length] for length in ordered))
-
-    def percentile(share: float) -> int:
-        return next(length for length, n_within in zip(ordered, up_to, strict=True) if n_within >= share * total)
-
-    mean = sum(length * number for length, number in counts.items()) / total
-    return Lengths(mean, percentile(0.5), percentile(0.95), ordered[-1])
-
-
-# What an encoder's tokenizer makes of a corpus: pieces a sentence, words that get lost, what a cut would lose.
-#
-# xlner itself cuts nothing: long sentences are seen in windows. The losses are those of tools that keep the first
-# 128, 256 or 512 pieces, special ones included.
-
-
-CUTS = (128, 256, 512)
-BATCH_SENTENCES = 256  # tokenized at a time
-LONGEST_WORD = 2000  # characters of a word that are looked at
+    lengths = sorted(counts)
+    up_to = np.cumsum([counts[length] for length in lengths])
+    median, p95 = (lengths[place] for place in np.searchsorted(up_to, [0.5 * up_to[-1], 0.95 * up_to[-1]]))
+    mean = sum(length * number for length, number in counts.items()) / counts.total()
+    return Lengths(mean, median, p95, lengths[-1])
 
 
 class PieceProfile:
-    """Grows with each batch of sentences."""
+    """What an encoder's tokenizer makes of a corpus: pieces a sentence, words that get lost, what a cut would lose.
+
+    xlner itself cuts nothing: long sentences are seen in windows.
+    """
 
     def __init__(self, encoder: WordEncoder, findings: Findings) -> None:
         """Measure with this encoder; what is wrong goes to `findings`."""
@@ -228,22 +227,6 @@ class PieceProfile:
                 self.n_lost_entities[cut] += sum(span.end > n_kept for span in spans_of(tags or ()))
 
 
-# Looks a corpus through from beginning to end: what it is made of, and what is wrong with it.
-#
-# Problems of form come from the reader, problems of content from here; docs/errors.md explains each by its code.
-
-
-FEWEST_EXAMPLES = 50
-LONG_SENTENCE = 60  # words, before full stops inside are counted
-SEVERAL_STOPS = 3
-FAR_BEYOND = 5  # times the median
-FEWEST_SENTENCES = 10  # of one word each
-_STOPS = frozenset(".!?…。！？।؟۔")
-# Names that corpora give to one and the same type, compared without case, signs and a plural s.
-_SAME_TYPE = {"per": "person", "pers": "person", "people": "person", "loc": "location", "misc": "miscellaneou"}
-_SAME_TYPE |= {"org": "organization", "organisation": "organization", "miscellaneous": "miscellaneou"}
-
-
 class CheckedCorpus(NamedTuple):
     """What was found out about one corpus; `pieces` is None without an encoder.
 
@@ -272,8 +255,8 @@ def check_corpus(
     """Read a corpus to its end, and collect all that is wrong.
 
     Args:
-        source: As in `read_corpus`.
-        format: As in `read_corpus`.
+        source: As in `read_corpus`, and so is the format.
+        format: A key of `FORMATS`, or `auto`.
         options: How to read; its report is not asked. With the scheme `auto`, an `I-` that continues nothing
             is wrong in a file that begins other entities with `B-`, and right in one that is IOB1.
         limit: Problems that are kept of each code.
@@ -297,7 +280,9 @@ def check_corpus(
         for located in batch:
             if located.sentence.tags is None and not first_unlabelled:
                 first_unlabelled = located.place(0)
-            _check_words(located, findings)
+            for number, word in enumerate(located.sentence.words):
+                for code, message in word_problems(word):
+                    findings.note(code, located.place(number), message)
             long_ones += _long_sentence(located)
             _check_repeats(located, index, others, findings, n_shared)
         if pieces is not None:
@@ -346,18 +331,14 @@ class _Starts:
             self._findings.note("XL017", place, message)
 
 
-class _LongSentence(NamedTuple):
-    """A sentence that may be several: its place, its length in words, and the full stops inside."""
-
-    place: str
-    n_words: int
-    n_stops: int
+# A sentence that may be several: its place, its length in words, and the full stops inside.
+_LongSentence = tuple[str, int, int]
 
 
 def _long_sentence(located: Located) -> list[_LongSentence]:
     words = located.sentence.words
     n_stops = sum(word in _STOPS for word in words[:-1]) if len(words) >= LONG_SENTENCE else 0
-    return [_LongSentence(located.place(0), len(words), n_stops)] if n_stops >= SEVERAL_STOPS else []
+    return [(located.place(0), len(words), n_stops)] if n_stops >= SEVERAL_STOPS else []
 
 
 def _check_sentences(
@@ -386,12 +367,6 @@ def _check_sentences(
     if n_sentences >= FEWEST_SENTENCES and lengths.longest == 1:
         message = f"each of {n_sentences:,} sentences is one word; does a blank line follow each row?"
         findings.note("XL048", source, message)
-
-
-def _check_words(located: Located, findings: Findings) -> None:
-    for number, word in enumerate(located.sentence.words):
-        for code, message in word_problems(word):
-            findings.note(code, located.place(number), message)
 
 
 def _check_repeats(
@@ -468,12 +443,6 @@ def _scheme_found(scheme: str, profile: CorpusProfile) -> str:
     return f"broken: {profile.n_broken_starts:,} of {n_entities:,} entities begin with I-, the others with B-"
 
 
-# What `xlner check-data` prints about a corpus: plain lines that read well in a log, or JSON.
-
-
-N_SCRIPTS = 5  # listed at most
-
-
 def report_lines(checked: CheckedCorpus) -> Iterator[str]:
     """The report on a corpus, line by line."""
     profile, findings = checked.profile, checked.findings
@@ -484,11 +453,19 @@ def report_lines(checked: CheckedCorpus) -> Iterator[str]:
     scripts = [f"{name} {_percent(share)}" for name, share in list(profile.scripts.items())[:N_SCRIPTS]]
     yield f"  letters: {', '.join(scripts) or 'none'}"
     if profile.entities:
+        n_forms, n_entities = profile.n_forms, profile.entities.total()
+        width = max(4, *map(len, profile.entities))
         yield ""
-        yield from _types(checked)
-    if checked.pieces is not None:
+        yield f"  {'type':{width}}  {'entities':>9}  {'share':>7}  {'different':>9}"
+        for name, number in profile.entities.most_common():
+            yield f"  {name:{width}}  {number:>9,}  {_percent(number / n_entities):>7}  {n_forms[name]:>9,}"
+    if pieces := checked.pieces:
         yield ""
-        yield from _pieces(checked)
+        yield f"  pieces a sentence: {_shown(pieces.lengths)}; the encoder's window: {pieces.window:,}"
+        for cut, n_words in pieces.n_lost_words.items():
+            n_entities = pieces.n_lost_entities[cut]
+            yield f"  cut off after {cut} pieces, {n_words:,} words and {n_entities:,} entities would be lost"
+        yield "  (xlner cuts nothing off: it reads long sentences in windows)"
     for code in sorted(findings.first, key=lambda code: (CODES[code].severity, code)):
         number, first = findings.counts[code], findings.first[code]
         yield ""
@@ -533,26 +510,6 @@ def report_json(checked: CheckedCorpus) -> dict[str, Any]:
         for code, first in sorted(findings.first.items())
     }
     return content
-
-
-def _types(checked: CheckedCorpus) -> Iterator[str]:
-    entities, n_forms = checked.profile.entities, checked.profile.n_forms
-    n_entities = entities.total()
-    width = max(4, *map(len, entities))
-    yield f"  {'type':{width}}  {'entities':>9}  {'share':>7}  {'different':>9}"
-    for name, number in entities.most_common():
-        yield f"  {name:{width}}  {number:>9,}  {_percent(number / n_entities):>7}  {n_forms[name]:>9,}"
-
-
-def _pieces(checked: CheckedCorpus) -> Iterator[str]:
-    pieces = checked.pieces
-    if pieces is None:
-        return
-    yield f"  pieces a sentence: {_shown(pieces.lengths)}; the encoder's window: {pieces.window:,}"
-    for cut, n_words in pieces.n_lost_words.items():
-        n_entities = pieces.n_lost_entities[cut]
-        yield f"  cut off after {cut} pieces, {n_words:,} words and {n_entities:,} entities would be lost"
-    yield "  (xlner cuts nothing off: it reads long sentences in windows)"
 
 
 def _shown(lengths: Lengths) -> str:

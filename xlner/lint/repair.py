@@ -1,4 +1,12 @@
-"""What can be wrong inside a word, the word as it should be, and a repaired copy of a corpus."""
+"""What can be wrong inside a word, sentences that stand twice, and a repaired copy of a corpus.
+
+The copy is as the reader repairs it, and without what nobody can see in a word: words lose zero-width and control
+characters and a byte order mark, are cut at white space (the parts share the entity), and are taken out where nothing
+of them can be seen. Mojibake, mixed scripts and contradictory tags are for people to mend.
+
+Legitimate things stay unmentioned: no-break spaces between digits, joiners inside words (Persian, Indic scripts,
+emoji), units such as `μm`, words such as `DVDшник` whose letters of two scripts cannot be mistaken for each other.
+"""
 
 import re
 import unicodedata
@@ -6,27 +14,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain, dropwhile, takewhile
+from itertools import accumulate, chain, dropwhile, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from xlner.corpora.identity import CorpusFingerprint, fingerprint
 from xlner.corpora.source import read_corpus
+from xlner.corpora.spans import FILLERS
+from xlner.corpora.splits import CorpusFingerprint, fingerprint
 from xlner.corpora.write import write_corpus
 from xlner.errors import CorpusError
 from xlner.files import replaced
 from xlner.tags import Span, spans_of, tags_of
 from xlner.words import Sentence
 
-# What can be wrong inside a single word, and the word as it should be.
-#
-# Legitimate things stay unmentioned: no-break spaces between digits, joiners inside words (Persian, Indic scripts,
-# emoji), units such as `μm`, words such as `DVDшник` whose letters of two scripts cannot be mistaken for each other.
-
-
 BYTE_ORDER_MARK = "\ufeff"
 # Characters without a glyph that are no format or white space by their category: fillers, joiners, selectors.
-_BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
+_BLANK = FILLERS + "".join(map(chr, range(0xFE00, 0xFE10)))
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 # Inside words these say nothing. Joiners (U+200C, U+200D) and marks of direction do, so they are not among them.
 _ZERO_WIDTH = "\u200b\u2060\ufeff"
@@ -45,7 +48,7 @@ _GREEK = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEZHIKMNOPTYXo", strict=Tr
 _LATIN = str.maketrans(_GREEK | _CYRILLIC)
 # Marks of direction, fillers and joiners without a letter to join mean nothing at the ends of a word, where they make
 # two words of what looks like one. Variation selectors belong to the sign before them.
-_EDGE = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+_EDGE = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069" + FILLERS
 _AT_EDGE = re.compile(rf"^[{_EDGE}\u200c\u200d]+|[{_EDGE}]+$")
 
 
@@ -134,32 +137,27 @@ def _names(text: str) -> str:
 
 _SCRIPTS = {"Cjk": "Han", "Fullwidth": "Latin", "Halfwidth": "Katakana"}
 # First words of the names of letters that belong to no script.
-_NO_SCRIPTS = {
-    "?",
-    "Micro",
-    "Ohm",
-    "Kelvin",
-    "Angstrom",
-    "Feminine",
-    "Masculine",
-    "Modifier",
-    "Mathematical",
-    "Planck",
-    "Ideographic",
-}
-
-
-# Sentences that stand twice: in one file, with other tags, or in several files.
-#
-# A sentence is known by 8 bytes, so no text is kept. Sentences of fewer than `FEWEST_WORDS` words ("Yes .") are
-# passed over: that they come again says nothing about a corpus.
-
-
+_NO_SCRIPTS = frozenset(
+    [
+        "?",
+        "Micro",
+        "Ohm",
+        "Kelvin",
+        "Angstrom",
+        "Feminine",
+        "Masculine",
+        "Modifier",
+        "Mathematical",
+        "Planck",
+        "Ideographic",
+    ]
+)
+# Shorter sentences ("Yes .") are passed over: that they come again says nothing about a corpus.
 FEWEST_WORDS = 4
 
 
 class SentenceIndex:
-    """The sentences of one corpus, by hashes of their words, and where each stood first."""
+    """The sentences of one corpus, by 8 bytes of their words (no text is kept), and where each stood first."""
 
     def __init__(self, source: str) -> None:
         """Start without sentences; `source` is what all places begin with."""
@@ -173,11 +171,7 @@ class SentenceIndex:
         return "" if place is None else self.source + place
 
     def add(self, key: int, sentence: Sentence, place: str) -> bool | None:
-        """Remember a sentence.
-
-        Returns:
-            None for new words, True for words that were there with the same tags, False with others.
-        """
+        """Remember a sentence: None for new words, True for words that had the same tags, False for others."""
         tags = 0 if sentence.tags is None else hash_of(sentence.tags)
         if key not in self._places:
             self._places[key] = place.removeprefix(self.source)
@@ -195,13 +189,6 @@ def sentence_key(sentence: Sentence) -> int:
 def hash_of(parts: tuple[str, ...]) -> int:
     """8 bytes that stand for these texts."""
     return int.from_bytes(blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-
-
-# A repaired copy of a corpus: as the reader repairs it, and without what nobody can see in a word.
-#
-# Nothing else changes: words lose zero-width and control characters and a byte order mark, are cut at white space
-# (the parts share the entity), and are taken out where nothing of them can be seen. Mojibake, mixed scripts and
-# contradictory tags are for people to mend.
 
 
 # What each repair of a word is called in the list of repairs.
@@ -234,8 +221,7 @@ def write_repaired(
         CorpusError: If nothing is left, or the copy would not read back as it is.
     """
     repairs = Counter[tuple[str, str]]()
-    sentences = (repaired for sentence in read() if (repaired := repair_sentence(sentence, Counter())).words)
-    has_labels = any(sentence.tags is not None for sentence in sentences)
+    has_labels = not all(map(_is_bare, _usable(read, Counter())))
     mark, n_written = CorpusFingerprint(), 0
 
     def checked() -> Iterator[Sentence]:
@@ -258,26 +244,22 @@ def write_repaired(
 
 
 def repair_sentence(sentence: Sentence, repairs: Counter[tuple[str, str]]) -> Sentence:
-    """A sentence without what nobody can see; it may have no words left.
-
-    Args:
-        sentence: With clean IOB2 tags, or none.
-        repairs: Gets what was done.
-    """
+    """A sentence without what nobody can see, told to `repairs`; it may have no words left."""
     problems = [code for word in sentence.words for code, _ in word_problems(word) if code in _CLEANED]
     if not problems:
         return sentence
     repairs.update((code, _CLEANED[code]) for code in problems)
-    parts = [visible_parts(word) if _needs_repair(word) else [word] for word in sentence.words]
+    parts = [
+        visible_parts(word) if any(code in _CLEANED for code, _ in word_problems(word)) else [word]
+        for word in sentence.words
+    ]
     words = tuple([word for group in parts for word in group])
     if not words:
         repairs[EMPTIED] += 1
         return Sentence((), None if sentence.tags is None else ())
     if sentence.tags is None:
         return Sentence(words)
-    starts = [0]
-    for group in parts:
-        starts.append(starts[-1] + len(group))
+    starts = [0, *accumulate(map(len, parts))]
     spans = [Span(label, starts[start], starts[end]) for label, start, end in spans_of(sentence.tags)]
     kept = [span for span in spans if span.start < span.end]
     if len(kept) < len(spans):
@@ -285,20 +267,13 @@ def repair_sentence(sentence: Sentence, repairs: Counter[tuple[str, str]]) -> Se
     return Sentence(words, tags_of(kept, len(words)))
 
 
-def _needs_repair(word: str) -> bool:
-    return any(code in _CLEANED for code, _ in word_problems(word))
-
-
 def _repaired(
     read: Callable[[], Iterator[Sentence]], has_labels: bool, fix_duplicates: bool, repairs: Counter[tuple[str, str]]
 ) -> Iterator[Sentence]:
-    def usable(counts: Counter[tuple[str, str]]) -> Iterator[Sentence]:
-        return (repaired for sentence in read() if (repaired := repair_sentence(sentence, counts)).words)
-
-    ordered = usable(repairs)
+    ordered = _usable(read, repairs)
     if has_labels:
         # A file of columns has labels or has none from its first sentence on.
-        ordered = chain(dropwhile(_is_bare, ordered), _moved(takewhile(_is_bare, usable(Counter())), repairs))
+        ordered = chain(dropwhile(_is_bare, ordered), _moved(takewhile(_is_bare, _usable(read, Counter())), repairs))
     seen = set[int]()
     for sentence in ordered:
         if fix_duplicates and sentence_key(sentence):
@@ -308,6 +283,10 @@ def _repaired(
                 continue
             seen.add(key)
         yield sentence
+
+
+def _usable(read: Callable[[], Iterator[Sentence]], repairs: Counter[tuple[str, str]]) -> Iterator[Sentence]:
+    return (repaired for sentence in read() if (repaired := repair_sentence(sentence, repairs)).words)
 
 
 def _is_bare(sentence: Sentence) -> bool:

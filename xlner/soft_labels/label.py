@@ -19,8 +19,7 @@ from xlner import files
 from xlner.arrow_files import RowWriter, in_blocks
 from xlner.config.schema import is_annotation_file
 from xlner.config.sections import CorpusRecipe, MixingRecipe
-from xlner.corpora.identity import CorpusFingerprint
-from xlner.corpora.splits import begins_with_labels, text_stream
+from xlner.corpora.splits import CorpusFingerprint, begins_with_labels, text_stream
 from xlner.encode import WordEncoder
 from xlner.errors import ModelError, SoftLabelError, disk_errors
 from xlner.files import json_digest

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xlner.arrow_files import RowWriter, in_blocks
 from xlner.config.sections import BY_LANGUAGE
-from xlner.corpora.spans import Annotations, align, read_annotations
+from xlner.corpora.source import Annotations, align, read_annotations
 from xlner.errors import LabelError
 from xlner.files import RUNS, json_digest, read_json, write_json
 from xlner.models.folder import read_settings

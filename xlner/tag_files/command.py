@@ -16,7 +16,7 @@ from xlner.signals import exit_status, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from xlner.tag_files.job import FileTagging, InputFile
-    from xlner.tag_files.output import BadRecords
+    from xlner.tag_files.output import BadRecords, StandardOutput
     from xlner.tag_files.records import InputOptions, Wanted
     from xlner.tagger import Tagger
 
@@ -63,7 +63,7 @@ def tag(
     from tqdm import tqdm
 
     from xlner.config.load import choose
-    from xlner.tag_files.job import InputFile
+    from xlner.tag_files.job import InputFile, Tagging
     from xlner.tag_files.output import BadRecords
     from xlner.tag_files.records import InputOptions, Wanted, check_input, input_format
 
@@ -76,9 +76,11 @@ def tag(
         bad_records = BadRecords(stops=stops, tell=lambda line: bar.write(line, file=sys.stderr))
         options = InputOptions(bad_records.report, encoding, columns)
         if not out:
-            _tag_to_stdout(
-                model, inputs, _OLD_NAMES.get(to_format, to_format), options, bad_records, device, wanted, bar.update
+            output, tagging_all = (
+                _standard_output(inputs, to_format, bad_records),
+                Tagging(inputs, options, bad_records),
             )
+            tagging_all.tag(output, _tagger(model, device, wanted), bar.update, wanted)
             return
         tagging = {
             target: _file_tagging(model, group, target, format, options, bad_records, wanted, fresh)
@@ -87,49 +89,26 @@ def tag(
         _run(tagging, model, device, wanted, bar.update)
 
 
-def _tag_to_stdout(
-    model: str,
-    inputs: "Sequence[InputFile]",
-    format: str,
-    options: "InputOptions",
-    bad_records: "BadRecords",
-    device: str,
-    wanted: "Wanted",
-    tell_words: Callable[[int], object],
-) -> None:
+def _standard_output(inputs: "Sequence[InputFile]", to_format: str, bad_records: "BadRecords") -> "StandardOutput":
     from xlner.config.load import choose
-    from xlner.tag_files.output import LINE_FORMATS, PART_FORMATS, line_rendering
-    from xlner.tag_files.records import CHUNK_RECORDS, in_chunks, read_records, tag_records
+    from xlner.tag_files.output import LINE_FORMATS, PART_FORMATS, StandardOutput, line_rendering
 
+    format = _OLD_NAMES.get(to_format, to_format)
     if format == "auto":
         format = "conll" if inputs[0].format == "conll" else "jsonl"
     if format in PART_FORMATS:
         raise CorpusError(f"--to {format} is written to a file: give --out FILE")
     choose(LINE_FORMATS, format, "--to")
-    render = line_rendering(format, bad_records)
-    tagger = _tagger(model, device, wanted)
-    for name, from_format in inputs:
-        # A person at a terminal waits for each line.
-        n_records = 1 if name == "-" and sys.stdin.isatty() else CHUNK_RECORDS
-        for chunk in in_chunks(read_records(name, from_format, options), n_records):
-            tagged = tag_records(tagger, chunk, wanted)
-            sys.stdout.writelines(map(render, tagged))
-            sys.stdout.flush()
-            tell_words(sum(len(one.words) for one in tagged))
+    return StandardOutput(line_rendering(format, bad_records))
 
 
 def _targets(
     inputs: "Sequence[InputFile]", out: Path, is_folder: bool, to_format: str
 ) -> "list[tuple[Path, str, Sequence[InputFile]]]":
-    """Each file to write, its format, and the inputs that go into it.
-
-    Raises:
-        CorpusError: If the format cannot be told, two files would have one name, or one is its own input.
-        RecipeError: If there is no such format.
-    """
+    """Each file to write, its format, and the inputs that go into it."""
     from xlner.config.load import choose
-    from xlner.corpora.docbin import tagged_docbin
     from xlner.corpora.lines import SUFFIXES
+    from xlner.corpora.stored import tagged_docbin
     from xlner.files import is_special
     from xlner.tag_files.output import OUTPUT_SUFFIXES
 
@@ -202,15 +181,11 @@ def _file_tagging(
     state = State(target, depends_on, is_kept=not is_stdin)
     if fresh:
         state.discard()
-    return FileTagging(inputs, target, format, state, options, bad_records)
+    return FileTagging(inputs, target, format, options, bad_records, state)
 
 
 def _tagger(model: str, device: str, wanted: "Wanted") -> "Tagger":
-    """The opened model.
-
-    Raises:
-        LabelError: If it does not know a type that is wanted.
-    """
+    """The opened model."""
     from xlner.tagger import load_tagger
 
     tagger = load_tagger(model, device=device)

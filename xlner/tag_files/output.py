@@ -1,19 +1,25 @@
-"""Tagged records written: as lines that grow beside their place and can be taken up again, or as whole tables."""
+"""Tagged records written: as lines that are appended to, or as tables in parts that are put together in the end.
+
+Output on its way to a file grows beside its place, is whole after every `save`, and can be taken up again:
+`.NAME.unfinished` is a file that is appended to, or a folder of parts. What was written behind the last `save` is
+dropped when the output is opened again. A lock, `.NAME.lock`, keeps a second run out.
+"""
 
 import base64
 import os
-import re
 import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xlner.corpora.conll import conll_blocks
-from xlner.corpora.docbin import merge_docbins, tagged_docbin
 from xlner.corpora.json_records import WORD_FIELDS
-from xlner.corpora.problems import CorpusProblem
+from xlner.corpora.lines import CorpusProblem
+from xlner.corpora.spans import has_half_characters
+from xlner.corpora.stored import merge_docbins, tagged_docbin
+from xlner.corpora.write import conll_blocks
 from xlner.errors import CorpusError, RunError
 from xlner.files import flush, locked, remove, replaced, to_json
 from xlner.tag_files.records import ArrowRow, TaggedRecord, columns_of_records
@@ -22,24 +28,21 @@ from xlner.words import Sentence, WordOffsets
 if TYPE_CHECKING:
     from pyarrow import Field, Schema, Table
 
-
-# What becomes of a record that cannot be read or written: it ends the run, or is told and passed over.
-
-
+# What can be written, and the suffix of such a file.
+OUTPUT_SUFFIXES = {"jsonl": ".jsonl", "conll": ".conll", "text": ".txt", "parquet": ".parquet", "docbin": ".spacy"}
 N_TOLD = 20  # problems told one by one; the others are counted
+OUR_COLUMNS = ("tags", "entities")
+GROUP_ROWS = 8192  # rows of a row group of Parquet
+_WAY_OUT = "Parquet has the columns and types of the first records; write jsonl"
+_N_SHOWN = 60
+Render = Callable[[TaggedRecord], str]
 
 
 class BadRecords:
     """Stops at the first problem, or tells the first few and counts them all: `report` is a `Report` of readers."""
 
     def __init__(self, *, stops: bool, tell: Callable[[str], None], way_out: str = "--on-error skip") -> None:
-        """Start with none.
-
-        Args:
-            stops: Whether the first problem ends the run.
-            tell: Gets a line for each of the first `N_TOLD` problems.
-            way_out: The option by which the run would not stop.
-        """
+        """Start with none; `way_out` is the option by which the run would not stop."""
         self.n_found = 0
         self._stops = stops
         self._way_out = way_out
@@ -152,7 +155,7 @@ def _as_text(value: Any) -> str:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-# A new format of text is one function above and one line here, and its suffix in `writing.py`.
+# A new format of text is one function above and one line here, and its suffix in `OUTPUT_SUFFIXES`.
 LINE_FORMATS: dict[str, Callable[[TaggedRecord], str]] = {
     "jsonl": as_json,
     "conll": as_columns,
@@ -161,15 +164,6 @@ LINE_FORMATS: dict[str, Callable[[TaggedRecord], str]] = {
 
 
 # Tagged records in files that cannot be appended to: Parquet, and spaCy's DocBin.
-#
-# They are written in parts, which are put together in the end.
-
-
-OUR_COLUMNS = ("tags", "entities")
-GROUP_ROWS = 8192  # rows of a row group of Parquet
-_WAY_OUT = "Parquet has the columns and types of the first records; write jsonl"
-_N_SHOWN = 60
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 class PartFormat(NamedTuple):
@@ -182,15 +176,20 @@ class PartFormat(NamedTuple):
     check: Callable[[TaggedRecord], None]
     write: Callable[[Sequence[TaggedRecord], Path, "Schema | None"], None]
     schema: "Callable[[Path], Schema | None]"
-    merge: Callable[[Sequence[Path], Path], None]
+    merge: Callable[[Sequence[Path], Path], object]
+
+
+def _parquet_schema(path: str | Path) -> "Schema":
+    from pyarrow import parquet
+
+    return parquet.read_schema(path)
 
 
 def output_schema(source: str) -> "Schema":
     """The columns of a Parquet file with ours: what it has of `tags` and `entities` is replaced."""
     import pyarrow
-    from pyarrow import parquet
 
-    schema = parquet.read_schema(source)
+    schema = _parquet_schema(source)
     kept = _carried_fields(schema)
     tags = [_our_fields()[0]] if set(WORD_FIELDS) & set(schema.names) else []
     return pyarrow.schema([*kept, *tags, _our_fields()[1]], schema.metadata)
@@ -240,11 +239,7 @@ def _first_misfit(rows: Sequence[dict[str, Any]], schema: "Schema | None") -> in
 
 
 def records_table(records: Sequence[TaggedRecord], schema: "Schema | None") -> "Table":
-    """Tagged records as a table; rows of Parquet keep their other columns as they are in Arrow.
-
-    Args:
-        records: At least one.
-        schema: Of the output; None to find it out.
+    """At least one tagged record as a table; rows of Parquet keep their other columns as they are in Arrow.
 
     Raises:
         CorpusError: As `parquet_table`.
@@ -305,7 +300,7 @@ def _refuse_half_characters(tagged: TaggedRecord) -> None:
 def _with_half_character(value: Any) -> str:
     """The first text within a value of JSON that holds half a surrogate pair; empty if none does."""
     if isinstance(value, str):
-        return value if not value.isascii() and _HALF_CHARACTER.search(value) else ""
+        return value if has_half_characters(value) else ""
     if isinstance(value, Mapping):
         value = [*value, *value.values()]
     if isinstance(value, list):
@@ -319,17 +314,11 @@ def _write_parquet(records: Sequence[TaggedRecord], path: Path, schema: "Schema 
     parquet.write_table(records_table(records, schema), path)
 
 
-def _parquet_schema(path: Path) -> "Schema":
-    from pyarrow import parquet
-
-    return parquet.read_schema(path)
-
-
 def _merge_parquet(parts: Sequence[Path], path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    schema = parquet.read_schema(parts[0]) if parts else _found_schema([])
+    schema = _parquet_schema(parts[0]) if parts else _found_schema([])
     tables: list[Table] = []
     with parquet.ParquetWriter(path, schema) as file:
         for number, part in enumerate(parts, 1):
@@ -351,34 +340,29 @@ def _spaces(tagged: TaggedRecord) -> list[bool]:
     return [end < start for (_, end), (start, _) in pairwise(offsets)] + [False]
 
 
-def _hold_anything(_: TaggedRecord) -> None:
-    """Words are all that a DocBin takes, and those were checked when they were read."""
-
-
-def _no_schema(_: Path) -> None:
-    return None
-
-
-def _merge_docbins(parts: Sequence[Path], path: Path) -> None:
-    path.write_bytes(merge_docbins(parts))
-
-
-# A new format of parts is four functions above and one line here, and its suffix in `writing.py`.
+# A new format of parts is four functions and one line here, and its suffix in `OUTPUT_SUFFIXES`.
 PART_FORMATS: dict[str, PartFormat] = {
     "parquet": PartFormat(_refuse_half_characters, _write_parquet, _parquet_schema, _merge_parquet),
-    "docbin": PartFormat(_hold_anything, _write_docbin, _no_schema, _merge_docbins),
+    # Words are all that a DocBin takes, and those were checked when they were read.
+    "docbin": PartFormat(
+        lambda _: None, _write_docbin, lambda _: None, lambda parts, path: path.write_bytes(merge_docbins(parts))
+    ),
 }
 
 
-# Output on its way to a file: it grows beside its place, is whole after every `save`, and can be taken up again.
-#
-# `.NAME.unfinished` is a file that is appended to, or a folder of parts. What was written behind the last `save` is
-# dropped when the output is opened again. A lock, `.NAME.lock`, keeps a second run out.
+# Output on its way to a file, or to the standard output.
 
 
-# What can be written, and the suffix of such a file.
-OUTPUT_SUFFIXES = {"jsonl": ".jsonl", "conll": ".conll", "text": ".txt", "parquet": ".parquet", "docbin": ".spacy"}
-Render = Callable[[TaggedRecord], str]
+class StandardOutput:
+    """Text that goes to the standard output, chunk by chunk."""
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+
+    def add(self, records: Sequence[TaggedRecord]) -> None:
+        """Print records."""
+        sys.stdout.writelines(map(self._render, records))
+        sys.stdout.flush()
 
 
 class Lines:
@@ -464,6 +448,8 @@ class Parts:
                 self._bad_records.refused(problem)
             else:
                 self._records.append(tagged)
+        if len(self._records) >= GROUP_ROWS:
+            self.save()
 
     def save(self) -> int:
         """Write the next part, if there is anything for it; the number of parts."""
@@ -504,14 +490,9 @@ def unfinished_path(target: Path) -> Path:
 def open_output(
     target: Path, format: str, bad_records: BadRecords, schema: "Schema | None" = None, position: int = 0
 ) -> Lines | Parts:
-    """The output that is to become a target, up to a position.
+    """The output that is to become a target, up to a position that `save` gave; 0 for a new one.
 
-    Args:
-        target: The file that it will be.
-        format: A key of `LINE_FORMATS` or `PART_FORMATS`.
-        bad_records: Gets records that the format cannot hold.
-        schema: For Parquet: the columns, None to find them out.
-        position: What `save` gave; 0 for a new one.
+    Records that the format cannot hold go to `bad_records`. Without a schema, the columns of Parquet are found out.
 
     Raises:
         RunError: If another run has it open, it is a link, or is not as it was left.

@@ -1,22 +1,38 @@
-"""Input files as streams of records, each a text or a list of words: text, JSON Lines, JSON, columns, CSV, Parquet."""
+"""Input files of the tagger as streams of records: text, JSON Lines, JSON, columns (CoNLL), CSV, Parquet.
+
+A record is a text (field `text`) or words (field `words` or `tokens`, as a list), or both: then the words are those of
+the text. Words that a record brings are tagged as they are; only text is split, as the tagger itself splits it. Its
+other fields are carried along. Labels are not looked at. `-` is the standard input.
+"""
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from io import BufferedReader, TextIOWrapper
+from io import BufferedReader, RawIOBase, TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from xlner.config.load import choose
-from xlner.corpora.columns import TEXT_NAMES, WORD_NAMES, find_name, parse_columns
-from xlner.corpora.hf_datasets import undamaged
-from xlner.corpora.json_records import read_json_records, record_fields
-from xlner.corpora.lines import SUFFIXES, half_of_utf_16, is_utf_8, likely_encoding, other_content
-from xlner.corpora.problems import CorpusProblem, LeftOut, Located, Report
-from xlner.corpora.schemes import IGNORE, TagReader
-from xlner.corpora.source import ReadingOptions, read_located, split_at_blanks
-from xlner.corpora.spans import checked_text, checked_words, in_order, locate_words
-from xlner.corpora.tables import body, open_csv, read_table
+from xlner.corpora.columns import TEXT_NAMES, WORD_NAMES, find_name
+from xlner.corpora.conll import RowReader
+from xlner.corpora.json_records import ODD_VALUES, JsonRecord, fields_of, read_json_records, word_offsets
+from xlner.corpora.lines import (
+    SUFFIXES,
+    CorpusProblem,
+    LeftOut,
+    Located,
+    Part,
+    Report,
+    each,
+    half_of_utf_16,
+    is_utf_8,
+    likely_encoding,
+    other_content,
+)
+from xlner.corpora.source import read_located
+from xlner.corpora.spans import IGNORE, ReadingOptions, checked_text, checked_words, locate_words
+from xlner.corpora.stored import ROWS_READ, undamaged
 from xlner.errors import CorpusError
 from xlner.tagger import Tagger
 from xlner.tags import Span, tags_of
@@ -25,14 +41,12 @@ from xlner.words import Entity, WordOffsets, split_words
 if TYPE_CHECKING:
     from pyarrow import DataType, RecordBatch, Schema
 
-
-# Records: a text, or a list of words, on its way from an input file to an output file, and the tagging of many.
-#
-# Words that a record brings are tagged as they are; only text is split, as the tagger itself splits it.
-
-
 CHUNK_RECORDS = 512  # records tagged together: enough to fill batches, few enough for any memory
 CHUNK_CHARACTERS = 1 << 18  # the same bound where records are long
+LONGEST_LINE = 10_000_000  # characters: a book is a record, a file without line ends would fill the memory
+STANDARD_INPUT = "-"
+_N_SHOWN = 60
+_BLOCK = 1 << 20  # bytes read at once in the search for a line end
 
 
 class Record(NamedTuple):
@@ -129,12 +143,8 @@ def record_words(record: Record, splitter: str) -> tuple[tuple[str, ...], WordOf
     return tuple([record.text[start:end] for start, end in offsets]), offsets
 
 
-# The lines of a stream of bytes, one at a time: for texts and JSON records, also from the standard input.
-#
-# Lines come as soon as they are there, empty ones too: each is a record. `corpora/lines.py` reads files in blocks.
-
-
-LONGEST_LINE = 10_000_000  # characters: a book is a record, a file without line ends would fill the memory
+# The lines of a stream of bytes, one at a time: for texts and JSON records, also from the standard input. Lines come as
+# soon as they are there, empty ones too: each is a record. `corpora/lines.py` reads files in blocks.
 
 
 def read_input_lines(
@@ -161,21 +171,7 @@ def read_input_lines(
         codec = "utf-8-sig" if is_utf_8(encoding) else encoding
         # A byte that does not decode becomes a surrogate, and so is found in its own line.
         with TextIOWrapper(source, encoding=codec, errors="surrogateescape", newline="") as lines:
-            number, before = 0, ""
-            while line := lines.readline(LONGEST_LINE + 1):
-                # The second half of CR CR LF, or of LF CR.
-                is_half = (line == "\r\n" and before[-1:] == "\r") or (
-                    line == "\r" and before[-1:] == "\n" and before[-2:] != "\r\n"
-                )
-                before = line
-                if is_half:
-                    continue
-                number += 1
-                is_too_long, rest = len(line) > LONGEST_LINE and line[-1] not in "\r\n", line
-                while is_too_long and rest and rest[-1] not in "\r\n":
-                    rest = lines.readline(LONGEST_LINE)
-                if number <= n_done:
-                    continue
+            for number, (line, is_too_long) in islice(enumerate(_cut_lines(lines), 1), n_done, None):
                 if is_too_long:
                     message = f"a line of more than {LONGEST_LINE:,} characters; expected a text or record a line"
                     report(CorpusProblem("XL002", place(number), message, "the line is left out"))
@@ -199,24 +195,68 @@ def read_input_lines(
         raise CorpusError(f"{place(1)}: cannot be read: {problem.strerror or problem}") from problem
 
 
-# Input files as streams of records: text, JSON Lines, JSON, columns (CoNLL), CSV, Parquet.
-#
-# A record is a text (field `text`) or words (field `words` or `tokens`, as a list), or both: then the words are those
-# of the text. Its other fields are carried along. Labels are not looked at. `-` is the standard input.
+def _cut_lines(lines: TextIOWrapper) -> Iterator[tuple[str, bool]]:
+    """Lines with their ends, and whether they are too long: then only their beginning is given."""
+    before = ""
+    while line := lines.readline(LONGEST_LINE + 1):
+        # The second half of CR CR LF, or of LF CR.
+        is_half = (line == "\r\n" and before[-1:] == "\r") or (
+            line == "\r" and before[-1:] == "\n" and before[-2:] != "\r\n"
+        )
+        before = line
+        if is_half:
+            continue
+        is_too_long, rest = len(line) > LONGEST_LINE and line[-1] not in "\r\n", line
+        while is_too_long and rest and rest[-1] not in "\r\n":
+            rest = lines.readline(LONGEST_LINE)
+        yield line, is_too_long
 
 
-STANDARD_INPUT = "-"
-ROWS_READ = 1000  # rows of a Parquet file that are in memory at a time
-_N_SHOWN = 60
+class _LineRange(RawIOBase):
+    """The bytes of the lines of a file that begin in a range of bytes."""
+
+    def __init__(self, file: BinaryIO, first: int, last: int) -> None:
+        self._file = file
+        self._end = self._line_start(last)
+        self._file.seek(self._line_start(first))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._file.read(min(len(buffer), max(self._end - self._file.tell(), 0)))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _line_start(self, position: int) -> int:
+        """Where the first line begins that does not begin before a position."""
+        if position == 0:
+            return 0
+        self._file.seek(position - 1)
+        while (part := self._file.readline(_BLOCK)) and not part.endswith(b"\n"):
+            pass
+        return self._file.tell()
+
+
+# Readers of the formats.
 
 
 class InputOptions(NamedTuple):
-    """How an input is read: `n_done` records at its beginning are passed over."""
+    """How an input is read: `n_done` records at its beginning are passed over.
+
+    With `bounds` only a part of the file is read: its rows (Parquet) or the lines that begin in these bytes, the last
+    one excluded. Line formats and Parquet alone can be cut so.
+    """
 
     report: Report
     encoding: str = "utf-8"
     columns: str = "auto"
     n_done: int = 0
+    bounds: tuple[int, int] | None = None
 
 
 def read_records(name: str, format: str, options: InputOptions) -> Iterator[Record]:
@@ -265,28 +305,120 @@ def check_input(name: str, format: str) -> None:
         raise CorpusError("Parquet is read from a file, not from the standard input: give its name")
 
 
-def text_records(source: BinaryIO, place: Callable[[int], str], options: InputOptions) -> Iterator[Record]:
-    """A record a line, empty lines included."""
-    for number, line in read_input_lines(source, place, options.encoding, options.report, options.n_done):
-        yield Record(number, place(number), line, None, None, {"text": line})
+def _opened(name: str) -> BinaryIO:
+    try:
+        return Path(name).open("rb")
+    except OSError as problem:
+        raise CorpusError(f"{name}: cannot be read: {problem.strerror}") from problem
 
 
-def json_records(source: BinaryIO, place: Callable[[int], str], options: InputOptions) -> Iterator[Record]:
-    """A record a line; blank lines are passed over."""
-    for number, line in read_input_lines(source, place, options.encoding, options.report, options.n_done):
+def _lines(name: str, options: InputOptions) -> tuple[Callable[[int], str], Iterator[tuple[int, str]]]:
+    """What tells a line of a file, and its lines, empty ones included."""
+    source, where = sys.stdin.buffer if name == STANDARD_INPUT else _opened(name), f"{name}:"
+    if options.bounds is not None:
+        source = BufferedReader(_LineRange(source, *options.bounds))
+        where = where if options.bounds[0] == 0 else f"{name}, behind byte {options.bounds[0]}, line "
+
+    def place(number: int) -> str:
+        return f"{where}{number}"
+
+    return place, read_input_lines(source, place, options.encoding, options.report, options.n_done)
+
+
+def _read_text(name: str, options: InputOptions) -> Iterator[Record]:
+    place, lines = _lines(name, options)
+    return (Record(number, place(number), line, None, None, {"text": line}) for number, line in lines)
+
+
+def _read_jsonl(name: str, options: InputOptions) -> Iterator[Record]:
+    place, lines = _lines(name, options)
+
+    def record(found: tuple[int, str]) -> Record | None:
+        number, line = found
         if not line or line.isspace():
-            continue
-        try:
-            fields = _json_object(line, place(number), options.report)
-            yield record_of_fields(number, place(number), fields, options.report)
-        except LeftOut:
-            continue
+            return None
+        fields = _json_object(line, place(number), options.report)
+        return record_of_fields(number, place(number), fields, options.report)
+
+    return each(lines, record)
 
 
-def parquet_records(name: str, first: int, last: int, options: InputOptions) -> Iterator[Record]:
-    """Rows `first` to `last` of a file, counted from 0, the last one excluded; only their row groups are read."""
+def _json_object(line: str, place: str, report: Report) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(line)
+        if isinstance(fields, dict):
+            return fields
+        hint = "; is the file one JSON array? then give --from json" if line.startswith("[") else ""
+        message = f"expected a JSON object, found {line[:_N_SHOWN]!r}{hint}"
+    except (ValueError, RecursionError) as problem:
+        message = f"no JSON ({problem}): {line[:_N_SHOWN]!r}"
+    report(CorpusProblem("XL020", place, message, "the line is left out"))
+    raise LeftOut
+
+
+def _read_json(name: str, options: InputOptions) -> Iterator[Record]:
+    def record(found: tuple[int, JsonRecord]) -> Record:
+        number, value = found
+        return record_of_fields(number, value.place, fields_of(value, options.report), options.report)
+
+    records = read_json_records(Path(_path(name)), options.encoding, options.report)
+    return each(islice(enumerate(records, 1), options.n_done, None), record)
+
+
+class _Rest:
+    """What of a corpus was not tagged before; earlier problems were told when they were met first."""
+
+    def __init__(self, options: InputOptions) -> None:
+        self._options = options
+        self._n_read = 0
+        # None of the tags matters.
+        self.options = ReadingOptions(options.columns, IGNORE, options.encoding, report=self._report)
+
+    def _report(self, problem: CorpusProblem) -> None:
+        if self._n_read >= self._options.n_done:
+            self._options.report(problem)
+
+    def of(self, found: Iterable[Part]) -> Iterator[tuple[int, Part]]:
+        for part in found:
+            self._n_read += 1
+            if self._n_read > self._options.n_done:
+                yield self._n_read, part
+
+    def sentences(self, found: Iterable[Located]) -> Iterator[Record]:
+        for number, (sentence, place) in self.of(found):
+            yield Record(number, place(0), None, sentence.words, None, {"words": list(sentence.words)})
+
+
+def _read_conll(name: str, options: InputOptions) -> Iterator[Record]:
+    rest = _Rest(options)
+    return rest.sentences(read_located(_path(name), "conll", rest.options))
+
+
+def _read_csv(name: str, options: InputOptions) -> Iterator[Record]:
+    rest = _Rest(options)
+    reader = RowReader(_path(name), rest.options)
+    columns, rows = reader.csv()
+    if columns is not None and not columns.is_text:
+        yield from rest.sentences(reader.table(rows, columns))
+    elif columns is not None:
+        names = columns.names or tuple(map(str, range(columns.width)))
+        for number, (line, cells) in rest.of(reader.texts(rows, columns)):
+            place = f"{_path(name)}:{line}"
+            text = checked_text(cells[columns.word], place, options.report)
+            fields = {**dict(zip(names, cells, strict=True)), names[columns.word]: text}
+            yield Record(number, place, text, None, None, fields)
+
+
+def _path(name: str) -> str:
+    return "/dev/stdin" if name == STANDARD_INPUT else name
+
+
+def _read_parquet(name: str, options: InputOptions) -> Iterator[Record]:
+    """Rows of a file; only their row groups are read."""
     from pyarrow import parquet
 
+    first, last = options.bounds or (0, parquet_rows(name))
+    first += options.n_done
     with parquet.ParquetFile(name) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
         starts = [sum(sizes[:group]) for group in range(len(sizes))]
@@ -325,35 +457,6 @@ def columns_of_records(schema: "Schema") -> list[int]:
     ]
 
 
-def record_of_fields(number: int, place: str, fields: Mapping[str, Any], report: Report) -> Record:
-    """A record of named fields: words where it has them, otherwise a text.
-
-    Raises:
-        LeftOut: If it has neither, and the report returns.
-    """
-    text_field = find_name([name for name, value in fields.items() if isinstance(value, str)], TEXT_NAMES)
-    field = find_name([name for name, value in fields.items() if isinstance(value, list)], WORD_NAMES)
-    if field is not None and not _are_offsets(fields[field]):
-        words = checked_words(fields[field], place, report)
-        if text_field is None:
-            return Record(number, place, None, words, None, {**fields, field: list(words)})
-        text = checked_text(fields[text_field], place, report)
-        found_words = locate_words(text, words)
-        if found_words is None:
-            message = f"the {field} are not those of the {text_field} {text[:_N_SHOWN]!r}; leave one of the two out"
-            report(CorpusProblem("XL021", place, message, "the record is left out"))
-            raise LeftOut
-        return Record(number, place, text, words, found_words, {**fields, field: list(words), text_field: text})
-    if text_field is None:
-        found = ", ".join(f"{name}: {str(value)[:20]!r}" for name, value in fields.items())[:_N_SHOWN]
-        message = f"expected a field text, or words (or tokens) as a list of texts; found {found or 'no field'}"
-        report(CorpusProblem("XL021", place, message, "the record is left out"))
-        raise LeftOut
-    text = checked_text(fields[text_field], place, report)
-    offsets = None if field is None else _offsets(fields[field], len(text), place, report)
-    return Record(number, place, text, None, offsets, {**fields, text_field: text})
-
-
 def parquet_rows(name: str) -> int:
     """How many rows a Parquet file has.
 
@@ -376,128 +479,43 @@ def parquet_rows(name: str) -> int:
     return n_rows
 
 
-def _opened(name: str) -> BinaryIO:
-    try:
-        return Path(name).open("rb")
-    except OSError as problem:
-        raise CorpusError(f"{name}: cannot be read: {problem.strerror}") from problem
+def record_of_fields(number: int, place: str, fields: Mapping[str, Any], report: Report) -> Record:
+    """A record of named fields: words where it has them, otherwise a text.
 
-
-def _source(name: str) -> tuple[BinaryIO, Callable[[int], str]]:
-    """The bytes of a file, and what tells a line of it."""
-    return sys.stdin.buffer if name == STANDARD_INPUT else _opened(name), lambda number: f"{name}:{number}"
-
-
-def _json_object(line: str, place: str, report: Report) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(line)
-        if isinstance(fields, dict):
-            return fields
-        hint = "; is the file one JSON array? then give --from json" if line.startswith("[") else ""
-        message = f"expected a JSON object, found {line[:_N_SHOWN]!r}{hint}"
-    except (ValueError, RecursionError) as problem:
-        message = f"no JSON ({problem}): {line[:_N_SHOWN]!r}"
-    report(CorpusProblem("XL020", place, message, "the line is left out"))
-    raise LeftOut
-
-
-def _are_offsets(tokens: list[Any]) -> bool:
-    """Whether these are Prodigy's tokens, which say where the words of the text are."""
-    return bool(tokens) and all(isinstance(token, dict) for token in tokens)
+    Raises:
+        LeftOut: If it has neither, and the report returns.
+    """
+    text_field = find_name([name for name, value in fields.items() if isinstance(value, str)], TEXT_NAMES)
+    field = find_name([name for name, value in fields.items() if isinstance(value, list)], WORD_NAMES)
+    are_offsets = field is not None and fields[field] and all(isinstance(token, dict) for token in fields[field])
+    if field is not None and not are_offsets:
+        words = checked_words(fields[field], place, report)
+        if text_field is None:
+            return Record(number, place, None, words, None, {**fields, field: list(words)})
+        text = checked_text(fields[text_field], place, report)
+        found_words = locate_words(text, words)
+        if found_words is None:
+            message = f"the {field} are not those of the {text_field} {text[:_N_SHOWN]!r}; leave one of the two out"
+            report(CorpusProblem("XL021", place, message, "the record is left out"))
+            raise LeftOut
+        return Record(number, place, text, words, found_words, {**fields, field: list(words), text_field: text})
+    if text_field is None:
+        found = ", ".join(f"{name}: {str(value)[:20]!r}" for name, value in fields.items())[:_N_SHOWN]
+        message = f"expected a field text, or words (or tokens) as a list of texts; found {found or 'no field'}"
+        report(CorpusProblem("XL021", place, message, "the record is left out"))
+        raise LeftOut
+    text = checked_text(fields[text_field], place, report)
+    offsets = None if field is None else _offsets(fields[field], len(text), place, report)
+    return Record(number, place, text, None, offsets, {**fields, text_field: text})
 
 
 def _offsets(tokens: list[Mapping[str, Any]], length: int, place: str, report: Report) -> WordOffsets:
     try:
-        offsets = list(in_order((int(token["start"]), int(token["end"])) for token in tokens))
-        if offsets[-1][1] > length:
-            raise ValueError(f"a word ends at {offsets[-1][1]}, behind the text of {length} characters")
-    except (ValueError, TypeError, KeyError) as problem:
+        return word_offsets(tokens, length)
+    except ODD_VALUES as problem:
         message = f"expected tokens as {{start, end}} in characters; found otherwise ({problem})"
         report(CorpusProblem("XL021", place, message, "the record is left out"))
         raise LeftOut from None
-    return offsets
-
-
-def _read_text(name: str, options: InputOptions) -> Iterator[Record]:
-    return text_records(*_source(name), options)
-
-
-def _read_jsonl(name: str, options: InputOptions) -> Iterator[Record]:
-    return json_records(*_source(name), options)
-
-
-def _read_json(name: str, options: InputOptions) -> Iterator[Record]:
-    for number, (place, value) in enumerate(read_json_records(_path(name), options.encoding, options.report), 1):
-        if number <= options.n_done:
-            continue
-        fields = record_fields(value)
-        try:
-            if fields is None:
-                shown = json.dumps(value, ensure_ascii=False)[:_N_SHOWN]
-                message = f"expected a JSON object, found {shown!r}"
-                options.report(CorpusProblem("XL020", place, message, "the record is left out"))
-                continue
-            yield record_of_fields(number, place, fields, options.report)
-        except LeftOut:
-            continue
-
-
-def _read_conll(name: str, options: InputOptions) -> Iterator[Record]:
-    counted = _Counted(options)
-    # None of the tags matters.
-    reading = ReadingOptions(options.columns, IGNORE, options.encoding, report=counted.report)
-    return counted.records(read_located(_path(name), "conll", reading))
-
-
-def _read_csv(name: str, options: InputOptions) -> Iterator[Record]:
-    counted, path = _Counted(options), _path(name)
-    table, rows = open_csv(path, parse_columns(options.columns), options.encoding, counted.report, ignores_tags=True)
-    if table is None:
-        return
-    if table.text is None:
-        reader = TagReader(IGNORE, counted.report)
-        yield from counted.records(read_table(path, rows, table, reader, split_at_blanks, counted.report))
-        return
-    names = table.names or tuple(map(str, range(table.width)))
-    text_field = names[table.text]
-    filled = ((line, cells) for line, cells in body(rows, table) if any(cells))
-    for number, (line, cells) in enumerate(filled, 1):
-        if number <= options.n_done:
-            continue
-        place = f"{path}:{line}"
-        if len(cells) != table.width:
-            message = f"expected {table}, found {len(cells)}: {' | '.join(cells)[:_N_SHOWN]!r}"
-            options.report(CorpusProblem("XL010", place, message, "the row is left out"))
-            continue
-        fields = dict(zip(names, cells, strict=True))
-        text = checked_text(fields[text_field], place, options.report)
-        yield Record(number, place, text, None, None, {**fields, text_field: text})
-
-
-class _Counted:
-    """Sentences of corpora as records; those that were tagged before are passed over, with what is wrong in them."""
-
-    def __init__(self, options: InputOptions) -> None:
-        self._options = options
-        self._n_read = 0
-
-    def report(self, problem: CorpusProblem) -> None:
-        if self._n_read >= self._options.n_done:  # earlier ones were told when they were read first
-            self._options.report(problem)
-
-    def records(self, sentences: Iterator[Located]) -> Iterator[Record]:
-        for sentence, place in sentences:
-            self._n_read += 1
-            if self._n_read > self._options.n_done:
-                yield Record(self._n_read, place(0), None, sentence.words, None, {"words": list(sentence.words)})
-
-
-def _path(name: str) -> Path:
-    return Path("/dev/stdin" if name == STANDARD_INPUT else name)
-
-
-def _read_parquet(name: str, options: InputOptions) -> Iterator[Record]:
-    return parquet_records(name, options.n_done, parquet_rows(name), options)
 
 
 # A new format to tag is one function above and one line here.

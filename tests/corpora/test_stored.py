@@ -1,9 +1,13 @@
 import pytest
+import spacy
 from corpus_samples import KIEL, RAIN
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from spacy.tokens import Doc, DocBin, Span
 
 from xlner.corpora.lines import corpus_path
-from xlner.corpora.source import read_corpus
+from xlner.corpora.source import read_corpus, read_located
+from xlner.corpora.spans import ReadingOptions
+from xlner.corpora.write import write_corpus
 from xlner.errors import CorpusError
 from xlner.words import Sentence
 
@@ -54,8 +58,8 @@ def test_words_without_labels_in_a_data_set_stay_without(tmp_path):
         ([["a", ""]], [["O", "O"]], Value("string"), "row 0: word 1 is empty; expected none of them empty"),
         ([["a", None]], [["O", "O"]], Value("string"), "row 0: expected a list of words"),
         ([["a"]], [[0]], Value("int64"), "ner_tags holds .*int64.*numbers get their names by"),
-        ([["a"], ["Kiel"]], [["O"], ["LOC"]], Value("string"), "row 1, word 'Kiel': found tag 'LOC'"),
-        ([["Kiel"]], [[0]], ClassLabel(names=["LABEL_0"]), "row 0, word 'Kiel': found tag 'LABEL_0'"),
+        ([["a"], ["Kiel"]], [["O"], ["LOC"]], Value("string"), "row 1, word 1: found tag 'LOC'"),
+        ([["Kiel"]], [[0]], ClassLabel(names=["LABEL_0"]), "row 0, word 1: found tag 'LABEL_0'"),
     ],
 )
 def test_a_data_set_that_does_not_fit_is_refused_with_the_row(tmp_path, words, tags, tag_type, message):
@@ -88,7 +92,7 @@ def test_offsets_that_point_beyond_the_file_are_refused(tmp_path):
 
     table.write_bytes(content.replace(ends, ends[:-4] + (1 << 30).to_bytes(4, "little")))
 
-    with pytest.raises(CorpusError, match=r"damaged: is damaged: .*; make it again"):
+    with pytest.raises(CorpusError, match=r"damaged: is damaged: .*; fetch or make it again"):
         list(read_corpus(tmp_path / "damaged"))
 
 
@@ -136,3 +140,74 @@ def test_texts_with_spans_in_a_table_are_read(tmp_path):
     Dataset.from_dict({"text": [" ".join(KIEL.words)], "entities": entities}).to_parquet(tmp_path / "x.parquet")
 
     assert list(read_corpus(tmp_path / "x.parquet")) == [KIEL]
+
+
+@pytest.fixture
+def nlp():
+    return spacy.blank("de")
+
+
+def test_what_spacy_wrote_is_read(tmp_path, nlp):
+    doc = nlp("Angela Merkel in Kiel")
+    doc.ents = [Span(doc, 0, 2, "PER"), Span(doc, 3, 4, "LOC")]
+    DocBin(docs=[doc, nlp("Regen")]).to_disk(tmp_path / "x.spacy")
+
+    assert list(read_corpus(tmp_path / "x.spacy")) == [KIEL, Sentence(RAIN.words)]
+
+
+def test_sentences_of_a_document_are_told_apart_and_white_space_is_no_word(tmp_path, nlp):
+    doc = Doc(nlp.vocab, words=["Kiel", "\n", "Es", "regnet"], sent_starts=[True, False, True, False])
+    doc.ents = [Span(doc, 0, 1, "LOC")]
+    DocBin(docs=[doc]).to_disk(tmp_path / "x.spacy")
+
+    sentences = list(read_corpus(tmp_path / "x.spacy"))
+
+    assert sentences == [Sentence(("Kiel",), ("B-LOC",)), Sentence(("Es", "regnet"), ("O", "O"))]
+
+
+def test_tokens_of_which_nothing_is_said_have_no_label(tmp_path, nlp):
+    partly = nlp("Angela Merkel in Kiel")
+    partly.set_ents([Span(partly, 0, 2, "PER")], default="missing")
+    DocBin(docs=[partly]).to_disk(tmp_path / "x.spacy")
+
+    with pytest.raises(CorpusError, match=r"word 3: found '_' \(no label\) beside tags"):
+        list(read_corpus(tmp_path / "x.spacy"))
+    assert list(read_corpus(tmp_path / "x.spacy", scheme="ignore")) == [Sentence(KIEL.words)]
+
+
+def test_spacy_reads_what_was_written(tmp_path, nlp):
+    write_corpus([KIEL, RAIN], tmp_path / "x.spacy")
+
+    docs = list(DocBin().from_disk(tmp_path / "x.spacy").get_docs(nlp.vocab))
+
+    assert [[(entity.text, entity.label_) for entity in doc.ents] for doc in docs] == [
+        [("Angela Merkel", "PER"), ("Kiel", "LOC")],
+        [],
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"no DocBin", b"\x78\x9c\x03\x00\x00\x00\x00\x01"])
+def test_a_file_that_is_no_docbin_is_refused(tmp_path, content):
+    (tmp_path / "x.spacy").write_bytes(content)
+
+    with pytest.raises(CorpusError, match=r"x\.spacy: spaCy cannot read it as a DocBin"):
+        list(read_corpus(tmp_path / "x.spacy"))
+
+
+def test_a_word_of_white_space_is_not_written(tmp_path):
+    with pytest.raises(CorpusError, match=r"sentence 1: the word .* is white space"):
+        write_corpus([Sentence(("\u3000",))], tmp_path / "x.spacy")
+
+
+def test_a_sentence_of_a_docbin_that_cannot_be_repaired_costs_no_other_one(tmp_path, nlp):
+    words = ["Anna", "lebt"]
+    docs = [Doc(nlp.vocab, words=words, ents=["B-PER", "O"]), Doc(nlp.vocab, words=words, ents=["B-PER", ""])]
+    DocBin(docs=docs).to_disk(tmp_path / "a.spacy")
+    problems = []
+
+    found = list(read_located(tmp_path / "a.spacy", "auto", ReadingOptions(report=problems.append)))
+
+    assert [sentence for sentence, _ in found] == [Sentence(("Anna", "lebt"), ("B-PER", "O"))]
+    assert [(problem.code, problem.place) for problem in problems] == [
+        ("XL014", f"{tmp_path / 'a.spacy'}: document 2, word 2")
+    ]

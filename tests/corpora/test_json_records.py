@@ -4,7 +4,8 @@ import time
 import pytest
 from corpus_samples import KIEL, RAIN
 
-from xlner.corpora.source import ReadingOptions, read_located
+from xlner.corpora.source import read_located
+from xlner.corpora.spans import ReadingOptions
 from xlner.errors import CorpusError
 from xlner.words import Sentence, unicode_words
 
@@ -64,6 +65,13 @@ def test_what_an_annotator_rejected_is_passed_over(read):
     content = jsonl(*({"text": f"{answer} it", "answer": answer} for answer in ("accept", "reject", "ignore")))
 
     assert [sentence.words for sentence in read(content, "x.jsonl")] == [("accept", "it")]
+
+
+@pytest.mark.parametrize("options", [{}, {"scheme": "ignore"}, {"columns": "words"}])
+def test_words_that_an_annotator_rejected_are_passed_over_however_they_are_read(read, options):
+    content = jsonl(*({"words": [answer], "answer": answer} for answer in ("accept", "reject", "ignore")))
+
+    assert [sentence.words for sentence in read(content, "x.jsonl", **options)] == [("accept",)]
 
 
 def test_offsets_count_characters_and_not_bytes(read):

@@ -4,7 +4,8 @@ from itertools import islice
 import pytest
 
 from xlner.config.sections import CorpusRecipe
-from xlner.corpora.identity import (
+from xlner.corpora.source import read_corpus
+from xlner.corpora.splits import (
     CONLL_TYPES,
     PUBLISHED_COUNTS,
     CorpusFingerprint,
@@ -13,10 +14,9 @@ from xlner.corpora.identity import (
     known_splits,
     name_split,
     name_text,
+    read_labelled,
     summarize,
 )
-from xlner.corpora.source import read_corpus
-from xlner.corpora.splits import read_labelled
 from xlner.corpora.write import write_corpus
 from xlner.words import Sentence
 
