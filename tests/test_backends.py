@@ -18,8 +18,8 @@ from xlner.encode import WordEncoder, load_tokenizer, read_tokenizer
 from xlner.errors import ModelError
 from xlner.export.onnx import export_model
 from xlner.models.folder import ModelSettings, save_model
+from xlner.network_outputs import TorchBackend, predicting, weights_dtype
 from xlner.tagger import load_tagger
-from xlner.torch_backend import TorchBackend, predicting, weights_dtype
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'xlner[onnx]'")

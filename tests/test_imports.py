@@ -94,7 +94,7 @@ def test_a_network_knows_no_corpus_and_no_training(module):
 def test_a_corpus_knows_no_network(module):
     needed = closure(module) - {"xlner"}
 
-    assert not [name for name in needed if room(name) in {"models", "torch_backend", "soft_labels", "train", "jobs"}]
+    assert not [name for name in needed if room(name) in {"models", "network_outputs", "soft_labels", "train", "jobs"}]
     assert "torch" not in imported_names(module)
 
 

@@ -1,6 +1,6 @@
 """Backends of the tagger: arrays of piece ids in, arrays of logits out. Knows no corpus and no label.
 
-ONNX Runtime and the linear student need no torch; `torch_backend` has the one that does.
+ONNX Runtime and the linear student need no torch; `network_outputs` has the one that does.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ from xlner.errors import ModelError
 from xlner.files import MANIFEST_FILE, damage, describe
 from xlner.models.compact_words import feature_rows
 from xlner.models.settings import StudentSettings
+from xlner.predict import Batch
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -137,7 +138,7 @@ class OnnxBackend:
         self._n_at_once = n_threads() if side_by_side else 1
         self._one_thread: Session | None = None
 
-    def logits(self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.bool_]]]) -> Iterator[NDArray[np.float32]]:
+    def logits(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
         """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
         waiting = iter(batches)
         first = list(islice(waiting, self._n_at_once))
@@ -212,7 +213,7 @@ class Session:
             )
 
 
-def _run(session: Session, batch: tuple[NDArray[np.int64], NDArray[np.bool_]]) -> NDArray[np.float32]:
+def _run(session: Session, batch: Batch) -> NDArray[np.float32]:
     found: NDArray[np.float32] = session.run(["logits"], {"input_ids": batch[0], "attention_mask": batch[1]})[0]
     return found
 
@@ -262,7 +263,6 @@ def n_threads() -> int:
 # Shapes: B windows, W words, K numbers a row, P = W K, C tags.
 
 
-Batch = tuple[NDArray[np.int64], NDArray[np.bool_]]
 Scores = NDArray[np.float32]
 
 

@@ -436,10 +436,10 @@ def _export_to_onnx(
     from itertools import islice
 
     from xlner.corpora.source import read_corpus
-    from xlner.export.onnx import SENTENCES, export_model
+    from xlner.export.onnx import built_in_sentences, export_model
 
     gold = None
-    words = list(SENTENCES)
+    words: Sequence[Sequence[str]] = built_in_sentences()
     if corpus:
         # Opened first, so that a wrong path is told before a model is loaded.
         found = list(islice(read_corpus(corpus, format=format), sentences))

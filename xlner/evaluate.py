@@ -9,14 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import torch
 from seqeval.metrics import classification_report
 
 from xlner.errors import LabelError
-from xlner.models.joint import JointModel
-from xlner.network_outputs import sentence_probs
-from xlner.predict import BATCH_PIECES, Encoder, decide_tags
-from xlner.tags import LabelMap, LabelSet, spans_of
+from xlner.tags import LabelMap, spans_of
 
 SEQEVAL_AVERAGES = ("micro avg", "macro avg", "weighted avg")
 
@@ -172,64 +168,6 @@ def seqeval_report(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[s
     return Report(scores["micro avg"], {name: score for name, score in scores.items() if name not in SEQEVAL_AVERAGES})
 
 
-def predict_sentences(
-    model: JointModel,
-    encoder: Encoder,
-    labels: LabelSet,
-    sentences: Sequence[Sequence[str]],
-    *,
-    device: torch.device,
-    batch_pieces: int = BATCH_PIECES,
-    autocast_dtype: torch.dtype | None = None,
-) -> list[tuple[str, ...]]:
-    """One IOB2 tag per word of each sentence; for the arguments see `word_outputs`."""
-    found = sentence_probs(
-        model, encoder, sentences, device=device, batch_pieces=batch_pieces, autocast_dtype=autocast_dtype
-    )
-    return [decide_tags(probs, labels) for probs in found]
-
-
-def evaluate_model(
-    model: JointModel,
-    encoder: Encoder,
-    labels: LabelSet,
-    sentences: Sequence[Sequence[str]],
-    tags: Sequence[Sequence[str]],
-    *,
-    device: torch.device,
-    batch_pieces: int = BATCH_PIECES,
-    autocast_dtype: torch.dtype | None = None,
-    label_map: LabelMap | None = None,
-) -> Evaluation:
-    """Tag a corpus and compare with its tags, by seqeval.
-
-    Args:
-        model: Lies on `device`.
-        encoder: The model's tokenizer.
-        labels: The model's tags.
-        sentences: The words of the corpus.
-        tags: Their tags, in any scheme that `spans_of` reads.
-        device: Where the model lies.
-        batch_pieces: Pieces in a batch, padding included.
-        autocast_dtype: Number format of the pass; None for float32.
-        label_map: Renames or drops types of the corpus, and of the predictions where they are not yet as wanted.
-
-    Raises:
-        LabelError: If model and corpus have no entity type in common.
-    """
-    check_types_in_common(labels.types, tags, label_map)
-    predicted = predict_sentences(
-        model,
-        encoder,
-        labels,
-        sentences,
-        device=device,
-        batch_pieces=batch_pieces,
-        autocast_dtype=autocast_dtype,
-    )
-    return evaluate_tags(labels.types, tags, predicted, label_map)
-
-
 def evaluate_tags(
     types: Sequence[str],
     tags: Sequence[Sequence[str]],
@@ -242,7 +180,7 @@ def evaluate_tags(
         types: Those that the model knows.
         tags: What the corpus says, in any scheme that `spans_of` reads.
         predicted: What the model says of each sentence, in IOB2.
-        label_map: As for `evaluate_model`.
+        label_map: Renames or drops types of the corpus, and of the predictions where they are not yet as wanted.
 
     Raises:
         LabelError: If model and corpus have no entity type in common.

@@ -1,26 +1,152 @@
-"""Running a network of torch over windows: padded tensors in, probabilities, projections and hidden states out."""
+"""Running a network of torch: the tagger's backend, and what training and evaluation ask of the words of windows.
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+Nothing here needs transformers before `word_encoder` looks at a network of it. Shapes: B windows, P pieces, C tags, E
+projection width, D hidden width. `word_mask` is True on the first piece of each word that the window decides; it is the
+only mask of meaning. `attention_mask` merely hides padding.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from xlner.encode import Window, WordEncoder, batches_within, load_tokenizer, pad
 from xlner.errors import ModelError
 from xlner.hub import NEWEST
-from xlner.models.joint import JointModel
-from xlner.models.token_classifier import heeds_mask, longest_input
-from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs
-from xlner.torch_backend import TorchBackend, predicting
+from xlner.predict import BATCH_PIECES, Batch, Encoder, Probs, checked_scores, decide_tags, word_probs
+from xlner.tags import LabelSet
 
-# Windows to padded tensors, and the order in which they come.
-#
-# Shapes: B windows, P pieces, C tags, Q word pairs. `word_mask` is True on the first piece of each word that the
-# window decides; it is the only mask of meaning. `attention_mask` merely hides padding.
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from xlner.models.joint import JointModel
+
+
+class TorchBackend:
+    """A network on its device; threads may share it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        autocast_dtype: torch.dtype | None = None,
+        *,
+        heeds_mask: bool = True,
+    ) -> None:
+        """Wrap a network.
+
+        Args:
+            model: Called with `input_ids` and `attention_mask`, it gives an object with `logits`; lies on `device`.
+            device: Where the model lies.
+            autocast_dtype: Number format of the pass; None for that of the weights.
+            heeds_mask: Whether padding changes nothing. If it does, only windows of one length are computed together.
+        """
+        self.model = model
+        self.device = device
+        self.autocast_dtype = autocast_dtype
+        if device.type == "cpu":
+            _one_thread_after_fork()
+        self._heeds_mask = heeds_mask
+        # oneDNN keeps memory for every shape of a product in bfloat16, and the last batches of a block have any shape.
+        weights = next(model.parameters(), torch.empty(0)).dtype
+        self._few_shapes = device.type == "cpu" and torch.bfloat16 in (weights, autocast_dtype)
+
+    def logits(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Unnormalised scores, (B, P, C), of each batch: piece ids, (B, P), and a mask that is False on padding."""
+        for input_ids, attention_mask in batches:
+            whole = self._heeds_mask or bool(attention_mask.all())
+            yield (self._scores if whole else self._scores_by_length)(input_ids, attention_mask)
+
+    def _scores_by_length(self, input_ids: NDArray[Any], attention_mask: NDArray[Any]) -> NDArray[np.float32]:
+        lengths = attention_mask.sum(axis=1)
+        found: NDArray[np.float32] | None = None
+        for length in np.unique(lengths).tolist():
+            rows = lengths == length
+            scores = self._scores(input_ids[rows, :length], attention_mask[rows, :length])
+            if found is None:
+                found = np.zeros((*input_ids.shape, scores.shape[-1]), dtype=np.float32)
+            found[rows, :length] = scores
+        assert found is not None  # a batch has windows
+        return found
+
+    def _scores(self, input_ids: NDArray[Any], attention_mask: NDArray[Any]) -> NDArray[np.float32]:
+        n_rows = len(input_ids)
+        if self._few_shapes:
+            input_ids, attention_mask = (_more_rows(array) for array in (input_ids, attention_mask))
+        pieces, mask = (torch.from_numpy(array).to(self.device) for array in (input_ids, attention_mask))
+        try:
+            with predicting(self.model, self.device, self.autocast_dtype):
+                scores: NDArray[np.float32] = self.model(pieces, mask).logits[:n_rows].float().cpu().numpy()
+        except (LookupError, RuntimeError, ValueError) as problem:  # of torch; NotImplementedError is a RuntimeError
+            network = getattr(self.model, "recognizer", self.model)
+            first_line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            raise ModelError(
+                f"{type(network).__name__} fails at {n_rows} windows of {input_ids.shape[1]} numbers: {first_line}"
+            ) from problem
+        return scores
+
+
+@cache
+def _one_thread_after_fork() -> None:
+    """Have torch compute with one thread in every process that is forked off this one.
+
+    The threads of a pool do not live on in a forked process, which would wait for them for ever; torch's own
+    `DataLoader` does the same in its workers.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
+
+def _more_rows(array: NDArray[Any]) -> NDArray[Any]:
+    """Repeats of the last row, up to the next number of rows with at most three significant bits."""
+    n_rows = len(array)
+    step = 1 << max(0, n_rows.bit_length() - 3)
+    return np.pad(array, ((0, -n_rows % step), (0, 0)), mode="edge")
+
+
+@contextmanager
+def predicting(model: nn.Module, device: torch.device, autocast_dtype: torch.dtype | None) -> Iterator[None]:
+    """No dropout, no gradients, a number format; the model's training mode is as before afterwards."""
+    was_training = model.training
+    if was_training:  # to set it walks through all modules, which a short text would notice
+        model.eval()
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None),
+        ):
+            yield
+    finally:
+        if was_training:
+            model.train()
+
+
+def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The number format of a tagger's weights.
+
+    Args:
+        precision: `fp32`, `bf16`, or `auto`: bf16 on GPUs that have it and on CPUs with matrix tiles (AMX).
+        device: Where the network will lie.
+    """
+    if precision == "auto":
+        on_gpu = device.type == "cuda"
+        has_it = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu.get_capabilities().get("amx_tile", False)
+        precision = "bf16" if has_it else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def number_format(autocast_dtype: torch.dtype | None) -> str:
+    """The name of what a network computes in, as Accelerate calls it."""
+    return {torch.bfloat16: "bf16", torch.float16: "fp16", None: "fp32"}[autocast_dtype]
+
+
+# Windows as padded tensors, and what the network says of their words.
 
 
 class TokenBatch(NamedTuple):
@@ -50,12 +176,6 @@ def length_order(lengths: Sequence[int] | NDArray[np.int64], batch_size: int) ->
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-# Running a network of torch over windows: probabilities, projections and hidden states of words.
-#
-# Training and evaluation predict through here, on the device where the network lies. Shapes: B windows, P pieces, C
-# tags, E projection width, D hidden width.
-
-
 class WordOutput(NamedTuple):
     """What the network says about the words that a window decides: row i is about `word_numbers[i]`.
 
@@ -67,7 +187,7 @@ class WordOutput(NamedTuple):
 
 
 def word_encoder(
-    name: str, recognizer: PreTrainedModel, max_length: int = 0, *, revision: str = NEWEST, padded: bool = True
+    name: str, recognizer: "PreTrainedModel", max_length: int = 0, *, revision: str = NEWEST, padded: bool = True
 ) -> WordEncoder:
     """The word encoder that goes with a network, once the network was tried.
 
@@ -82,6 +202,8 @@ def word_encoder(
         ModelError: If there is no usable tokenizer, it has pieces that the network does not know, or the network does
             not run on pieces alone, or lets padding into the words beside it.
     """
+    from xlner.models.token_classifier import heeds_mask, longest_input
+
     table = _table_of_pieces(name, recognizer)
     tokenizer = load_tokenizer(name, revision)
     try:
@@ -103,7 +225,7 @@ def word_encoder(
     return encoder
 
 
-def _table_of_pieces(name: str, recognizer: PreTrainedModel) -> Any:
+def _table_of_pieces(name: str, recognizer: "PreTrainedModel") -> Any:
     try:
         return recognizer.get_input_embeddings()
     except NotImplementedError as problem:
@@ -114,7 +236,7 @@ def _table_of_pieces(name: str, recognizer: PreTrainedModel) -> Any:
 
 
 def word_outputs(
-    model: JointModel,
+    model: "JointModel",
     windows: Sequence[Window],
     pad_id: int,
     *,
@@ -148,7 +270,7 @@ def word_outputs(
 
 
 def word_vectors(
-    model: JointModel,
+    model: "JointModel",
     windows: Sequence[Window],
     pad_id: int,
     n_layers: int,
@@ -181,7 +303,7 @@ def word_vectors(
 
 
 def sentence_probs(
-    model: JointModel,
+    model: "JointModel",
     encoder: Encoder,
     sentences: Sequence[Sequence[str]],
     *,
@@ -199,8 +321,25 @@ def sentence_probs(
     )
 
 
+def predict_sentences(
+    model: "JointModel",
+    encoder: Encoder,
+    labels: LabelSet,
+    sentences: Sequence[Sequence[str]],
+    *,
+    device: torch.device,
+    batch_pieces: int = BATCH_PIECES,
+    autocast_dtype: torch.dtype | None = None,
+) -> list[tuple[str, ...]]:
+    """One IOB2 tag per word of each sentence; for the arguments see `word_outputs`."""
+    found = sentence_probs(
+        model, encoder, sentences, device=device, batch_pieces=batch_pieces, autocast_dtype=autocast_dtype
+    )
+    return [decide_tags(probs, labels) for probs in found]
+
+
 def _run(
-    model: JointModel,
+    model: "JointModel",
     tokens: TokenBatch,
     device: torch.device,
     autocast_dtype: torch.dtype | None,

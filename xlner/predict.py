@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xlner.decoding import ValidTags
 from xlner.encode import Window, batches_within, pad
 from xlner.errors import ModelError
-from xlner.tags import LabelSet, Span
+from xlner.tags import LabelSet
 
 # Pieces in a batch, padding included: bounds the memory, whatever the lengths. On a CPU larger batches are
 # slower, since they leave the cache.
@@ -92,12 +92,6 @@ def word_probs(
 def decide_tags(probs: Probs, labels: LabelSet) -> tuple[str, ...]:
     """The tags of a sentence's likeliest valid sequence, as clean IOB2; from its probabilities, (W, C)."""
     return ValidTags(labels).tags(probs)
-
-
-def scored_spans(probs: Probs, labels: LabelSet) -> list[tuple[Span, float]]:
-    """The entities of a sentence with their probabilities, from those of its words' tags, (W, C)."""
-    (found,) = ValidTags(labels).entities([probs])
-    return found
 
 
 def checked_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -158,8 +158,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
         from xlner.models.folder import read_settings
         from xlner.models.joint import JointModel
         from xlner.models.token_classifier import heeds_mask, load_recognizer
-        from xlner.network_outputs import word_encoder
-        from xlner.torch_backend import TorchBackend, weights_dtype
+        from xlner.network_outputs import TorchBackend, weights_dtype, word_encoder
     except ImportError as problem:
         raise ModelError(
             f"{name}: no exported model (no {GRAPH_FILE}), and {problem.name} is not installed, which others need"
@@ -230,7 +229,7 @@ class Tagger:
     def _network(self) -> "tuple[JointModel | CompactNetwork, torch.device]":
         if isinstance(self.backend, OnnxBackend | CompactOnnxBackend | LinearBackend):
             raise ModelError("an exported model has no network of torch to give; open the folder it was exported from")
-        from xlner.torch_backend import TorchBackend
+        from xlner.network_outputs import TorchBackend
 
         network = cast(TorchBackend, self.backend)
         return cast("JointModel | CompactNetwork", network.model), network.device

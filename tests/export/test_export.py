@@ -22,8 +22,7 @@ from xlner.errors import ModelError, RunError
 from xlner.export import int8 as rounding
 from xlner.export import onnx as export_folder
 from xlner.export.int8 import SCHEMES, quantize, round_weights
-from xlner.export.onnx import SENTENCES as BUILT_IN
-from xlner.export.onnx import export_model
+from xlner.export.onnx import built_in_sentences, export_model
 from xlner.export.parity import Parity, Reference
 from xlner.tagger import load_tagger
 
@@ -230,8 +229,8 @@ def test_words_that_no_window_decides_are_compared_too(bert_folder):
 
 
 def test_built_in_sentences_are_of_three_languages():
-    assert len(BUILT_IN) > 60
-    assert all(len(words) > 2 for words in BUILT_IN)
+    assert len(built_in_sentences()) > 60
+    assert all(len(words) > 2 for words in built_in_sentences())
 
 
 @pytest.mark.usefixtures("graph_at_hand")

@@ -13,8 +13,7 @@ from xlner.encode import load_tokenizer
 from xlner.errors import ModelError
 from xlner.models.shrink import check_reducible, reduced
 from xlner.models.token_classifier import heeds_mask, longest_input, new_recognizer
-from xlner.network_outputs import word_encoder
-from xlner.torch_backend import TorchBackend
+from xlner.network_outputs import TorchBackend, word_encoder
 
 POSITIONS = 40
 # The names that configurations have for the same sizes; each takes those that it knows.

@@ -26,11 +26,11 @@ from xlner.models.compact_folder import load_network, write_student
 from xlner.models.compact_words import FIRST, VOCABULARY_FILE, RowEncoder, Vocabulary, hashed_encoder, looked_up
 from xlner.models.folder import load_joint_model, replaced_folder
 from xlner.models.settings import ModelSettings, Sizes, StudentSettings
+from xlner.network_outputs import TorchBackend
 from xlner.predict import decide_tags, word_probs
 from xlner.soft_labels.augment import with_augmented
 from xlner.soft_labels.store import SoftLabels
 from xlner.tagger import load_tagger
-from xlner.torch_backend import TorchBackend
 from xlner.train.accelerator import autocast_dtype
 from xlner.train.loop import Task
 from xlner.train.objectives import make_compact_objective

@@ -57,7 +57,7 @@ def open_student(folder: Path, device: str = "cpu") -> tuple[Backend, RowEncoder
     try:
         import torch
 
-        from xlner.torch_backend import TorchBackend
+        from xlner.network_outputs import TorchBackend
     except ImportError as problem:
         raise ModelError(
             f"{folder}: needs {problem.name}, which is not installed; `xlner export` makes a folder that does without"

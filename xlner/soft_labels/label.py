@@ -28,7 +28,7 @@ from xlner.models.folder import find_file, is_there, load_joint_model, read_sett
 from xlner.models.joint import JointModel
 from xlner.models.settings import is_compact
 from xlner.models.token_classifier import checked_config, tags_of_model
-from xlner.network_outputs import word_encoder, word_outputs, word_vectors
+from xlner.network_outputs import number_format, word_encoder, word_outputs, word_vectors
 from xlner.soft_labels.store import (
     BLOCK,
     COLUMNS,
@@ -44,7 +44,6 @@ from xlner.soft_labels.store import (
     write_card,
     write_counted_card,
 )
-from xlner.torch_backend import number_format
 from xlner.words import Sentence
 
 LOG = logging.getLogger("xlner")

@@ -20,6 +20,7 @@ from xlner.errors import LabelError
 from xlner.files import RUNS, json_digest, read_json, write_json
 from xlner.models.folder import read_settings
 from xlner.models.token_classifier import read_tags
+from xlner.network_outputs import number_format
 from xlner.soft_labels.label import (
     check_teacher,
     locked,
@@ -41,7 +42,6 @@ from xlner.soft_labels.store import (
     write_card,
 )
 from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading, is_iob, prefix_and_type
-from xlner.torch_backend import number_format
 
 LOG = logging.getLogger("xlner")
 

@@ -22,16 +22,15 @@ from xlner.corpora.write import write_lines
 from xlner.decoding import DECODING
 from xlner.encode import Window
 from xlner.errors import XlnerError
-from xlner.evaluate import EntityCounts, Report, evaluate_tags, predict_sentences
+from xlner.evaluate import EntityCounts, Report, evaluate_tags
 from xlner.files import read_json, write_json
 from xlner.models.card import Measured, Origin
 from xlner.models.folder import load_joint_model, read_settings, write_card
 from xlner.models.token_classifier import tags_of_model
-from xlner.network_outputs import sentence_probs, word_encoder, word_outputs
+from xlner.network_outputs import number_format, predict_sentences, sentence_probs, word_encoder, word_outputs
 from xlner.predict import Encoder, decide_tags
 from xlner.soft_labels.store import SoftLabels
 from xlner.tags import LabelMap, LabelSet, TagReading, is_iob, spans_of
-from xlner.torch_backend import number_format
 from xlner.train.accelerator import autocast_dtype
 from xlner.train.checkpoint import Progress
 from xlner.train.run import RunFolder, summed
