@@ -11,7 +11,7 @@ from runs import DISTILL, TEACHER, TINY, run_on_two, run_script, sentences, writ
 from test_soft_labels import WORDS
 
 from xlner.config.load import load_recipe
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.decoding import ValidTags
 from xlner.errors import RecipeError
 from xlner.jobs.inputs import Selection, distillation_task, held_out_of, split_sentences, student_windows

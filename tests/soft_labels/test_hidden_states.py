@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from test_soft_labels import UNSEEN, WORDS
 
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.models.folder import load_joint_model
 from xlner.network_outputs import word_encoder
 from xlner.soft_labels.label import hidden_states, soft_labels_of

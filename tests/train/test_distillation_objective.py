@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from conftest import SENTENCES, tiny_model, word_piece_tokenizer
 
 from xlner.config.load import VARIANTS, load_recipe
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.encode import WordEncoder
 from xlner.models.folder import load_joint_model
 from xlner.models.joint import JointOutput, TwoHeadStudent

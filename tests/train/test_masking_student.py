@@ -7,7 +7,7 @@ from conftest import tiny_model, word_piece_tokenizer
 from runs import DISTILL, brief, lines_with, run_script, run_well, weights_of
 from test_distillation_objective import objective_of, soft_batch
 
-from xlner.config.sections import MaskingRecipe, OptimizationRecipe
+from xlner.config.schema import MaskingRecipe, OptimizationRecipe
 from xlner.models.joint import MaskingStudent
 from xlner.train.accelerator import make_optimizer
 from xlner.train.batches import PairPlan

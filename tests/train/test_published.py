@@ -11,7 +11,7 @@ from runs import DISTILL, REPOSITORY, TEACHER, report_of, run_well, weights_of
 from safetensors.torch import load_file
 
 from xlner.config.load import PUBLISHED, load_recipe, recipe_text
-from xlner.config.sections import CheckpointRecipe, HardwareRecipe
+from xlner.config.schema import CheckpointRecipe, HardwareRecipe
 from xlner.errors import RecipeError
 from xlner.jobs.distill import distill
 from xlner.models.folder import ModelSettings, read_settings, save_model

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.config.load import choose
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.columns import TEXT_NAMES, WORD_NAMES, find_name
 from xlner.corpora.identity import CorpusTally, name_split, summarize
 from xlner.corpora.problems import CorpusProblem

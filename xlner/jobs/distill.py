@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from xlner.config.load import Value
-from xlner.config.schema import DistillRecipe, RoundsRecipe
-from xlner.config.sections import MixingRecipe
+from xlner.config.schema import DistillRecipe, MixingRecipe, RoundsRecipe
 from xlner.corpora.lines import text_path
 from xlner.corpora.splits import Text, text_file
 from xlner.errors import RecipeError

@@ -11,8 +11,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe, DistillRecipe
 from xlner.corpora.write import write_corpus
 from xlner.encode import load_tokenizer
 from xlner.files import file_digest, json_digest, read_json, write_json

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from xlner.arrow_files import in_blocks
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import DiscriminatorRecipe
+from xlner.config.schema import DiscriminatorRecipe, DistillRecipe
 from xlner.corpora.lines import corpus_path
 from xlner.corpora.splits import text_stream
 from xlner.errors import CorpusError, RecipeError

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from xlner import files
 from xlner.arrow_files import RowWriter, StoredRows, in_blocks, is_whole
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.identity import CorpusFingerprint
 from xlner.corpora.splits import begins_with_labels, text_stream
 from xlner.encode import WordEncoder

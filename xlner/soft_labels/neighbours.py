@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import NeighboursRecipe
+from xlner.config.schema import DistillRecipe, NeighboursRecipe
 from xlner.errors import RecipeError
 from xlner.soft_labels.label import DenoisingContext, TextWords, derived_soft_labels, trusted_rows
 from xlner.soft_labels.store import SoftLabels, SoftRow

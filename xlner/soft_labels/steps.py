@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.config.load import choose
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import CertaintyRecipe, PoolingRecipe
+from xlner.config.schema import CertaintyRecipe, DistillRecipe, PoolingRecipe
 from xlner.decoding import DECODING, ValidTags
 from xlner.soft_labels.discriminator import check_discriminator, selected_by_language
 from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, trusted_rows
@@ -159,7 +158,7 @@ def _pooled_rows(soft_labels: SoftLabels, recipe: PoolingRecipe, outside_share: 
         yield soft_labels.row(number, probs=probs)
 
 
-# A new step is one function above (its formula in `denoising/`, its section in `config/sections.py`) and one line.
+# A new step is one function above (its formula in `denoising/`, its section in `config/schema.py`) and one line.
 DENOISERS: dict[str, Callable[[SoftLabels, DistillRecipe, DenoisingContext], SoftLabels]] = {
     "pooling": pooled,
     "neighbours": weighed_by_neighbours,

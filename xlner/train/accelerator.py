@@ -19,9 +19,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from xlner.config.load import Recipe
-from xlner.config.sections import OptimizationRecipe
-from xlner.errors import RecipeError, RunError
-from xlner.signals import sigterm_ends
+from xlner.config.schema import OptimizationRecipe
+from xlner.errors import RecipeError, RunError, sigterm_ends
 from xlner.train.run import RunFolder
 
 LOG = logging.getLogger("xlner")

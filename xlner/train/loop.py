@@ -21,8 +21,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from xlner.config.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
-from xlner.config.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
+from xlner.config.schema import (
+    AdaptRecipe,
+    CheckpointRecipe,
+    DistillRecipe,
+    HardwareRecipe,
+    OptimizationRecipe,
+    TeacherRecipe,
+)
 from xlner.errors import CorpusError, RunError, StoppedError
 from xlner.network_outputs import TokenBatch
 from xlner.train.accelerator import make_optimizer, make_schedule, make_tracker

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from xlner.config.load import KINDS, Recipe, Value, recipe_of_keys, recipe_text
 from xlner.config.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
-from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError
+from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError, exit_status
 from xlner.files import RUNS, append_line, locked, read_lines, remove_leftovers, remove_unfinished, to_json, write_text
-from xlner.signals import exit_status
 from xlner.tagger import Tagger, load_tagger
 from xlner.train.checkpoint import Change, allowed_changes, recipe_changes
 
