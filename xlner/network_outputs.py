@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from xlner.encode import Window, WordEncoder, batches_within, load_tokenizer, pad
 from xlner.errors import ModelError
 from xlner.hub import NEWEST
-from xlner.predict import BATCH_PIECES, Batch, Encoder, Probs, checked_scores, decide_tags, word_probs
+from xlner.predict import BATCH_PIECES, Batch, Encoder, Probs, checked_scores, decide_tags, word_probs, word_rows
 from xlner.tags import LabelSet
 
 if TYPE_CHECKING:
@@ -262,11 +262,8 @@ def word_outputs(
     for batch in batches_within(batch_pieces, windows):
         tokens = collate([windows[number] for number in batch], pad_id)
         probs, projections = _run(model, tokens, device, autocast_dtype, with_projections)
-        start = 0
-        for number in batch:
-            rows = slice(start, start + len(windows[number].word_positions))
+        for number, rows in word_rows(windows, batch):
             yield number, WordOutput(probs[rows], None if projections is None else projections[rows])
-            start = rows.stop
 
 
 def word_vectors(
@@ -295,11 +292,8 @@ def word_vectors(
             )
             layers = torch.stack(output.hidden_states[-n_layers:])
             vectors = _rows(layers[:, tokens.word_mask.to(device)].float().mean(dim=0))
-        start = 0
-        for number in batch:
-            stop = start + len(windows[number].word_positions)
-            yield number, vectors[start:stop]
-            start = stop
+        for number, rows in word_rows(windows, batch):
+            yield number, vectors[rows]
 
 
 def sentence_probs(

@@ -80,13 +80,18 @@ def word_probs(
         if scores.shape[-1] != n_tags:
             raise ModelError(f"the model gives scores for {scores.shape[-1]} tags, and {n_tags} have a name")
         probs = _softmax(checked_scores(scores))
-        start = 0
-        for number in batch:
-            window = windows[number]
-            stop = start + len(window.word_numbers)
-            found[window.sentence][window.word_numbers] = probs[start:stop]
-            start = stop
+        for number, rows in word_rows(windows, batch):
+            found[windows[number].sentence][windows[number].word_numbers] = probs[rows]
     return found
+
+
+def word_rows(windows: Sequence[Window], batch: Sequence[int]) -> Iterator[tuple[int, slice]]:
+    """The numbers of a batch's windows, and where their words are in what is computed of all words of the batch."""
+    start = 0
+    for number in batch:
+        stop = start + len(windows[number].word_positions)
+        yield number, slice(start, stop)
+        start = stop
 
 
 def decide_tags(probs: Probs, labels: LabelSet) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from xlner import load_tagger
 from xlner.cli import app
 from xlner.errors import ModelError
-from xlner.export import small as half_folder
+from xlner.export import onnx as half_folder
 from xlner.export.onnx import export_model
 from xlner.export.parity import Parity
 

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,14 +18,15 @@ from transformers import PreTrainedModel
 from xlner.backends import GRAPH_FILE, PARITY_FILE, OnnxBackend, is_exported, unlisted_names, write_manifest
 from xlner.encode import WordEncoder
 from xlner.errors import ModelError
+from xlner.export.compact_graph import export_student
 from xlner.export.int8 import CALIBRATION_SENTENCES, SCHEMES, Reaches, channel_reaches, quantize
-from xlner.export.parity import Attempt, Reference
-from xlner.export.small import export_halves, export_student
+from xlner.export.parity import Attempt, Reference, check_target, compared
 from xlner.files import replaced, to_json
-from xlner.models.folder import read_settings
+from xlner.models.compact_folder import WEIGHTS_FILE
+from xlner.models.folder import read_settings, replaced_folder, write_card
 from xlner.models.joint import JointModel
 from xlner.models.settings import SETTINGS_FILE, ModelSettings, is_compact
-from xlner.models.token_classifier import heeds_mask
+from xlner.models.token_classifier import heeds_mask, save_weights
 from xlner.tagger import Tagger, load_tagger
 
 # A network of torch as an ONNX graph of any number of windows and pieces.
@@ -161,10 +163,10 @@ def export_model(
     """
     if is_compact(Path(model)):
         return export_student(Path(model), target, sentences, gold, precision=precision, force=force, report=report)
-    if precision == "fp16":
-        return export_halves(model, target, sentences, gold, force=force, report=report)
     if is_exported(Path(model)):
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
+    if precision == "fp16":
+        return _export_halves(model, target, sentences, gold, force=force, report=report)
     tagger = load_tagger(model)
     encoder = cast(WordEncoder, tagger.encoder)
     measured, compared = _split(len(sentences)) if precision == "int8" else ([], range(len(sentences)))
@@ -200,7 +202,7 @@ def export_model(
             "attempts": [{"scheme": scheme, **parity.to_json()} for scheme, parity in attempts],
         }
         chosen = unfinished / f"attempt-{best}"
-        (chosen / PARITY_FILE).write_text(to_json(content, indent=2, ascii_only=True) + "\n", encoding="utf-8")
+        _write_parity(chosen, content)
         for path in chosen.iterdir():
             path.rename(unfinished / path.name)
         for place in (whole, *unfinished.glob("attempt-*")):
@@ -239,12 +241,53 @@ def _write_attempt(
     )
 
 
+def _write_parity(folder: Path, content: Mapping[str, Any]) -> None:
+    (folder / PARITY_FILE).write_text(to_json(content, indent=2, ascii_only=True) + "\n", encoding="utf-8")
+
+
 def _check_folder(target: Path) -> None:
     if others := unlisted_names(target):
         found = ", ".join(others[:5])
         raise ModelError(
             f"{target}: holds other things than an exported model ({found}); give another folder, or an empty one"
         )
+
+
+# A tagger of pieces with weights in half the bytes: the same folder, for torch, its numbers float16 on disk.
+
+
+def _export_halves(
+    model: str,
+    target: Path,
+    sentences: Sequence[Sequence[str]],
+    gold: Sequence[Sequence[str]] | None,
+    *,
+    force: bool,
+    report: Callable[[Attempt], None],
+) -> Attempt:
+    """Store a tagger in halves and compare it with the original; `load_tagger` computes in float32 all the same.
+
+    A similarity head, which no tagger needs, is left out. Arguments, result and errors as for `export_model`.
+    """
+    check_target(
+        target,
+        model,
+        "a model in halves",
+        lambda: {PARITY_FILE, WEIGHTS_FILE} <= {path.name for path in target.iterdir()},
+    )
+    tagger = load_tagger(model)
+    encoder = cast(WordEncoder, tagger.encoder)
+    reference = Reference(tagger, sentences, gold)
+    settings = replace(read_settings(model), similarity="", projection_size=0, sharing="joint")
+    with replaced_folder(target) as unfinished:
+        recognizer = cast(JointModel, tagger.model).recognizer
+        save_weights(recognizer.to(torch.float16), unfinished)  # type: ignore[arg-type]  # torch's own use
+        encoder.tokenizer.save_pretrained(unfinished)
+        (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+        write_card(unfinished, title=target.name)
+        result = compared(unfinished, model, "halves", reference, force=force, report=report)
+        _write_parity(unfinished, {"precision": "fp16", **result.parity.to_json()})
+    return result
 
 
 def built_in_sentences() -> list[list[str]]:

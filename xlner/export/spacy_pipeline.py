@@ -34,8 +34,9 @@ from xlner.decoding import ValidTags
 from xlner.errors import CorpusError, ModelError, RecipeError
 from xlner.files import replaced
 from xlner.predict import Probs
+from xlner.spacy_component import whole_tokens
 from xlner.tag_files.records import Record, in_chunks, record_words
-from xlner.tagger import Tagger
+from xlner.tagger import Tagger, entity_at
 from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading
 from xlner.words import WordOffsets
 
@@ -375,11 +376,7 @@ def silver_docs(
                 offsets = [(token.idx, token.idx + len(token)) for token in doc]
             else:
                 doc = nlp.make_doc(record.text)
-            scores: dict[Span, float] = {}
-            for (label, start, end), score in found:
-                span = doc.char_span(offsets[start][0], offsets[end - 1][1], label, alignment_mode="expand")
-                if span is not None:  # it never is, but spaCy's types say so
-                    scores.setdefault(span, score)
+            scores = whole_tokens(doc, [entity_at(doc.text, offsets, span, score) for span, score in found])
             of_tokens = token_probs(doc, offsets, rows, ensemble.labels)
             _annotate(doc, scores, of_tokens, min_score)
             doc.user_data[TOKEN_PROBS] = of_tokens
