@@ -79,7 +79,7 @@ def word_probs(
         scores = logits[word_mask]
         if scores.shape[-1] != n_tags:
             raise ModelError(f"the model gives scores for {scores.shape[-1]} tags, and {n_tags} have a name")
-        probs = _softmax(checked_scores(scores))
+        probs = softmax(checked_scores(scores))
         for number, rows in word_rows(windows, batch):
             found[windows[number].sentence][windows[number].word_numbers] = probs[rows]
     return found
@@ -114,7 +114,8 @@ def checked_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return scores
 
 
-def _softmax(logits: NDArray[np.float32]) -> Probs:
+def softmax(logits: NDArray[np.float32]) -> Probs:
+    """The probabilities that unnormalised scores (..., C) stand for."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probs: Probs = powers / powers.sum(axis=-1, keepdims=True)
     return probs

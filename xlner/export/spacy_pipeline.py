@@ -33,7 +33,7 @@ from xlner import __version__
 from xlner.decoding import ValidTags
 from xlner.errors import CorpusError, ModelError, RecipeError
 from xlner.files import replaced
-from xlner.predict import Probs
+from xlner.predict import Probs, softmax
 from xlner.spacy_component import whole_tokens
 from xlner.tag_files.records import Record, in_chunks, record_words
 from xlner.tagger import Tagger, entity_at
@@ -525,9 +525,7 @@ class SoftEntityRecognizer(EntityRecognizer):  # type: ignore[misc]  # compiled,
                 if self.moves.is_valid(state, f"L-{name}"):
                     row[place[f"I-{name}"]] = continued[token, number]
                     row[place[f"L-{name}"]] = 1.0 - continued[token, number]
-        raw = np.asarray(scores, dtype=np.float32)
-        powers = np.exp(raw - raw.max(axis=1, keepdims=True))
-        gradient: Floats = powers / powers.sum(axis=1, keepdims=True) - targets
+        gradient: Floats = softmax(np.asarray(scores, dtype=np.float32)) - targets
         gradient[targets.sum(axis=1) == 0] = 0.0
         if losses is not None:
             losses[self.name] = losses.get(self.name, 0.0) + float((gradient**2).sum())

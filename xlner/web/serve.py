@@ -36,9 +36,10 @@ from uvicorn.supervisors import Multiprocess
 
 from xlner import __version__
 from xlner.errors import ModelError, RunError, StoppedError
-from xlner.tagger import Tagger, load_tagger
+from xlner.tagger import Tagger, entity_at, load_tagger
 from xlner.web.agreement import MARKS, MeanAgreement, Measured, marks, mean_agreement, measure
 from xlner.web.batching import Batcher, QueueFullError
+from xlner.words import Entity
 
 PAGE = Path(__file__).parent / "page"
 HEADERS = {
@@ -362,8 +363,7 @@ class _Service:
         for text, entities in zip(texts, found, strict=True):
             counted = _counter(text, asked.offsets)
             kept = [entity for entity in entities if entity.score >= asked.threshold and entity.label in wanted]
-            told = [_told(text, counted, entity.label, entity.start, entity.end, entity.score) for entity in kept]
-            results.append({"entities": told})
+            results.append({"entities": [_told(entity, counted) for entity in kept]})
         return JSONResponse({"model": model.name, "results": results})
 
     async def compare(self, asked: CompareRequest) -> Response:
@@ -439,11 +439,9 @@ def _counter(text: str, offsets: Offsets) -> Callable[[int], int]:
     return lambda place: int(units[place])
 
 
-def _told(
-    text: str, counted: Callable[[int], int], label: str, start: int, end: int, score: float
-) -> dict[str, str | int | float]:
+def _told(entity: Entity, counted: Callable[[int], int]) -> dict[str, str | int | float]:
     """The content of a `FoundEntity`."""
-    return {"text": text[start:end], "label": label, "start": counted(start), "end": counted(end), "score": score}
+    return entity.to_dict() | {"start": counted(entity.start), "end": counted(entity.end)}
 
 
 def _comparison(
@@ -456,13 +454,14 @@ def _comparison(
         end = start + len(word)
         places.append((start, end))
     counted = _counter(asked.text, asked.offsets)
-    kept = [[entity for entity in model.entities if entity.score >= asked.threshold] for model in measured]
+    kept = [[(span, score) for span, score in model.entities if score >= asked.threshold] for model in measured]
+    of_all = marks([[span for span, _ in entities] for entities in kept])
     compared = []
-    for model, result, entities, of_entities in zip(models, measured, kept, marks(kept), strict=True):
-        told = []
-        for (label, first, end, score), mark in zip(entities, of_entities, strict=True):
-            entity = _told(asked.text, counted, label, places[first][0], places[end - 1][1], score)
-            told.append(entity | {"mark": mark})
+    for model, result, entities, of_entities in zip(models, measured, kept, of_all, strict=True):
+        told = [
+            _told(entity_at(asked.text, places, span, score), counted) | {"mark": mark}
+            for (span, score), mark in zip(entities, of_entities, strict=True)
+        ]
         median = float(np.median(result.seconds))
         agreement = None if model is models[0] else mean_agreement(measured[0], result)
         compared.append(
