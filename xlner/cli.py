@@ -9,7 +9,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -17,7 +19,6 @@ import typer
 from xlner import __version__
 from xlner.commands import as_options, check_data, compare, convert, evaluate, export, options_of, serve
 from xlner.errors import RunError, StoppedError, XlnerError, exit_status, lines_for_terminal, sigterm_as_ctrl_c
-from xlner.files import StandardOutput
 from xlner.tag_files.command import tag
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -72,6 +73,52 @@ def _output_failed(problem: OSError) -> None:
     if isinstance(problem, BrokenPipeError):
         raise StoppedError("", 128 + 13)  # as of a process that SIGPIPE ends
     raise RunError(f"the standard output cannot be written: {problem.strerror or problem}") from problem
+
+
+class StandardOutput(TextIOWrapper):
+    """The standard output, whose errors are told: a full disk behind `>`, or a reader that has gone, as `head` does.
+
+    After an error what is written goes nowhere.
+    """
+
+    @classmethod
+    def taken(cls, failed: Callable[[OSError], None]) -> "StandardOutput":
+        """Put one in the place of `sys.stdout`, in UTF-8.
+
+        Args:
+            failed: Gets the first error; it raises another, or the program goes on without an output.
+
+        Raises:
+            RunError: If it is closed.
+        """
+        if sys.stdout is None:
+            raise RunError("the standard output is closed; give it somewhere to go, such as > /dev/null")
+        sys.stdout.flush()
+        out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
+        output = cls(out, encoding="utf-8", line_buffering=sys.stdout.isatty())
+        output.failed = failed
+        return output
+
+    failed: Callable[[OSError], None]
+
+    def write(self, text: str) -> int:
+        """Write text; how many characters were taken."""
+        with self._errors():
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Have all that was written on its way."""
+        with self._errors():
+            super().flush()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            self.failed(problem)
 
 
 def _options(arguments: Sequence[str]) -> set[str]:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-# Launch scripts and the command line print the message alone and end with status 2; in Python it is raised.
-
 
 class XlnerError(Exception):
-    """Anything that the user can mend; the message is all there is to know, the hint says where there is more."""
+    """Anything that the user can mend; the message is all there is to know, the hint says where there is more.
+
+    The command line prints it alone and ends with status 2; in Python it is raised.
+    """
 
     hint = ""
 

@@ -12,9 +12,6 @@ from typing import Any
 from xlner.errors import LabelError, RecipeError
 from xlner.tags import LabelMap
 
-# How a recipe section states its keys: default, meaning, bounds and choices, checked when a section is made.
-
-
 # Tokens of the hub as it makes them, and addresses with a user, or with a key or signature among their parameters.
 _SECRET = re.compile(
     r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{30,}"

@@ -1,4 +1,8 @@
-"""Weights of a graph in int8: smaller, and faster where the processor multiplies bytes."""
+"""Weights of a graph in int8: smaller, and faster where the processor multiplies bytes.
+
+Weights are rounded once, with a scale for each output, and the table of word embeddings with one for each word piece.
+What flows through is rounded while the graph runs, in one of two ways.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -14,9 +18,6 @@ from xlner.encode import WordEncoder
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
-
-
-# How large the numbers get that flow into a graph's products by weights, on real sentences.
 
 
 Reaches = dict[str, NDArray[np.float32]]
@@ -212,10 +213,6 @@ def _row_product(source: str, weights: str, output: str) -> "list[NodeProto]":
         helper.make_node("Mul", [f"{output}/sums_float", f"{source}/scale"], [f"{output}/sums_scaled"]),
         helper.make_node("Mul", [f"{output}/sums_scaled", f"{weights}/w8_scales"], [output]),
     ]
-
-
-# Weights are rounded once, with a scale for each output, and the table of word embeddings with one for each word
-# piece. What flows through is rounded while the graph runs, in one of two ways (below).
 
 
 class Scheme(NamedTuple):
