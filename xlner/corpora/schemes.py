@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from xlner.corpora.problems import CorpusProblem, LeftOut, Report, refuse
 from xlner.errors import CorpusError, LabelError
-from xlner.tags import OUTSIDE, Span, may_follow, spans_of, split_tag, tags_of
+from xlner.tags import OUTSIDE, Span, spans_of, split_tag, tags_of
 
 # In the place of a tag: nobody has labelled this word.
 UNLABELLED = "_"
@@ -152,7 +152,7 @@ def is_tag(text: str) -> bool:
 def broken_continuations(tags: Sequence[str]) -> list[int]:
     """Where an `I-X` stands behind anything but `B-X` or `I-X`."""
     pairs = enumerate(pairwise((OUTSIDE, *tags)))
-    return [position for position, (before, tag) in pairs if not may_follow(before, tag)]
+    return [position for position, (before, tag) in pairs if tag[:2] == "I-" and tag[1:] != before[1:]]
 
 
 def write_tags(tags: Sequence[str], scheme: str = "iob2") -> tuple[str, ...]:
