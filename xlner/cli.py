@@ -172,7 +172,8 @@ def run_job(kind: str, arguments: Sequence[str]) -> None:
     show_messages()
     try:
         with sigterm_as_ctrl_c():
-            _work(kind)(load_recipe(kind, arguments))
+            recipe = load_recipe(kind, arguments)  # what is wrong with it is told before torch is imported
+            _work(kind)(recipe)
     except RuntimeError as problem:
         from xlner.train.run import LOST_PROCESS, is_lost_process
 
