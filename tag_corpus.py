@@ -2,7 +2,7 @@
 
 import sys
 
-from xlner.launcher import launch
+from xlner.cli import main
 
 if __name__ == "__main__":
-    sys.exit(launch("tag"))
+    main(["tag-corpus", *sys.argv[1:]])

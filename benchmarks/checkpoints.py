@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from xlner.config.sections import CheckpointRecipe, OptimizationRecipe
+from xlner.config.schema import CheckpointRecipe, OptimizationRecipe
 from xlner.models.folder import load_joint_model
 from xlner.train.checkpoint import Measured, Progress, save_checkpoint
 from xlner.train.loop import make_optimizer, make_schedule

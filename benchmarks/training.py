@@ -37,8 +37,16 @@ from transformers import (
     TrainingArguments,
 )
 
-from xlner.config.schema import DistillRecipe, LossRecipe, TeacherRecipe, WeightsRecipe
-from xlner.config.sections import CheckpointRecipe, CorpusRecipe, HardwareRecipe, OptimizationRecipe
+from xlner.config.schema import (
+    CheckpointRecipe,
+    CorpusRecipe,
+    DistillRecipe,
+    HardwareRecipe,
+    LossRecipe,
+    OptimizationRecipe,
+    TeacherRecipe,
+    WeightsRecipe,
+)
 from xlner.corpora.splits import Corpus, read_labelled
 from xlner.jobs.inputs import held_out_of, student_windows, training_text
 from xlner.jobs.teacher import new_teacher, teacher_objective

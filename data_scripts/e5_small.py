@@ -40,7 +40,7 @@ from tqdm import tqdm
 from transformers import BertConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from xlner.arrow_files import in_blocks
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.lines import SUFFIXES, existing_file
 from xlner.corpora.splits import sentence_stream
 from xlner.errors import CorpusError, ModelError

@@ -30,10 +30,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from xlner.config.schema import TeacherRecipe
-from xlner.config.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
+from xlner.cli import show_messages
+from xlner.config.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe, TeacherRecipe
 from xlner.errors import XlnerError
-from xlner.launcher import show_messages
 from xlner.models.folder import replaced_folder
 from xlner.models.inference import TokenBatch
 from xlner.train import checkpoint

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.splits import read_labelled
 from xlner.corpora.write import conll_blocks
 from xlner.errors import CorpusError, LabelError, as_code, for_csv, for_markdown, for_terminal

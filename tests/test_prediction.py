@@ -5,10 +5,11 @@ from conftest import LABELS, SENTENCES, tiny_model, word_piece_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlner.decoding import ValidTags
 from xlner.encode import WordEncoder
 from xlner.models.inference import sentence_probs, word_outputs
 from xlner.models.joint import SIMILARITIES
-from xlner.predict import decide_tags, scored_spans
+from xlner.predict import decide_tags
 from xlner.tags import LabelSet, Span, spans_of, to_iob2
 
 CPU = torch.device("cpu")
@@ -175,7 +176,7 @@ def test_a_word_without_probabilities_is_inside_an_entity_or_outside(tags, expec
 def test_the_score_of_a_model_of_unknown_scheme_is_the_mean_over_words_that_have_probabilities():
     probs = np.concatenate([probs_of("B-X", sure=0.9), probs_of(None), probs_of("I-X", sure=0.5), probs_of("O")])
 
-    ((span, score),) = scored_spans(probs, LOOSE)
+    (((span, score),),) = ValidTags(LOOSE).entities([probs])
 
     assert span == Span("X", 0, 3)
     assert type(score) is float
@@ -186,7 +187,7 @@ def test_the_score_of_a_model_of_unknown_scheme_is_the_mean_over_words_that_have
 def test_entities_with_scores_are_those_of_the_tags(tags):
     probs = probs_of(*tags, sure=1.0)
 
-    found = scored_spans(probs, LOOSE)
+    (found,) = ValidTags(LOOSE).entities([probs])
 
     assert [span for span, _ in found] == spans_of(decide_tags(probs, LOOSE))
     assert all(score == 1.0 for _, score in found)

@@ -108,9 +108,6 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-# The tagger's network run by ONNX Runtime on a CPU, without torch.
-
-
 # ONNX Runtime (1.31) normalises layers faster by its plain operator than by the one that adds first: a whole pass of 6
 # layers, 384 wide, takes 13 % less time in float32.
 SLOW_FUSIONS = ["SkipLayerNormFusion"]

@@ -1,25 +1,28 @@
-"""The command `xlner`: train, tag, evaluate, and what there is around them.
+"""The program `xlner`: its commands, what it says when something goes wrong, and with which status it ends.
 
-Results go to stdout, everything else to stderr; the lines that a training prints are its result, too.
-
-A mistake that the user can mend ends with its message and status 2, Ctrl-C with 130. What is slow to import
-is imported by the command that needs it, so that `--help` is quick.
+What is slow to import is imported by the command that needs it, so that `--help` is quick. The status is 0 for done, 2
+for refused, 130 or 143 for stopped by Ctrl-C or SIGTERM.
 """
 
+import ctypes
+import logging
+import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from xlner import __version__
-from xlner.commands import as_options, check_data, compare, convert, export, options_of
-from xlner.errors import CorpusError, RunError, StoppedError, XlnerError, lines_for_terminal
-from xlner.files import StandardOutput, to_json
-from xlner.launcher import launch
+from xlner.commands import as_options, check_data, compare, convert, evaluate, export, options_of, serve
+from xlner.errors import RunError, StoppedError, XlnerError, exit_status, lines_for_terminal, sigterm_as_ctrl_c
 from xlner.report.report_command import report
 from xlner.tag_files.command import tag
-from xlner.web.serve_command import serve
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 app = typer.Typer(
     help="Named-entity taggers for languages without labels.",
@@ -29,26 +32,20 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys of the recipe; --help lists all.")]
-# Their words are those of the launch scripts, `--help` included, which lists the keys of the recipe.
-_OF_RECIPES: dict[str, Any] = {"add_help_option": False, "context_settings": {"ignore_unknown_options": True}}
 
-Model = Annotated[str, typer.Argument(help="Model folder such as runs/de/model, or hub name.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")]
-Encoding = Annotated[str, typer.Option(help="Character encoding of the text.")]
-
-
-def main() -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; None: the arguments of this process."""
+    end_with_the_launcher()
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if sys.stdout is None or sys.stdout is sys.__stdout__:
             sys.stdout = StandardOutput.taken(_output_failed)
         try:
-            app()
+            app(given)
         finally:
             sys.stdout.flush()
     except XlnerError as problem:
-        if told := as_options(problem.as_text(), _options(sys.argv[1:])):
+        if told := as_options(problem.as_text(), _options(given)):
             typer.echo(lines_for_terminal(told), err=True)
         raise SystemExit(problem.exit_status if isinstance(problem, StoppedError) else 2) from None
     except OSError as problem:  # of a name that is given, as one that is too long
@@ -58,11 +55,71 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
+def end_with_the_launcher() -> None:
+    """Have SIGTERM sent to this process when `accelerate launch` dies, which forwards no signal to a single process.
+
+    Otherwise training would go on where nobody sees it, and a requeued job would find its run folder locked. Called
+    before a job is imported, which takes seconds.
+    """
+    if sys.platform != "linux" or "ACCELERATE_MIXED_PRECISION" not in os.environ:  # which the launcher always sets
+        return
+    launcher = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    if os.getppid() != launcher:  # it died in between
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _output_failed(problem: OSError) -> None:
     """End the command; where the reader has seen enough there is nothing to tell."""
     if isinstance(problem, BrokenPipeError):
         raise StoppedError("", 128 + 13)  # as of a process that SIGPIPE ends
     raise RunError(f"the standard output cannot be written: {problem.strerror or problem}") from problem
+
+
+class StandardOutput(TextIOWrapper):
+    """The standard output, whose errors are told: a full disk behind `>`, or a reader that has gone, as `head` does.
+
+    After an error what is written goes nowhere.
+    """
+
+    @classmethod
+    def taken(cls, failed: Callable[[OSError], None]) -> "StandardOutput":
+        """Put one in the place of `sys.stdout`, in UTF-8.
+
+        Args:
+            failed: Gets the first error; it raises another, or the program goes on without an output.
+
+        Raises:
+            RunError: If it is closed.
+        """
+        if sys.stdout is None:
+            raise RunError("the standard output is closed; give it somewhere to go, such as > /dev/null")
+        sys.stdout.flush()
+        out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
+        output = cls(out, encoding="utf-8", line_buffering=sys.stdout.isatty())
+        output.failed = failed
+        return output
+
+    failed: Callable[[OSError], None]
+
+    def write(self, text: str) -> int:
+        """Write text; how many characters were taken."""
+        with self._errors():
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Have all that was written on its way."""
+        with self._errors():
+            super().flush()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            self.failed(problem)
 
 
 def _options(arguments: Sequence[str]) -> set[str]:
@@ -86,105 +143,118 @@ def _xlner(
     pass
 
 
-@app.command(**_OF_RECIPES)
-def train_teacher(keys: Keys = None) -> None:
-    """Train a teacher on labelled source text."""
-    raise typer.Exit(launch("teacher", keys or []))
+# Jobs, whose arguments are the keys of a recipe; alone, or as one of the processes that `accelerate launch` starts.
 
 
-@app.command(**_OF_RECIPES)
-def distill(keys: Keys = None) -> None:
-    """Distil a student from a teacher, on unlabelled target text."""
-    raise typer.Exit(launch("distill", keys or []))
+class Job(NamedTuple):
+    """A command that is a job: a key of `xlner.config.load.KINDS`, and what `xlner --help` says of it."""
+
+    kind: str
+    help: str
 
 
-@app.command(**_OF_RECIPES)
-def adapt(keys: Keys = None) -> None:
-    """Adapt an encoder to a language, by raw text."""
-    raise typer.Exit(launch("adapt", keys or []))
+def run_job(kind: str, arguments: Sequence[str]) -> None:
+    """Run a job, or print its help.
+
+    Args:
+        kind: A key of `xlner.config.load.KINDS`.
+        arguments: `key=value` texts, or `--help`.
+
+    Raises:
+        XlnerError: If it is refused or stopped.
+    """
+    from xlner.config.load import explain, load_recipe
+
+    if isinstance(sys.stdout, StandardOutput):
+        sys.stdout.failed = _go_on_without_output
+    if not arguments or {"-h", "--help", "help"} & set(arguments):
+        typer.echo(explain(kind))
+        return
+    show_messages()
+    try:
+        with sigterm_as_ctrl_c():
+            recipe = load_recipe(kind, arguments)  # what is wrong with it is told before torch is imported
+            _work(kind)(recipe)
+    except RuntimeError as problem:
+        from xlner.train.run import LOST_PROCESS, is_lost_process
+
+        if not is_lost_process(problem):
+            raise
+        raise RunError(LOST_PROCESS) from problem
+    except KeyboardInterrupt as stop:
+        message = "stopped; the same command goes on from what the run has saved"
+        raise StoppedError(message, exit_status(stop)) from None
 
 
-app.command()(tag)
+def show_messages() -> None:
+    """Print what the package logs, plain lines on the standard output; in Python, the user's own handlers decide."""
+    logger = logging.getLogger("xlner")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
-@app.command(**_OF_RECIPES)
-def tag_corpus(keys: Keys = None) -> None:
-    """Tag a corpus in shards, by many processes and machines."""
-    raise typer.Exit(launch("tag", keys or []))
+def _work(kind: str) -> Callable[[Any], object]:
+    """What does the work; each brings its own libraries."""
+    if kind == "teacher":
+        from xlner.jobs.teacher import train_teacher
+
+        return train_teacher
+    if kind == "distill":
+        from xlner.jobs.distill import distill
+
+        return distill
+    if kind == "adapt":
+        from xlner.jobs.adapt import adapt_encoder
+
+        return adapt_encoder
+    from xlner.tag_files.job import tag_corpus
+
+    return tag_corpus
 
 
-@app.command()
-def evaluate(
-    model: Model,
-    corpora: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Labelled corpora.")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON, not tables; a list for several corpora.")] = False,
-    format: Annotated[str, typer.Option(help="conll, csv, jsonl, dataset, ... or auto: by the corpus' name.")] = "auto",
-    columns: Annotated[
-        str, typer.Option(help="Columns of word and tag, from 0, from the end, or by name: 1,2 or 0,-1 or FORM,NER.")
-    ] = "auto",
-    scheme: Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")] = "auto",
-    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
-    word_splitter: Annotated[str, typer.Option(help="How raw text with spans becomes words.")] = "unicode",
-    labels_map: Annotated[
-        str, typer.Option(help="Types renamed, merged or dropped: MISC=,PERSON=PER,GPE=LOC; *= drops all others.")
-    ] = "",
-    encoding: Encoding = "utf-8",
-    device: Device = "cpu",
-) -> None:
-    """Score a model on labelled corpora: precision, recall and F1 of entities in percent, by seqeval."""
-    from xlner.config.load import choose
-    from xlner.corpora.source import read_corpus
-    from xlner.corpora.splits import name_split, summarize
-    from xlner.evaluate import check_types_in_common, evaluate_tags
-    from xlner.tagger import load_tagger
-    from xlner.tags import LabelMap, spans_of
-    from xlner.words import WORD_SPLITTERS
-
-    label_map = LabelMap.parse(labels_map)
-    # Opened first, so that a wrong path is told before a model is loaded.
-    split = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
-    streams = [
-        read_corpus(
-            path,
-            format=format,
-            columns=columns,
-            scheme=scheme,
-            encoding=encoding,
-            split_text=split,
-            labels=labels,
-        )
-        for path in corpora
-    ]
-    tagger = load_tagger(model, device=device)
-    found = []
-    for path, stream in zip(corpora, streams, strict=True):
-        sentences = list(stream)
-        words = [sentence.words for sentence in sentences]
-        tags = [sentence.tags for sentence in sentences if sentence.tags is not None]
-        if n_bare := len(words) - len(tags):
-            raise CorpusError(f"{path}: {n_bare:,} of {len(words):,} sentences have no tags; expected labelled ones")
-        types = {span.label for row in tags for span in spans_of(row)}
-        label_map.check({*types, *tagger.types}, f"{path} or the model")
-        check_types_in_common(tagger.types, tags, label_map)
-        report = evaluate_tags(tagger.types, tags, tagger.tag_sentences(words), label_map).report
-        summary = summarize(sentences)
-        mark, name = summary.fingerprint, name_split(summary, path)
-        for note in report.notes():
-            typer.echo(f"{path}: {note}", err=True)
-        if not as_json:
-            known_as = f", {name}" if name else ""
-            typer.echo(f"{path} ({len(words):,} sentences, fingerprint {mark}{known_as})\n{report.table()}\n")
-        content = report.to_json() | {"corpus": mark, "corpus_name": name or None}
-        if label_map:
-            content["labels"] = {"map": str(label_map), "counted": report.counted, "left_out": report.left_out}
-        found.append(content)
-    if as_json:
-        typer.echo(to_json(found[0] if len(found) == 1 else found, indent=2))
+def _go_on_without_output(problem: OSError) -> None:
+    """Go on: what a run has to give lies in its folder."""
+    if not isinstance(problem, BrokenPipeError):
+        reason = problem.strerror or problem
+        typer.echo(f"the standard output cannot be written: {reason}; the run goes on", err=True)
 
 
-app.command()(check_data)
-app.command()(convert)
-app.command()(export)
-app.command()(compare)
-app.command()(report)
-app.command()(serve)
+# A new command is one function in `commands.py` and one line here; this is their order in `xlner --help`.
+COMMANDS: dict[str, Job | Callable[..., None]] = {
+    "train-teacher": Job("teacher", "Train a teacher on labelled source text."),
+    "distill": Job("distill", "Distil a student from a teacher, on unlabelled target text."),
+    "adapt": Job("adapt", "Adapt an encoder to a language, by raw text."),
+    "tag": tag,
+    "tag-corpus": Job("tag", "Tag a corpus in shards, by many processes and machines."),
+    "evaluate": evaluate,
+    "check-data": check_data,
+    "convert": convert,
+    "export": export,
+    "compare": compare,
+    "report": report,
+    "serve": serve,
+}
+
+
+def _add(name: str, command: Job | Callable[..., None]) -> None:
+    if not isinstance(command, Job):
+        app.command(name)(command)
+        return
+
+    # Its words are those of the recipe, `--help` included, which lists the keys.
+    @app.command(name, help=command.help, add_help_option=False, context_settings={"ignore_unknown_options": True})
+    def run(
+        keys: Annotated[
+            list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys of the recipe; --help lists all.")
+        ] = None,
+    ) -> None:
+        run_job(command.kind, keys or [])
+
+
+for _name, _command in COMMANDS.items():
+    _add(_name, _command)

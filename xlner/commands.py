@@ -1,4 +1,4 @@
-"""The commands of `xlner` on corpora, runs and models: check-data, convert, compare, export; advice in their options.
+"""The commands of `xlner` on corpora, runs and models: their options, what they print, and advice in these options.
 
 What is slow to import is imported by the command that needs it.
 """
@@ -10,16 +10,17 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlner.errors import CorpusError, ModelError
+from xlner.errors import CorpusError, ModelError, RunError
 
 if TYPE_CHECKING:
     from xlner.corpora.spans import ReadingOptions
     from xlner.encode import WordEncoder
     from xlner.export.parity import Attempt
+    from xlner.export.spacy_pipeline import Learning
     from xlner.lint.check import CheckedCorpus
 
 
@@ -32,15 +33,19 @@ _OPTIONS = {"format": ("--format", "--from")}
 
 
 def options_of(command: Any) -> set[str]:
-    """The options of a command of typer; none for None."""
-    return set() if command is None else {option for parameter in command.params for option in parameter.opts}
+    """The options of a command of typer; none for None, and for a job, whose arguments are keys of a recipe."""
+    found = [] if command is None else [option for parameter in command.params for option in parameter.opts]
+    return {option for option in found if option.startswith("-")}
 
 
 def as_options(text: str, known: Collection[str]) -> str:
     """The text with an option of the command, whose options are known, in the place of each recipe key.
 
-    What the command has no option for is one of `xlner convert`, which makes a file that every command reads.
+    What the command has no option for is one of `xlner convert`, which makes a file that every command reads. A command
+    without options is a job, and its recipe has the key itself.
     """
+    if not known:
+        return text
 
     def option(key: re.Match[str]) -> str:
         name = key[1].replace("_", "-")
@@ -50,6 +55,78 @@ def as_options(text: str, known: Collection[str]) -> str:
         return f"{shown}{' ' if key[2] else ''}"
 
     return _RECIPE_KEY.sub(option, text)
+
+
+# Options that several commands have.
+
+
+Columns = Annotated[
+    str, typer.Option(help="Columns of word and tag, from 0, from the end, or by name: 1,2 or 0,-1 or FORM,NER.")
+]
+Scheme = Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")]
+Labels = Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")]
+WordSplitter = Annotated[str, typer.Option(help="How raw text becomes words.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")]
+
+
+# The command `xlner evaluate`: a model scored on labelled corpora.
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder such as runs/de/model, or hub name.")],
+    corpora: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Labelled corpora.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, not tables; a list for several corpora.")] = False,
+    format: Annotated[str, typer.Option(help="conll, csv, jsonl, dataset, ... or auto: by the corpus' name.")] = "auto",
+    columns: Columns = "auto",
+    scheme: Scheme = "auto",
+    labels: Labels = "",
+    word_splitter: Annotated[str, typer.Option(help="How raw text with spans becomes words.")] = "unicode",
+    labels_map: Annotated[
+        str, typer.Option(help="Types renamed, merged or dropped: MISC=,PERSON=PER,GPE=LOC; *= drops all others.")
+    ] = "",
+    encoding: Annotated[str, typer.Option(help="Character encoding of the text.")] = "utf-8",
+    device: Device = "cpu",
+) -> None:
+    """Score a model on labelled corpora: precision, recall and F1 of entities in percent, by seqeval."""
+    from xlner.config.load import choose
+    from xlner.corpora.source import read_corpus
+    from xlner.corpora.splits import name_split, summarize
+    from xlner.evaluate import check_types_in_common, evaluate_tags
+    from xlner.files import to_json
+    from xlner.tagger import load_tagger
+    from xlner.tags import LabelMap, spans_of
+    from xlner.words import WORD_SPLITTERS
+
+    label_map = LabelMap.parse(labels_map)
+    # Opened first, so that a wrong path is told before a model is loaded.
+    split = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
+    reading = {"format": format, "columns": columns, "scheme": scheme, "encoding": encoding, "labels": labels}
+    streams = [read_corpus(path, split_text=split, **reading) for path in corpora]
+    tagger = load_tagger(model, device=device)
+    found = []
+    for path, stream in zip(corpora, streams, strict=True):
+        sentences = list(stream)
+        words = [sentence.words for sentence in sentences]
+        tags = [sentence.tags for sentence in sentences if sentence.tags is not None]
+        if n_bare := len(words) - len(tags):
+            raise CorpusError(f"{path}: {n_bare:,} of {len(words):,} sentences have no tags; expected labelled ones")
+        types = {span.label for row in tags for span in spans_of(row)}
+        label_map.check({*types, *tagger.types}, f"{path} or the model")
+        check_types_in_common(tagger.types, tags, label_map)
+        report = evaluate_tags(tagger.types, tags, tagger.tag_sentences(words), label_map).report
+        summary = summarize(sentences)
+        mark, name = summary.fingerprint, name_split(summary, path)
+        for note in report.notes():
+            typer.echo(f"{path}: {note}", err=True)
+        if not as_json:
+            known_as = f", {name}" if name else ""
+            typer.echo(f"{path} ({len(words):,} sentences, fingerprint {mark}{known_as})\n{report.table()}\n")
+        content = report.to_json() | {"corpus": mark, "corpus_name": name or None}
+        if label_map:
+            content["labels"] = {"map": str(label_map), "counted": report.counted, "left_out": report.left_out}
+        found.append(content)
+    if as_json:
+        typer.echo(to_json(found[0] if len(found) == 1 else found, indent=2))
 
 
 # The command `xlner check-data`: what a corpus is made of, all that is wrong with it, and a repaired copy.
@@ -65,9 +142,9 @@ def check_data(
     columns: Annotated[str, typer.Option(help="Columns of word and tag: 1,2 or 0,-1 or FORM,NER.")] = "auto",
     format: Annotated[str, typer.Option(help="conll, text, jsonl, ... or auto: by the name.")] = "auto",
     encoding: Annotated[str, typer.Option(help="Character encoding of text files.")] = "utf-8",
-    scheme: Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")] = "auto",
-    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
-    word_splitter: Annotated[str, typer.Option(help="How raw text becomes words.")] = "unicode",
+    scheme: Scheme = "auto",
+    labels: Labels = "",
+    word_splitter: WordSplitter = "unicode",
     limit: Annotated[int, typer.Option(min=0, help="Problems of each code that are listed.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, not text.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors for the status.")] = False,
@@ -204,14 +281,12 @@ def convert(
             "--to", help="conll, conllu, conllup, jsonl, spans, text, parquet, dataset, docbin; auto: by the name."
         ),
     ] = "auto",
-    columns: Annotated[
-        str, typer.Option(help="Columns of word and tag, from 0, from the end, or by name: 1,2 or 0,-1 or FORM,NER.")
-    ] = "auto",
+    columns: Columns = "auto",
     scheme: Annotated[str, typer.Option(help="Tags read: auto, strict, or plain (types without prefixes).")] = "auto",
     to_scheme: Annotated[str, typer.Option(help="Tags written: iob2, iob1, bioes, bilou, plain.")] = "iob2",
     encoding: Annotated[str, typer.Option(help="Character encoding of the source; UTF-8 is written.")] = "utf-8",
-    labels: Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")] = "",
-    word_splitter: Annotated[str, typer.Option(help="How raw text becomes words.")] = "unicode",
+    labels: Labels = "",
+    word_splitter: WordSplitter = "unicode",
 ) -> None:
     """Convert a corpus; sentences stream through, and come out as they went in or not at all."""
     from tqdm import tqdm
@@ -259,7 +334,6 @@ def compare(
 ) -> None:
     """Compare finished runs: F1 by language, mean and deviation over seeds, and whether differences may be chance."""
     from xlner.compare import by_type, draw, markdown, read_run, settings_of, write_csv
-    from xlner.errors import RunError
     from xlner.files import replaced
 
     found = [read_run(path) for path in runs]
@@ -281,83 +355,6 @@ def compare(
                 draw(table, languages).savefig(unfinished, format=kind, bbox_inches="tight", dpi=150)
     except ValueError as problem:  # matplotlib: no such kind of picture
         raise RunError(f"{plot}: cannot be written: {problem}") from problem
-
-
-# `xlner export --spacy`: what the options mean, and what is told.
-
-
-class SpacyOptions(NamedTuple):
-    """The options of `xlner export` that are about spaCy."""
-
-    text: Sequence[str]
-    from_format: str
-    language: str
-    soft: bool
-    min_score: float
-    patterns: Path | None
-    seed: int
-    max_steps: int
-    wheel: Path | None
-    device: str
-
-
-def export_to_spacy(models: Sequence[str], target: Path, options: SpacyOptions) -> None:
-    """Train a pipeline of spaCy on what the models find in the text.
-
-    Raises:
-        ModelError: If spaCy is not installed, the folder is taken, or the language is not known.
-        CorpusError: If no text is given, or it cannot be read.
-    """
-    if not options.text:
-        raise CorpusError("--spacy needs raw text in the language of the model to learn from: give --text FILE")
-    if options.soft and options.min_score:
-        raise ModelError("--min-score leaves out what is found with less, so it needs --hard")
-    try:
-        from xlner.spacy_pipeline.pipeline import build_wheel, check_target, export_pipeline
-    except ImportError as problem:
-        raise ModelError(f"--spacy needs {problem.name}; install it by `pip install xlner[spacy]`") from None
-    from tqdm import tqdm
-
-    from xlner.corpora.lines import refuse
-    from xlner.models.folder import read_settings
-    from xlner.tag_files.records import InputOptions, check_input, input_format, read_records
-    from xlner.tagger import load_tagger
-
-    # What can be told at once is told before a model is loaded.
-    check_target(target)
-    formats = [input_format(name, options.from_format) for name in options.text]
-    for name, format in zip(options.text, formats, strict=True):
-        check_input(name, format)
-    language = options.language or read_settings(models[0]).language
-    if not language:
-        raise ModelError(f"{models[0]}: does not tell its language; give --lang, as in --lang de")
-    taggers = [load_tagger(model, device=options.device, precision="auto") for model in models]
-    reading = InputOptions(refuse)
-    records = chain.from_iterable(
-        read_records(name, format, reading) for name, format in zip(options.text, formats, strict=True)
-    )
-    with tqdm(unit=" tokens", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
-        trained = export_pipeline(
-            taggers,
-            records,
-            target,
-            language=language,
-            soft=options.soft,
-            min_score=options.min_score,
-            patterns=options.patterns,
-            seed=options.seed,
-            max_steps=options.max_steps,
-            tell_tokens=bar.update,
-        )
-    unknown = f", {trained.train.unknown:,} tokens unknown" if trained.train.unknown else ""
-    n_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    typer.echo(
-        f"{target}: learnt from {trained.train.documents:,} records, {trained.train.tokens:,} tokens, "
-        f"{trained.train.entities:,} entities{unknown}; F1 {trained.agreement:.2f} against the model on "
-        f"{trained.dev.documents:,} held out; {n_bytes / 1e6:,.1f} MB"
-    )
-    if options.wheel is not None:
-        typer.echo(str(build_wheel(target, options.wheel)))
 
 
 # `xlner export`: a trained tagger as a folder that needs no torch, or as a pipeline of spaCy.
@@ -417,10 +414,19 @@ def export(
     if (onnx is None) == (spacy is None):
         raise ModelError("name one folder to make: --onnx OUT, or --spacy OUT")
     if spacy is not None:
-        options = SpacyOptions(
-            text or [], from_format, lang, not hard, min_score, patterns, seed, max_steps, wheel, device
-        )
-        export_to_spacy(models, spacy, options)
+        if not text:
+            raise CorpusError("--spacy needs raw text in the language of the model to learn from: give --text FILE")
+        if min_score and not hard:
+            raise ModelError("--min-score leaves out what is found with less, so it needs --hard")
+        try:
+            from xlner.export.spacy_pipeline import Learning, build_wheel, check_target
+        except ImportError as problem:
+            raise ModelError(f"--spacy needs {problem.name}; install it by `pip install xlner[spacy]`") from None
+        check_target(spacy)
+        learning = Learning(lang, not hard, min_score, patterns, seed, max_steps)
+        _export_to_spacy(models, spacy, text, from_format, device, learning)
+        if wheel is not None:
+            typer.echo(str(build_wheel(spacy, wheel)))
     elif onnx is not None:
         if len(models) > 1:
             raise ModelError(f"--onnx exports one model, found {len(models)}: {', '.join(models)}")
@@ -430,16 +436,50 @@ def export(
         _export_to_onnx(models[0], onnx, precision, corpus, sentences, format, force)
 
 
+def _export_to_spacy(
+    models: Sequence[str], target: Path, text: Sequence[str], from_format: str, device: str, learning: "Learning"
+) -> None:
+    """Train a pipeline of spaCy on what the models find in the text; what can be told at once is told before that."""
+    from tqdm import tqdm
+
+    from xlner.corpora.lines import refuse
+    from xlner.export.spacy_pipeline import export_pipeline
+    from xlner.models.folder import read_settings
+    from xlner.tag_files.records import InputOptions, check_input, input_format, read_records
+    from xlner.tagger import load_tagger
+
+    formats = [input_format(name, from_format) for name in text]
+    for name, format in zip(text, formats, strict=True):
+        check_input(name, format)
+    language = learning.language or read_settings(models[0]).language
+    if not language:
+        raise ModelError(f"{models[0]}: does not tell its language; give --lang, as in --lang de")
+    taggers = [load_tagger(model, device=device, precision="auto") for model in models]
+    reading = InputOptions(refuse)
+    records = chain.from_iterable(
+        read_records(name, format, reading) for name, format in zip(text, formats, strict=True)
+    )
+    with tqdm(unit=" tokens", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
+        trained = export_pipeline(taggers, records, target, learning._replace(language=language), bar.update)
+    unknown = f", {trained.train.unknown:,} tokens unknown" if trained.train.unknown else ""
+    n_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    typer.echo(
+        f"{target}: learnt from {trained.train.documents:,} records, {trained.train.tokens:,} tokens, "
+        f"{trained.train.entities:,} entities{unknown}; F1 {trained.agreement:.2f} against the model on "
+        f"{trained.dev.documents:,} held out; {n_bytes / 1e6:,.1f} MB"
+    )
+
+
 def _export_to_onnx(
     model: str, onnx: Path, precision: str, corpus: str, sentences: int, format: str, force: bool
 ) -> None:
     from itertools import islice
 
     from xlner.corpora.source import read_corpus
-    from xlner.export.onnx import SENTENCES, export_model
+    from xlner.export.onnx import built_in_sentences, export_model
 
     gold = None
-    words = list(SENTENCES)
+    words: Sequence[Sequence[str]] = built_in_sentences()
     if corpus:
         # Opened first, so that a wrong path is told before a model is loaded.
         found = list(islice(read_corpus(corpus, format=format), sentences))
@@ -454,3 +494,45 @@ def _export_to_onnx(
 def _tell(attempt: "Attempt") -> None:
     if not attempt.parity.acceptable:
         typer.echo(f"{attempt.scheme}: {attempt.parity}; this differs too much", err=True)
+
+
+# `xlner serve`: tagging and comparing over HTTP.
+
+
+def serve(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model folders or hub names; NAME=MODEL gives it a name.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    device: Device = "cpu",
+    workers: Annotated[int, typer.Option(min=1, help="Processes; each holds all models.")] = 1,
+    queue: Annotated[int, typer.Option(min=1, help="Requests of a process that may wait; more get 429.")] = 64,
+    max_chars: Annotated[int, typer.Option(min=1, help="Characters of a text.")] = 100_000,
+    max_texts: Annotated[int, typer.Option(min=1, help="Texts of a request.")] = 256,
+    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 2_000_000,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that a request may take.")] = 60.0,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Origin whose pages may call, as https://example.org; none by default.")
+    ] = None,
+) -> None:
+    """Tag and compare over HTTP, with a page that shows models side by side."""
+    try:
+        from xlner.web.serve import ServeSettings, run
+    except ImportError as problem:
+        if (problem.name or "").split(".")[0] not in ("fastapi", "uvicorn", "prometheus_client", "pydantic"):
+            raise
+        raise RunError(
+            f"xlner serve needs {problem.name}, which is not installed: pip install 'xlner[serve]'"
+        ) from None
+    settings = ServeSettings(
+        models=tuple(models),
+        device=device,
+        queue=queue,
+        max_chars=max_chars,
+        max_texts=max_texts,
+        max_body=max_body,
+        timeout=timeout,
+        origins=tuple(allow_origin or ()),
+    )
+    run(settings, host=host, port=port, workers=workers)

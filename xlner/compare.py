@@ -1,4 +1,8 @@
-"""Finished runs side by side: mean and spread over seeds, whether a difference may be chance; as tables and a plot."""
+"""Finished runs side by side: mean and spread over seeds, whether a difference may be chance; as tables and a plot.
+
+Runs that differ in nothing but their seed are one setting. Scores come from the predictions that runs keep, so that
+they are all counted alike; settings are compared on the same test set, or not at all.
+"""
 
 import csv
 import json
@@ -21,12 +25,6 @@ from xlner.tags import Span, spans_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-# Finished runs side by side: mean and spread over seeds, and whether a difference may be chance.
-#
-# Runs that differ in nothing but their seed are one setting. Scores come from the predictions that runs keep, so that
-# they are all counted alike; settings are compared on the same test set, or not at all.
 
 
 # Keys in which runs of one setting may differ: seeds, places, and how fast a machine works.

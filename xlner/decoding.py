@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.tags import OUTSIDE, LabelSet, Span, spans_of, split_tag, to_iob2
+from xlner.tags import OUTSIDE, LabelSet, Span, may_follow, spans_of, split_tag, to_iob2
 
 Probs = NDArray[np.floating]
 Forward = NDArray[np.float64]
@@ -27,35 +27,44 @@ LEAST = 1e-30
 DRAW = 1e-6
 
 
+# Log weight of what must not be: far below any score, and yet a number.
+IMPOSSIBLE = -1e4
+
+
+def valid_steps(tags: Sequence[str], *, begins: bool = True) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which tag may follow which, (C, C) from row to column, and which may come first, (C,).
+
+    Args:
+        tags: In the order of a model's outputs.
+        begins: Whether entities begin with `B-X`; else, as of a type without a `B-X`, `I-X` may follow anything.
+    """
+    free = [not (begins and tag[:2] == "I-" and f"B{tag[1:]}" in tags) for tag in tags]
+    steps = [[anywhere or may_follow(before, tag) for tag, anywhere in zip(tags, free, strict=True)] for before in tags]
+    return np.asarray(steps, dtype=bool), np.asarray(free, dtype=bool)
+
+
+def penalties(tags: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """0 for what may be and `IMPOSSIBLE` for what may not: of pairs (C, C), and of first tags (C,)."""
+    pairs, first = (np.where(allowed, 0.0, IMPOSSIBLE).astype(np.float32) for allowed in valid_steps(tags))
+    return pairs, first
+
+
 class ValidTags:
-    """Which tag may follow which, for one label set."""
+    """The valid sequences of one label set: the likeliest one, and how probable its entities are."""
 
     def __init__(self, labels: LabelSet) -> None:
-        """Find the tag ids of each type.
-
-        Where a type has no `B-X`, or the model has learnt a scheme in which entities begin with `I-X`, that may follow
-        anything.
-        """
         self.labels = labels
-        known = {tag: number for number, tag in enumerate(labels.tags)}
-        names = labels.types if labels.begins else ()
-        tags = [(known.get(f"I-{name}", -1), known.get(f"B-{name}", -1)) for name in names]
-        pairs = [(inside, begin) for inside, begin in tags if inside >= 0 and begin >= 0]
+        self._valid, self._free = valid_steps(labels.tags, begins=labels.begins)
         # Ids of the tags that need a certain one before, and of the B that goes with each.
-        self._inside = np.asarray([inside for inside, _ in pairs], dtype=np.int64)
-        self._begin = np.asarray([begin for _, begin in pairs], dtype=np.int64)
-        self._free = np.ones(len(labels.tags), dtype=bool)
-        self._free[self._inside] = False
-        self._begin_of = np.full(len(labels.tags), -1)
-        self._begin_of[self._inside] = self._begin
+        self._inside = np.flatnonzero(~self._free)
+        begin = [labels.tags.index(f"B{labels.tags[number][1:]}") for number in self._inside]
+        self._begin = np.asarray(begin, dtype=np.int64)
 
     def likeliest(self, probs: Probs) -> NDArray[np.int64]:
         """Tag ids of the likeliest valid sequence of a sentence, (W,), from its probabilities (W, C)."""
         filled = self._filled(probs)
         best: NDArray[np.int64] = filled.argmax(axis=1)
-        before = np.concatenate([[-1], best[:-1]])
-        wanted = self._begin_of[best]
-        if not ((wanted >= 0) & (before != wanted) & (before != best)).any():
+        if self._valid[[self.labels.outside_id, *best[:-1]], best].all():
             return best  # nothing is likelier than the likeliest tag of each word
         return self._viterbi(np.log(filled + LEAST))
 
@@ -188,28 +197,3 @@ def _mean_probabilities(sentences: Sequence[Probs], spans: Sequence[Sequence[Spa
         [min(1.0, float(values[start:end][values[start:end] > 0].mean())) for _, start, end in of_sentence]
         for values, of_sentence in zip(best, spans, strict=True)
     ]
-
-
-# Which tag may follow which, as NumPy has it: shared by the CRF of training and that of run time.
-
-
-# Log weight of what must not be: far below any score, and yet a number.
-IMPOSSIBLE = -1e4
-
-
-def valid_steps(tags: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which tag may follow which, (C, C) from row to column, and which may come first, (C,).
-
-    `I-X` follows `B-X` or `I-X`; where there is no `B-X`, it may follow anything.
-    """
-    split = [split_tag(tag) for tag in tags]
-    begun = {name for prefix, name in split if prefix == "B"}
-    needs = [name if prefix == "I" and name in begun else "" for prefix, name in split]
-    valid = np.asarray([[not need or name == need for need in needs] for _, name in split])
-    return valid, np.asarray([not need for need in needs])
-
-
-def penalties(tags: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """0 for what may be and `IMPOSSIBLE` for what may not: of pairs (C, C), and of first tags (C,)."""
-    pairs, first = (np.where(allowed, 0.0, IMPOSSIBLE).astype(np.float32) for allowed in valid_steps(tags))
-    return pairs, first

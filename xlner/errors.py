@@ -4,16 +4,20 @@ What stems from other people's files is shown as what it is where it goes to a t
 """
 
 import re
+import signal
+import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-# Launch scripts and the command line print the message alone and end with status 2; in Python it is raised.
+from types import FrameType
 
 
 class XlnerError(Exception):
-    """Anything that the user can mend; the message is all there is to know, the hint says where there is more."""
+    """Anything that the user can mend; the message is all there is to know, the hint says where there is more.
+
+    The command line prints it alone and ends with status 2; in Python it is raised.
+    """
 
     hint = ""
 
@@ -55,6 +59,52 @@ class StoppedError(XlnerError):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+# SIGTERM, which schedulers send before they take a machine away, as an exception like that of Ctrl-C.
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+def exit_status(stop: KeyboardInterrupt) -> int:
+    """What shells and schedulers expect of a process that a signal ended: 143 after SIGTERM, 130 after SIGINT."""
+    return 143 if isinstance(stop, Terminated) else 130
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """While entered, SIGTERM raises `Terminated` where the main thread is; a second one ends the process at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated
+
+    with _at_sigterm(stop):
+        yield
+
+
+@contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """While entered, SIGTERM ends the process at once: for calls that wait outside Python, and nothing to save."""
+    with _at_sigterm(signal.SIG_DFL):
+        yield
+
+
+@contextmanager
+def _at_sigterm(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# What the disk refuses.
 
 
 GOES_ON = "; the same command goes on from what has been saved"

@@ -5,7 +5,7 @@ over processes. A broken tag sequence is read as conlleval reads it. Scores are 
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -213,19 +213,14 @@ def check_types_in_common(
 def _mapped_types(
     types: Sequence[str], tags: Sequence[Sequence[str]], label_map: LabelMap
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`type_differences` of a model and a corpus once both have the map's types."""
-    of_model = label_map.for_predictions()
-    known = {of_model.type_of(name) for name in types} - {""}
-    return type_differences(known, [label_map.apply(row) for row in tags])
-
-
-def type_differences(known: Collection[str], tags: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Entity types that only the corpus has, and those that only the model knows.
+    """Entity types that only the corpus has, and those that only the model knows, once both have the map's types.
 
     Raises:
         LabelError: If both have types, and none in common.
     """
-    known, present = set(known), {span.label for sentence in tags for span in spans_of(sentence)}
+    of_model = label_map.for_predictions()
+    known = {of_model.type_of(name) for name in types} - {""}
+    present = {span.label for row in tags for span in spans_of(label_map.apply(row))}
     if known and present and not known & present:
         raise LabelError(
             f"the model predicts {', '.join(sorted(known))}, the corpus has {', '.join(sorted(present))}: "

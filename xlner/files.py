@@ -15,11 +15,9 @@ import re
 import shutil
 import socket
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -275,52 +273,6 @@ def locked(path: Path, taken: Callable[[], None]) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
         lock.release()
-
-
-class StandardOutput(TextIOWrapper):
-    """The standard output, whose errors are told: a full disk behind `>`, or a reader that has gone, as `head` does.
-
-    After an error what is written goes nowhere.
-    """
-
-    @classmethod
-    def taken(cls, failed: Callable[[OSError], None]) -> "StandardOutput":
-        """Put one in the place of `sys.stdout`, in UTF-8.
-
-        Args:
-            failed: Gets the first error; it raises another, or the program goes on without an output.
-
-        Raises:
-            RunError: If it is closed.
-        """
-        if sys.stdout is None:
-            raise RunError("the standard output is closed; give it somewhere to go, such as > /dev/null")
-        sys.stdout.flush()
-        out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
-        output = cls(out, encoding="utf-8", line_buffering=sys.stdout.isatty())
-        output.failed = failed
-        return output
-
-    failed: Callable[[OSError], None]
-
-    def write(self, text: str) -> int:
-        """Write text; how many characters were taken."""
-        with self._errors():
-            return super().write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Have all that was written on its way."""
-        with self._errors():
-            super().flush()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as problem:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            self.failed(problem)
 
 
 @contextmanager

@@ -9,9 +9,6 @@ from pathlib import Path
 
 from xlner.errors import ModelError, RecipeError
 
-# The Hugging Face hub, before anything is fetched from it: whether it answers, and what is no name of a model.
-
-
 # What the hub calls the newest state of a model.
 NEWEST = "main"
 # How long to wait for its first answer, and how long that answer holds: a process that runs on may get a network.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xlner.decoding import ValidTags
 from xlner.encode import PaddedWindows, Window, batches_within, pad
 from xlner.errors import ModelError
-from xlner.tags import LabelSet, Span
+from xlner.tags import LabelSet
 
 # Pieces in a batch, padding included: bounds the memory, whatever the lengths. On a CPU larger batches are
 # slower, since they leave the cache.
@@ -74,25 +74,24 @@ def word_probs(
         batch = waiting.popleft()
         if scores.shape[-1] != n_tags:
             raise ModelError(f"the model gives scores for {scores.shape[-1]} tags, and {n_tags} have a name")
-        probs = _softmax(checked_scores(scores))
-        start = 0
-        for number in batch:
-            window = windows[number]
-            stop = start + len(window.word_numbers)
-            found[window.sentence][window.word_numbers] = probs[start:stop]
-            start = stop
+        probs = softmax(checked_scores(scores))
+        for number, rows in word_rows(windows, batch):
+            found[windows[number].sentence][windows[number].word_numbers] = probs[rows]
     return found
+
+
+def word_rows(windows: Sequence[Window], batch: Sequence[int]) -> Iterator[tuple[int, slice]]:
+    """The numbers of a batch's windows, and where their words are in what is computed of all words of the batch."""
+    start = 0
+    for number in batch:
+        stop = start + len(windows[number].word_positions)
+        yield number, slice(start, stop)
+        start = stop
 
 
 def decide_tags(probs: Probs, labels: LabelSet) -> tuple[str, ...]:
     """The tags of a sentence's likeliest valid sequence, as clean IOB2; from its probabilities, (W, C)."""
     return ValidTags(labels).tags(probs)
-
-
-def scored_spans(probs: Probs, labels: LabelSet) -> list[tuple[Span, float]]:
-    """The entities of a sentence with their probabilities, from those of its words' tags, (W, C)."""
-    (found,) = ValidTags(labels).entities([probs])
-    return found
 
 
 def checked_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -110,7 +109,8 @@ def checked_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return scores
 
 
-def _softmax(logits: NDArray[np.float32]) -> Probs:
+def softmax(logits: NDArray[np.float32]) -> Probs:
+    """The probabilities that unnormalised scores (..., C) stand for."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probs: Probs = powers / powers.sum(axis=-1, keepdims=True)
     return probs

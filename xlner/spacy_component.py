@@ -18,6 +18,7 @@ from xlner.errors import ModelError
 from xlner.models.folder import find_file
 from xlner.models.settings import STUDENT_FILE
 from xlner.tagger import Tagger, load_tagger
+from xlner.words import Entity
 
 SPAN_GROUP = "xlner"  # key in `doc.spans`: the entities found, with `.attrs["scores"]` beside them
 SCORE = "xlner_score"  # `span._.xlner_score`
@@ -122,13 +123,19 @@ def _of_texts(tagger: Tagger, documents: Sequence[Doc]) -> list[ScoredSpans]:
     """
     found = []
     for doc, entities in zip(documents, tagger.tag_batch([doc.text for doc in documents]), strict=True):
-        spans: dict[Span, float] = {}
-        for entity in entities:
-            span = doc.char_span(entity.start, entity.end, entity.label, alignment_mode="expand")
-            if span is not None:  # it never is, but spaCy's types say so
-                spans.setdefault(span, entity.score)
+        spans = whole_tokens(doc, entities)
         found.append([(span, spans[span]) for span in filter_spans(spans)])
     return found
+
+
+def whole_tokens(doc: Doc, entities: Iterable[Entity]) -> dict[Span, float]:
+    """Entities of a document's text as spans of whole tokens, with their scores; some may share a token."""
+    spans: dict[Span, float] = {}
+    for entity in entities:
+        span = doc.char_span(entity.start, entity.end, entity.label, alignment_mode="expand")
+        if span is not None:  # it never is, but spaCy's types say so
+            spans.setdefault(span, entity.score)
+    return spans
 
 
 def _of_tokens(tagger: Tagger, documents: Sequence[Doc]) -> list[ScoredSpans]:

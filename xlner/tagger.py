@@ -315,7 +315,7 @@ class Tagger:
         words = [[text[a:b] for a, b in spans] for text, spans in zip(texts, offsets, strict=True)]
         found = self.spans_in_sentences(words, threshold=threshold, types=types)
         return [
-            Entities([_entity(text, places, span, score) for span, score in spans], text)
+            Entities([entity_at(text, places, span, score) for span, score in spans], text)
             for text, places, spans in zip(texts, offsets, found, strict=True)
         ]
 
@@ -429,7 +429,7 @@ class Tagger:
         return {name: tuned[name] for name in (self.types if types is None else types)}
 
 
-def _entity(text: str, places: Sequence[tuple[int, int]], span: Span, score: float) -> Entity:
+def entity_at(text: str, places: Sequence[tuple[int, int]], span: Span, score: float) -> Entity:
     """An entity from a span of words, whose places in the text are given in characters."""
     start, end = places[span.start][0], places[span.end - 1][1]
     return Entity(text[start:end], span.label, start, end, score)

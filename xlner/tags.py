@@ -1,6 +1,6 @@
 """Tags: label sets, the entities that a sequence of tags means, and the tags of any tagger as IOB2.
 
-Inside the package all tags are IOB2.
+Inside the package all tags are IOB2 (`B-PER`, `I-PER`, `O`). Spans are half-open and count words.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.errors import LabelError, is_visible
-
-# Label sets and tag sequences: which tags there are, and which entities a sequence of tags means.
-#
-# Inside xlner tags are IOB2 (`B-PER`, `I-PER`, `O`). Corpora in IOB1 are turned into IOB2 when they are read.
-# Spans are half-open and count words.
-
 
 OUTSIDE = "O"
 # Types that published corpora have: CoNLL, OntoNotes, WikiNEuRal, MultiNERD, MasakhaNER, GermEval.
@@ -187,6 +181,14 @@ def split_tag(tag: str) -> tuple[str, str]:
     return prefix, name
 
 
+def may_follow(before: str, tag: str) -> bool:
+    """Whether IOB2 has a tag behind another one: `I-X` stands behind `B-X` and `I-X` alone, all others anywhere.
+
+    The beginning of a sentence is as `O`.
+    """
+    return tag[:2] != "I-" or tag[1:] == before[1:]
+
+
 def spans_of(tags: Sequence[str]) -> list[Span]:
     """The entities that a sequence of tags means, read as seqeval and conlleval read it.
 
@@ -261,21 +263,13 @@ class TagReading:
                 prefixes[name] = prefixes.get(name, "") + (prefix or "I")
         new_names = [rename.type_of(name) if name else "" for _, name in split]
         labels = LabelSet.of_types([name for name in new_names if name])
-        places: list[list[tuple[int, ...]]] = [
-            [
-                tuple(
-                    [
-                        number
-                        for number, (prefix, _) in enumerate(split)
-                        if new_names[number] == name and (prefix in tuple(_BEGIN)) is begin
-                    ]
-                )
-                for name in labels.types
-            ]
-            for begin in (True, False)
-        ]
+        begins: dict[str, list[int]] = {name: [] for name in labels.types}
+        continues: dict[str, list[int]] = {name: [] for name in labels.types}
+        for number, ((prefix, _), name) in enumerate(zip(split, new_names, strict=True)):
+            if name:
+                (begins if prefix in tuple(_BEGIN) else continues)[name].append(number)
         stated = all(set(found) & set(_BEGIN) for found in prefixes.values())
-        return cls(labels, tuple(places[0]), tuple(places[1]), stated, len(tags))
+        return cls(labels, _frozen(begins), _frozen(continues), stated, len(tags))
 
     def iob2(self, probs: NDArray[np.floating]) -> Probs:
         """Probabilities (W, R) of the teacher's tags as those of `labels`, (W, C); rows of zeros stay so.
@@ -301,6 +295,10 @@ class TagReading:
             result[:, 1 + 2 * number], result[:, 2 + 2 * number] = begin, inside
         result[:, 0] = np.where(seen, np.maximum(1.0 - result.sum(axis=1), 0.0), 0.0)
         return result
+
+
+def _frozen(places: Mapping[str, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, places.values()))
 
 
 def read_tagging(tags: Sequence[str], *, begins: bool) -> tuple[LabelSet, TagReading | None]:

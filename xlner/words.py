@@ -8,8 +8,6 @@ import regex
 from xlner.errors import ModelError
 from xlner.notebook import text_html
 
-# The two records that people meet: a sentence of a corpus, and an entity found in a text.
-
 
 class Sentence(NamedTuple):
     """Words as the corpus holds them, and their IOB2 tags; `tags` is None where the corpus has no labels."""

@@ -18,8 +18,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from xlner.config.load import load_recipe
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import CorpusRecipe, PoolingRecipe
+from xlner.config.schema import CorpusRecipe, DistillRecipe, PoolingRecipe
 from xlner.corpora.lines import corpus_path
 from xlner.corpora.splits import read_labelled
 from xlner.errors import XlnerError

@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xlner.config.load import KINDS, VARIANTS, choose, explain, load_recipe, recipe_text
-from xlner.config.schema import DistillRecipe, TeacherRecipe, WeightsRecipe
-from xlner.config.sections import CheckpointRecipe, OptimizationRecipe
+from xlner.config.schema import CheckpointRecipe, DistillRecipe, OptimizationRecipe, TeacherRecipe, WeightsRecipe
 from xlner.errors import RecipeError
 
 # What YAML, OmegaConf or Python would take for something else than text.

@@ -3,7 +3,7 @@ from itertools import islice
 
 import pytest
 
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.source import read_corpus
 from xlner.corpora.splits import (
     CONLL_TYPES,

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from xlner import load_tagger
 from xlner.cli import app
 from xlner.errors import ModelError
+from xlner.export.compact_graph import GRAPHS
 from xlner.export.onnx import export_model
-from xlner.export.small import GRAPHS
 from xlner.models.compact_folder import open_student
 from xlner.predict import word_probs
 

@@ -13,6 +13,7 @@ from conftest import SENTENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from safetensors import safe_open
 from test_architectures import saved
 from typer.testing import CliRunner
 
@@ -22,8 +23,7 @@ from xlner.errors import ModelError, RunError
 from xlner.export import int8 as rounding
 from xlner.export import onnx as export_folder
 from xlner.export.int8 import SCHEMES, quantize, round_weights
-from xlner.export.onnx import SENTENCES as BUILT_IN
-from xlner.export.onnx import export_model
+from xlner.export.onnx import built_in_sentences, export_model
 from xlner.export.parity import Parity, Reference
 from xlner.tagger import load_tagger
 
@@ -230,8 +230,8 @@ def test_words_that_no_window_decides_are_compared_too(bert_folder):
 
 
 def test_built_in_sentences_are_of_three_languages():
-    assert len(BUILT_IN) > 60
-    assert all(len(words) > 2 for words in BUILT_IN)
+    assert len(built_in_sentences()) > 60
+    assert all(len(words) > 2 for words in built_in_sentences())
 
 
 @pytest.mark.usefixtures("graph_at_hand")
@@ -366,3 +366,49 @@ def test_a_file_that_cannot_grow_is_told_in_a_line(bert_folder, tmp_path, precis
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     assert not (tmp_path / "onnx").exists()
+
+
+def test_a_model_in_halves_opens_as_before_and_takes_half_the_bytes(bert_folder, tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(SENTENCES), encoding="utf-8")
+    corpus = ["--corpus", str(tmp_path / "text.txt")]
+    told = CliRunner().invoke(app, ["export", bert_folder, "--onnx", str(tmp_path / "half"), "--half", *corpus])
+
+    assert told.exit_code == 0, told.output
+    before, half = load_tagger(bert_folder), load_tagger(tmp_path / "half")
+    assert "halves" in told.stdout
+    assert half.tag_sentences(WORDS) == before.tag_sentences(WORDS)
+    assert {str(values.dtype) for values in half.model.parameters()} == {"torch.float32"}
+    sizes = [(Path(place) / "model.safetensors").stat().st_size for place in (tmp_path / "half", bert_folder)]
+    assert sizes[0] < 0.6 * sizes[1]
+    with safe_open(tmp_path / "half" / "model.safetensors", "np") as weights:
+        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"F16"}  # noqa: SIM118
+    content = json.loads((tmp_path / "half" / "parity.json").read_text())
+    assert (content["precision"], content["equal_tags"]) == ("fp16", 100.0)
+    assert json.loads((tmp_path / "half" / "xlner.json").read_text())["similarity"] == ""
+
+
+def test_an_earlier_export_in_halves_is_replaced_and_nothing_else(bert_folder, tmp_path):
+    export_model(bert_folder, tmp_path / "half", WORDS, precision="fp16")
+    export_model(bert_folder, tmp_path / "half", WORDS, precision="fp16")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years")
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(ModelError, match="holds other things than a model in halves"):
+        export_model(bert_folder, tmp_path / "other", WORDS, precision="fp16")
+    with pytest.raises(ModelError, match="is a file"):
+        export_model(bert_folder, tmp_path / "file", WORDS, precision="fp16")
+    with pytest.raises(ModelError, match="is the model itself"):
+        export_model(bert_folder, Path(bert_folder), WORDS, precision="fp16")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "half", "other"]
+
+
+def test_halves_that_differ_too_much_are_refused_unless_forced(bert_folder, tmp_path, monkeypatch):
+    bad = parity(equal_tags=80.0)
+    monkeypatch.setattr(Reference, "compare", lambda *arguments: bad)
+
+    with pytest.raises(ModelError, match=r"differs too much after the export: halves: .* equal tags 80\.00 %"):
+        export_model(bert_folder, tmp_path / "half", WORDS, precision="fp16")
+    assert list(tmp_path.iterdir()) == []
+    export_model(bert_folder, tmp_path / "half", WORDS, precision="fp16", force=True)
+    assert load_tagger(tmp_path / "half").tag_sentences(WORDS[:1])

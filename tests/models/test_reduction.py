@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from xlner import load_tagger
-from xlner.config.sections import ReductionRecipe
+from xlner.config.schema import ReductionRecipe
 from xlner.encode import WordEncoder, load_tokenizer
 from xlner.errors import ModelError
 from xlner.jobs.transformer_student import smaller_network

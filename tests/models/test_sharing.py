@@ -7,7 +7,7 @@ from runs import DISTILL, TEACHER, TINY, run_script
 from safetensors.torch import load_file
 
 from xlner.config.load import load_recipe
-from xlner.config.sections import OptimizationRecipe
+from xlner.config.schema import OptimizationRecipe
 from xlner.encode import WordEncoder
 from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
 from xlner.models.inference import collate

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from xlner.cli import app
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.source import read_corpus
 from xlner.corpora.splits import read_labelled, repeated_sentences
 from xlner.errors import CorpusError, LabelError

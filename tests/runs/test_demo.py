@@ -16,7 +16,7 @@ from runs import DISTILL, ENVIRONMENT, TEACHER, metrics, run_script
 
 from xlner import load_tagger
 from xlner.config.load import load_recipe, recipe_text
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.source import read_corpus
 from xlner.corpora.splits import sentence_stream
 from xlner.errors import CorpusError, RunError

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from xlner import load_tagger
 from xlner.config.load import PUBLISHED, VARIANTS
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe, DistillRecipe
 from xlner.evaluate import evaluate_tags
 from xlner.jobs.transformer_student import new_student
 from xlner.models.inference import sentence_probs

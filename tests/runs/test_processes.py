@@ -32,7 +32,7 @@ from runs import (
 )
 from safetensors.torch import load_file
 
-from xlner.config.sections import HardwareRecipe
+from xlner.config.schema import HardwareRecipe
 from xlner.soft_labels.store import part_path
 from xlner.train import run as session
 from xlner.train.batches import plan_epoch

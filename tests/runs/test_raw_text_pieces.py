@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runs import DISTILL, TINY, run_script
 
 from xlner import load_tagger
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.splits import sentence_stream
 from xlner.encode import WordEncoder
 from xlner.errors import CorpusError

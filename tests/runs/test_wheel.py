@@ -10,7 +10,7 @@ import numpy
 import pytest
 from conftest import REPOSITORY
 
-KINDS = (".py", ".typed", ".tsv", ".html", ".css", ".js", ".svg")
+KINDS = (".py", ".typed", ".tsv", ".txt", ".html", ".css", ".js", ".svg")
 DEPENDENCIES = Path(numpy.__file__).parents[1]  # where what xlner needs is installed
 pytestmark = pytest.mark.slow
 

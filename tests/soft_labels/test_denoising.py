@@ -11,11 +11,12 @@ from runs import DISTILL, TEACHER, TINY, run_on_two, run_script, sentences, writ
 from test_soft_labels import WORDS
 
 from xlner.config.load import load_recipe
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
+from xlner.decoding import ValidTags
 from xlner.errors import RecipeError
 from xlner.jobs.inputs import held_out_of, steps_of, student_windows, training_text
 from xlner.jobs.transformer_student import new_student
-from xlner.predict import decide_tags, scored_spans
+from xlner.predict import decide_tags
 from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, soft_labels_of
 from xlner.soft_labels.steps import DENOISERS, denoised_soft_labels, denoising_steps
 from xlner.soft_labels.store import SoftLabels, soft_row
@@ -185,7 +186,7 @@ def test_certainty_trusts_the_entities_that_score_best(denoise, of_any_kind):
     kept, dropped = {}, {}
     for number in range(len(before)):
         is_kept = np.asarray(after.weights(number)) == np.asarray(before.weights(number))
-        for span, score in scored_spans(before.probs(number).astype(np.float32), labels):
+        for span, score in ValidTags(labels).entities([before.probs(number)])[0]:
             here = kept if is_kept[span.start : span.end].all() else dropped
             here.setdefault(span.label, []).append(score)
     for name in kept:

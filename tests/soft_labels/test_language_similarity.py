@@ -8,8 +8,7 @@ import pytest
 from accelerate import Accelerator
 from runs import sentences, write_conll, write_text
 
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import MixingRecipe
+from xlner.config.schema import DistillRecipe, MixingRecipe
 from xlner.errors import RecipeError
 from xlner.jobs.inputs import teachers_of
 from xlner.soft_labels.languages import effective_number, identify_languages, teacher_weights

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from runs import DISTILL, TINY, run_on_two, run_script
 
 from xlner import load_tagger
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import MixingRecipe
+from xlner.config.schema import DistillRecipe, MixingRecipe
 from xlner.corpora.spans import TagReader, write_tags
 from xlner.errors import LabelError, ModelError, RecipeError
 from xlner.jobs.inputs import teachers_of

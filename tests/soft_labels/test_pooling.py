@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xlner.config.load import VARIANTS, load_recipe
-from xlner.config.sections import PoolingRecipe
+from xlner.config.schema import PoolingRecipe
 from xlner.errors import RecipeError
 from xlner.soft_labels.pooling import (
     DOUBT,

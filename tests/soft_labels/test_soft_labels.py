@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from xlner.arrow_files import RowWriter, StoredRows, in_blocks
 from xlner.config.load import load_recipe
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.encode import WordEncoder
 from xlner.errors import CorpusError, RunError, SoftLabelError
 from xlner.jobs.transformer_student import student_objective

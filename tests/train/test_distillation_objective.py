@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from conftest import SENTENCES, tiny_model, word_piece_tokenizer
 
 from xlner.config.load import VARIANTS, load_recipe
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.encode import WordEncoder
 from xlner.jobs.transformer_student import student_objective
 from xlner.models.folder import load_joint_model

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForMaskedLM, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from xlner.config.sections import MaskingRecipe
+from xlner.config.schema import MaskingRecipe
 from xlner.encode import WordEncoder
 from xlner.errors import ModelError
 from xlner.models.masked_lm import MaskedModel

@@ -13,7 +13,7 @@ from conftest import SENTENCES, word_piece_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlner.config.sections import PairsRecipe
+from xlner.config.schema import PairsRecipe
 from xlner.encode import WordEncoder
 from xlner.train.batches import Plan
 from xlner.train.mtmt import (

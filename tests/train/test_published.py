@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from test_distillation_objective import TEXT
 
 from xlner.config.load import PUBLISHED, load_recipe, recipe_text
-from xlner.config.sections import CheckpointRecipe, HardwareRecipe
+from xlner.config.schema import CheckpointRecipe, HardwareRecipe
 from xlner.errors import RecipeError
 from xlner.jobs.distill import distill
 from xlner.jobs.transformer_student import student_objective

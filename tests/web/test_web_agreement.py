@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from xlner.tags import Span
 from xlner.web.agreement import (
     AGREED,
     NOT_ALL,
     ONLY_ONE,
     OTHER_BORDERS,
     OTHER_TYPE,
-    FoundEntity,
     Measured,
     by_name,
     cosine,
@@ -46,12 +46,12 @@ def test_tags_are_matched_by_name_and_what_a_model_lacks_has_no_probability():
 
 
 def test_the_means_are_over_all_words_and_over_words_of_entities_and_leave_out_words_without_probabilities():
-    first = Measured(["O", "B-PER"], rows((1, 0), (0, 1), (1, 0), (0, 0)), [FoundEntity("PER", 1, 2, 1.0)], [])
+    first = Measured(["O", "B-PER"], rows((1, 0), (0, 1), (1, 0), (0, 0)), [(Span("PER", 1, 2), 1.0)], [])
     # The same tags in another order, and one more; the word without probabilities is in an entity.
     second = Measured(
         ["B-LOC", "B-PER", "O"],
         rows((0, 0, 1), (0, 0, 1), (1, 0, 0), (1, 0, 0)),
-        [FoundEntity("LOC", 2, 4, 1.0)],
+        [(Span("LOC", 2, 4), 1.0)],
         [],
     )
 
@@ -68,7 +68,7 @@ def test_there_is_no_mean_over_no_words():
 
 
 def found(*entities):
-    return [FoundEntity(*entity, 1.0) for entity in entities]
+    return [Span(*entity) for entity in entities]
 
 
 def test_each_difference_between_two_models_has_its_mark():

@@ -19,8 +19,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from xlner.config.schema import AdaptRecipe, DistillRecipe, TagRecipe, TeacherRecipe
-from xlner.config.sections import refuse_secret
+from xlner.config.schema import AdaptRecipe, DistillRecipe, TagRecipe, TeacherRecipe, refuse_secret
 from xlner.errors import RecipeError
 from xlner.files import shipped
 from xlner.tags import LabelMap

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from xlner.config.load import choose
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.columns import TEXT_NAMES, WORD_NAMES, find_name
 from xlner.corpora.lines import CorpusProblem
 from xlner.corpora.source import read_located

@@ -1,7 +1,11 @@
-"""Weights of a graph in int8: smaller, and faster where the processor multiplies bytes."""
+"""Weights of a graph in int8: smaller, and faster where the processor multiplies bytes.
+
+Weights are rounded once, with a scale for each output, and the table of word embeddings with one for each word piece.
+What flows through is rounded while the graph runs, in one of two ways.
+"""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,9 +18,6 @@ from xlner.encode import WordEncoder
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
-
-
-# How large the numbers get that flow into a graph's products by weights, on real sentences.
 
 
 Reaches = dict[str, NDArray[np.float32]]
@@ -41,23 +42,12 @@ def channel_reaches(path: Path, encoder: WordEncoder, sentences: Sequence[Sequen
         By the name of the tensor, (inputs of the product,).
     """
     import onnx
-    from onnx import TensorProto, helper
 
     model = onnx.load(path, load_external_data=False)  # weights above 2 GB stay where they are, beside both graphs
-    graph = model.graph
-    sizes = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
-    flowing = {node.input[0]: sizes[node.input[1]] for node in weighted_products(graph)}
-    for name, size in flowing.items():
-        graph.initializer.append(helper.make_tensor(f"{name}/rows", TensorProto.INT64, [2], [-1, size]))
-        graph.initializer.append(helper.make_tensor(f"{name}/axis", TensorProto.INT64, [1], [0]))
-        graph.node.extend(
-            [
-                helper.make_node("Abs", [name], [f"{name}/abs"]),
-                helper.make_node("Reshape", [f"{name}/abs", f"{name}/rows"], [f"{name}/table"]),
-                helper.make_node("ReduceMax", [f"{name}/table", f"{name}/axis"], [f"{name}/reach"], keepdims=0),
-            ]
-        )
-        graph.output.append(helper.make_tensor_value_info(f"{name}/reach", TensorProto.FLOAT, [size]))
+    sizes = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if tensor.dims}
+    found = {node.input[0]: np.zeros(sizes[node.input[1]], np.float32) for node in weighted_products(model.graph)}
+    for name, reach in found.items():
+        _measure(model.graph, name, len(reach))
     measuring = path.with_name("measuring.onnx")
     try:
         onnx.save(model, measuring)
@@ -65,13 +55,28 @@ def channel_reaches(path: Path, encoder: WordEncoder, sentences: Sequence[Sequen
     finally:
         with suppress(OSError):  # the disk must not speak over the reason
             measuring.unlink(missing_ok=True)
-    found = {name: np.zeros(size, dtype=np.float32) for name, size in flowing.items()}
     for window in encoder.encode(sentences):
         pieces = np.array([window.piece_ids], dtype=np.int64)
         inputs = {"input_ids": pieces, "attention_mask": np.ones(pieces.shape, dtype=np.bool_)}
         for name, reach in zip(found, session.run([f"{name}/reach" for name in found], inputs), strict=True):
             np.maximum(found[name], reach, out=found[name])
     return found
+
+
+def _measure(graph: "GraphProto", name: str, size: int) -> None:
+    """Have a graph also give `NAME/reach`, the largest absolute value of each of a tensor's `size` channels."""
+    from onnx import TensorProto, helper
+
+    graph.initializer.append(helper.make_tensor(f"{name}/rows", TensorProto.INT64, [2], [-1, size]))
+    graph.initializer.append(helper.make_tensor(f"{name}/axis", TensorProto.INT64, [1], [0]))
+    graph.node.extend(
+        [
+            helper.make_node("Abs", [name], [f"{name}/abs"]),
+            helper.make_node("Reshape", [f"{name}/abs", f"{name}/rows"], [f"{name}/table"]),
+            helper.make_node("ReduceMax", [f"{name}/table", f"{name}/axis"], [f"{name}/reach"], keepdims=0),
+        ]
+    )
+    graph.output.append(helper.make_tensor_value_info(f"{name}/reach", TensorProto.FLOAT, [size]))
 
 
 # The two ways to turn what flows through a graph into bytes, and to multiply it by weights in bytes.
@@ -159,19 +164,17 @@ class FixedRanges:
             f"{source}/factors": (1 / divisors).astype(np.float32),
             f"{source}/scale": np.array((reaches / divisors).max() / STEPS, dtype=np.float32),
         }
-        bytes_ = f"{source}/int8"
+        smooth, scale, bytes_ = f"{source}/smooth", f"{source}/scale", f"{source}/int8"
         found = [
-            helper.make_node("Mul", [source, f"{source}/factors"], [f"{source}/smooth"]),
-            helper.make_node(
-                "QuantizeLinear", [f"{source}/smooth", f"{source}/scale", "int8_zero"], [f"{source}/int8"]
-            ),
+            helper.make_node("Mul", [source, f"{source}/factors"], [smooth]),
+            helper.make_node("QuantizeLinear", [smooth, scale, "int8_zero"], [bytes_]),
         ]
         for product in products:
             # Named by the output: weights that two products share are smoothed by what each of them reads.
             name = product.output
             values, scales = round_weights(product.values * divisors[:, None])
             self.constants |= {f"{name}/w8": values, f"{name}/w8_scales": scales}
-            inputs = [bytes_, f"{name}/w8", f"{source}/scale", f"{name}/w8_scales", "int8_zero"]
+            inputs = [bytes_, f"{name}/w8", scale, f"{name}/w8_scales", "int8_zero"]
             inputs += ["", product.bias] if product.bias else []
             found.append(helper.make_node("MatMulIntegerToFloat", inputs, [name], domain="com.microsoft"))
         return found
@@ -212,20 +215,36 @@ def _row_product(source: str, weights: str, output: str) -> "list[NodeProto]":
     ]
 
 
-# Weights are rounded once, with a scale for each output, and the table of word embeddings with one for each word
-# piece. What flows through is rounded while the graph runs, in one of two ways (below).
-
-
 class Scheme(NamedTuple):
-    """How a graph is rounded.
+    """How a graph is rounded, and what of it stays in float32.
 
-    `fixed` is for ranges that were measured beforehand. `in_float32`, given the number of products and of layers, has
-    the numbers of the products that stay as they are; products are counted in the order of the graph, which is that
-    of the layers, and ends with the classifier.
+    `fixed` is for ranges that were measured beforehand; `classifier`, `last` and `first` tell whether the classifier,
+    and how many of the last and first layers, stay as they are.
     """
 
     fixed: bool
-    in_float32: Callable[[int, int], Collection[int]]
+    classifier: bool = False
+    last: int = 0
+    first: int = 0
+
+    def in_float32(self, n_products: int, n_layers: int) -> set[int]:
+        """The numbers of the products that stay.
+
+        Products are counted in the order of the graph, which is that of the layers, and ends with the classifier.
+        """
+        per_layer = (n_products - 1) // max(1, n_layers)
+        first_kept = n_products - self.classifier - self.last * per_layer
+        return {*range(self.first * per_layer), *range(first_kept, n_products)}
+
+
+# From the fastest to the most careful one: an export takes the first that is good enough.
+SCHEMES: dict[str, Scheme] = {
+    "int8 in fixed ranges": Scheme(True, classifier=True),
+    "int8": Scheme(False),
+    "int8 but the classifier": Scheme(False, classifier=True),
+    "int8 but classifier and last layer": Scheme(False, classifier=True, last=1),
+    "int8 but classifier, first and last layer": Scheme(False, classifier=True, last=1, first=1),
+}
 
 
 def quantize(source: Path, target: Path, scheme: str, n_layers: int, reaches: Reaches) -> None:
@@ -243,9 +262,9 @@ def quantize(source: Path, target: Path, scheme: str, n_layers: int, reaches: Re
 
     model = onnx.load(source)
     graph = model.graph
-    fixed, in_float32 = SCHEMES[scheme]
-    rounding = FixedRanges(reaches) if fixed else RangeOfEachRow()
-    groups, gone = _products(graph, in_float32, n_layers, with_bias=rounding.adds_bias)
+    rounding = FixedRanges(reaches) if SCHEMES[scheme].fixed else RangeOfEachRow()
+    left_out = SCHEMES[scheme].in_float32(len(weighted_products(graph)), n_layers)
+    groups, gone = _products(graph, left_out, with_bias=rounding.adds_bias)
     weights = {tensor.name: tensor for tensor in graph.initializer}
     table = _largest_table(graph)
     constants: Constants = {}
@@ -262,15 +281,19 @@ def quantize(source: Path, target: Path, scheme: str, n_layers: int, reaches: Re
     constants |= rounding.constants
     read = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    _replace(graph, nodes, [*kept, *(numpy_helper.from_array(values, name) for name, values in constants.items())])
+    kept += [numpy_helper.from_array(values, name) for name, values in constants.items()]
+    for part in (graph.node, graph.initializer, graph.value_info):
+        del part[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, target)
 
 
 def _products(
-    graph: "GraphProto", in_float32: Callable[[int, int], Collection[int]], n_layers: int, *, with_bias: bool
+    graph: "GraphProto", left_out: Collection[int], *, with_bias: bool
 ) -> tuple[dict[str, list[Product]], set[str]]:
-    """What is to be replaced.
+    """What is to be replaced: all products but those of the numbers that are left out.
 
     Returns:
         The products that read the same, under the output of the first of them; and the outputs of all nodes that go.
@@ -282,12 +305,10 @@ def _products(
     for node in graph.node:
         for name in node.input:
             readers[name].append(node)
-    products = weighted_products(graph)
-    left_out = set(in_float32(len(products), n_layers))
     by_source: dict[str, list[Product]] = defaultdict(list)
     first: dict[str, str] = {}
     gone: set[str] = set()
-    for number, node in enumerate(products):
+    for number, node in enumerate(weighted_products(graph)):
         if number in left_out:
             continue
         source, name = node.input
@@ -323,38 +344,3 @@ def _looking_up(table: str, places: str, output: str) -> "list[NodeProto]":
         helper.make_node("Cast", [f"{output}/row"], [f"{output}/row_float"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{output}/row_float", f"{output}/row_scale"], [output]),
     ]
-
-
-def _replace(graph: "GraphProto", nodes: "list[NodeProto]", constants: list[object]) -> None:
-    del graph.node[:]
-    del graph.initializer[:]
-    del graph.value_info[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(constants)
-
-
-def _none(n_products: int, n_layers: int) -> Collection[int]:
-    return ()
-
-
-def _classifier(n_products: int, n_layers: int) -> Collection[int]:
-    return (n_products - 1,)
-
-
-def _classifier_and_last_layer(n_products: int, n_layers: int) -> Collection[int]:
-    return range(n_products - 1 - (n_products - 1) // max(1, n_layers), n_products)
-
-
-def _classifier_and_outer_layers(n_products: int, n_layers: int) -> Collection[int]:
-    per_layer = (n_products - 1) // max(1, n_layers)
-    return {*range(per_layer), *_classifier_and_last_layer(n_products, n_layers)}
-
-
-# From the fastest to the most careful one: an export takes the first that is good enough.
-SCHEMES: dict[str, Scheme] = {
-    "int8 in fixed ranges": Scheme(True, _classifier),
-    "int8": Scheme(False, _none),
-    "int8 but the classifier": Scheme(False, _classifier),
-    "int8 but classifier and last layer": Scheme(False, _classifier_and_last_layer),
-    "int8 but classifier, first and last layer": Scheme(False, _classifier_and_outer_layers),
-}

@@ -13,11 +13,6 @@ from xlner.evaluate import score_tags
 from xlner.predict import Probs, decide_tags
 from xlner.tagger import Tagger, load_tagger
 
-# How far an exported tagger agrees with the one it was made of, on sentences of words.
-#
-# Without labels the tags are compared with each other alone.
-
-
 # What an export may cost: F1 in percent, or percent of the words' tags where there are no labels to score against.
 HIGHEST_F1_LOSS = 0.5
 LOWEST_EQUAL_TAGS = 99.5

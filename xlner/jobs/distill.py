@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from xlner.config.load import Value
-from xlner.config.schema import DistillRecipe, RoundsRecipe
-from xlner.config.sections import MixingRecipe
-from xlner.corpora.identity import name_text
+from xlner.config.schema import DistillRecipe, MixingRecipe, RoundsRecipe
 from xlner.corpora.lines import text_path
-from xlner.corpora.splits import Text, text_file
+from xlner.corpora.splits import Text, name_text, text_file
 from xlner.errors import RecipeError
 from xlner.files import RUNS
 from xlner.jobs.compact_student import CompactStudent

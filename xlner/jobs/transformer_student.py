@@ -13,8 +13,7 @@ from accelerate.utils import set_seed
 from torch import nn
 from transformers import PreTrainedModel
 
-from xlner.config.schema import DistillRecipe
-from xlner.config.sections import ReductionRecipe
+from xlner.config.schema import DistillRecipe, ReductionRecipe
 from xlner.encode import Window, WordEncoder, load_tokenizer
 from xlner.errors import ModelError, RecipeError
 from xlner.hub import NEWEST, revision_of

@@ -1,6 +1,7 @@
 """Running a network of torch: windows to padded tensors, and probabilities, projections, hidden states of words out.
 
-Training, evaluation and taggers run networks through here, in float32 or bfloat16, on a CPU or a GPU. Shapes: B
+Training, evaluation and taggers run networks through here, in float32 or bfloat16, on a CPU or a GPU; nothing here
+needs transformers before `word_encoder` looks at a network of it. Shapes: B
 windows, P pieces, N words of all windows, C tags, D hidden width, E projection width.
 """
 
@@ -8,20 +9,22 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from xlner.encode import PaddedWindows, Window, WordEncoder, batches_within, load_tokenizer, pad
 from xlner.errors import ModelError
 from xlner.hub import NEWEST
-from xlner.models.joint import JointModel
-from xlner.models.token_classifier import heeds_mask, longest_input
-from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs
+from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs, word_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from xlner.models.joint import JointModel
 
 # The tagger's network, run by torch.
 
@@ -177,7 +180,7 @@ class WordOutput(NamedTuple):
 
 
 def word_encoder(
-    name: str, recognizer: PreTrainedModel, max_length: int = 0, *, revision: str = NEWEST, padded: bool = True
+    name: str, recognizer: "PreTrainedModel", max_length: int = 0, *, revision: str = NEWEST, padded: bool = True
 ) -> WordEncoder:
     """The word encoder that goes with a network, once the network was tried.
 
@@ -192,6 +195,8 @@ def word_encoder(
         ModelError: If there is no usable tokenizer, it has pieces that the network does not know, or the network does
             not run on pieces alone, or lets padding into the words beside it.
     """
+    from xlner.models.token_classifier import heeds_mask, longest_input
+
     table = _table_of_pieces(name, recognizer)
     tokenizer = load_tokenizer(name, revision)
     try:
@@ -213,7 +218,7 @@ def word_encoder(
     return encoder
 
 
-def _table_of_pieces(name: str, recognizer: PreTrainedModel) -> Any:
+def _table_of_pieces(name: str, recognizer: "PreTrainedModel") -> Any:
     try:
         return recognizer.get_input_embeddings()
     except NotImplementedError as problem:
@@ -224,7 +229,7 @@ def _table_of_pieces(name: str, recognizer: PreTrainedModel) -> Any:
 
 
 def word_outputs(
-    model: JointModel,
+    model: "JointModel",
     windows: Sequence[Window],
     pad_id: int,
     *,
@@ -250,15 +255,12 @@ def word_outputs(
     for batch in batches_within(batch_pieces, windows):
         tokens = collate([windows[number] for number in batch], pad_id)
         probs, projections = _run(model, tokens, device, autocast_dtype, with_projections)
-        start = 0
-        for number in batch:
-            rows = slice(start, start + len(windows[number].word_positions))
+        for number, rows in word_rows(windows, batch):
             yield number, WordOutput(probs[rows], None if projections is None else projections[rows])
-            start = rows.stop
 
 
 def word_vectors(
-    model: JointModel,
+    model: "JointModel",
     windows: Sequence[Window],
     pad_id: int,
     n_layers: int,
@@ -283,15 +285,12 @@ def word_vectors(
             )
             layers = torch.stack(output.hidden_states[-n_layers:])
             vectors = _rows(layers.flatten(1, 2)[:, tokens.words.to(device)].float().mean(dim=0))
-        start = 0
-        for number in batch:
-            stop = start + len(windows[number].word_positions)
-            yield number, vectors[start:stop]
-            start = stop
+        for number, rows in word_rows(windows, batch):
+            yield number, vectors[rows]
 
 
 def sentence_probs(
-    model: JointModel,
+    model: "JointModel",
     encoder: Encoder,
     sentences: Sequence[Sequence[str]],
     *,
@@ -310,7 +309,7 @@ def sentence_probs(
 
 
 def _run(
-    model: JointModel,
+    model: "JointModel",
     tokens: TokenBatch,
     device: torch.device,
     autocast_dtype: torch.dtype | None,

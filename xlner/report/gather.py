@@ -16,10 +16,9 @@ import yaml
 from tqdm import tqdm
 
 from xlner.compare import TaggedSentence, read_predictions, sentence_counts
-from xlner.config.sections import CorpusRecipe
-from xlner.corpora.identity import CorpusFingerprint
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.lines import find_corpus
-from xlner.corpora.splits import read_labelled, text_stream
+from xlner.corpora.splits import CorpusFingerprint, read_labelled, text_stream
 from xlner.decoding import ValidTags
 from xlner.errors import RunError, XlnerError
 from xlner.files import RUNS, read_lines, to_json, write_text

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from xlner.config.sections import CorpusRecipe
+from xlner.config.schema import CorpusRecipe
 from xlner.corpora.write import write_corpus
 from xlner.encode import load_tokenizer
 from xlner.files import file_digest, json_digest, read_json, write_json

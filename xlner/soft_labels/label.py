@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from xlner import files
 from xlner.arrow_files import RowWriter, in_blocks
-from xlner.config.schema import is_annotation_file
-from xlner.config.sections import CorpusRecipe, MixingRecipe
+from xlner.config.schema import CorpusRecipe, MixingRecipe, is_annotation_file
 from xlner.corpora.splits import CorpusFingerprint, begins_with_labels, text_stream
 from xlner.encode import WordEncoder
 from xlner.errors import ModelError, SoftLabelError, disk_errors

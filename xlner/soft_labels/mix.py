@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from xlner.arrow_files import RowWriter, in_blocks
-from xlner.config.sections import BY_LANGUAGE
+from xlner.config.schema import BY_LANGUAGE
 from xlner.corpora.source import Annotations, align, read_annotations
 from xlner.errors import LabelError
 from xlner.files import RUNS, json_digest, read_json, write_json

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.config.sections import MOST_STRENGTH, PoolingRecipe
+from xlner.config.schema import MOST_STRENGTH, PoolingRecipe
 
 # How sure a teacher is of its labels, and what denoising changed: what can be known without any target label.
 #

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from xlner.config.load import choose
-from xlner.config.sections import CertaintyRecipe, PoolingRecipe
+from xlner.config.schema import CertaintyRecipe, PoolingRecipe
 from xlner.corpora.splits import Corpus
 from xlner.decoding import DECODING, ValidTags
 from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, trusted_rows

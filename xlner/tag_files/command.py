@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlner import __version__
-from xlner.errors import CorpusError, LabelError, StoppedError
-from xlner.signals import exit_status, sigterm_as_ctrl_c
+from xlner.errors import CorpusError, LabelError, StoppedError, exit_status, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from xlner.tag_files.job import FileTagging, InputFile

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from xlner.config.sections import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
+from xlner.config.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.errors import CorpusError, RunError, StoppedError
 from xlner.train.batches import Plan, parts_within, plan_epoch
 from xlner.train.checkpoint import (

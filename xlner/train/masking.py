@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from xlner.config.sections import MaskingRecipe
+from xlner.config.schema import MaskingRecipe
 from xlner.encode import Window, WordEncoder
 from xlner.errors import ModelError
 from xlner.models.inference import TokenBatch, collate

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xlner.config.load import PUBLISHED, choose
-from xlner.config.schema import LossRecipe, WeightsRecipe
-from xlner.config.sections import PairsRecipe
+from xlner.config.schema import LossRecipe, PairsRecipe, WeightsRecipe
 from xlner.encode import Window
 from xlner.errors import RecipeError
 from xlner.models.folder import ModelSettings, is_there, read_settings

@@ -25,12 +25,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from xlner.config.load import KINDS, Recipe, Value, choose, recipe_of_keys, recipe_text
-from xlner.config.schema import AdaptRecipe, DistillRecipe, TeacherRecipe
-from xlner.config.sections import HardwareRecipe
-from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError
+from xlner.config.schema import AdaptRecipe, DistillRecipe, HardwareRecipe, TeacherRecipe
+from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError, exit_status, sigterm_ends
 from xlner.files import RUNS, append_line, locked, read_lines, remove_leftovers, remove_unfinished, to_json, write_text
 from xlner.notebook import scores_html
-from xlner.signals import exit_status, sigterm_ends
 from xlner.tagger import Tagger, load_tagger
 from xlner.train.checkpoint import Change, allowed_changes, recipe_changes
 

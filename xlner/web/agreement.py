@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlner.tagger import Tagger
+from xlner.tags import Span
 
 Floats = NDArray[np.float64]
 
@@ -54,22 +55,13 @@ def _entropy(probs: Floats) -> Floats:
     return entropy
 
 
-class FoundEntity(NamedTuple):
-    """An entity in words `start` to `end`, the last one excluded."""
-
-    label: str
-    start: int
-    end: int
-    score: float
-
-
 @dataclass(frozen=True)
 class Measured:
     """What a model says of some words, and the seconds that each run took."""
 
     tags: Sequence[str]
     probs: NDArray[np.floating]  # (W, C)
-    entities: Sequence[FoundEntity]
+    entities: Sequence[tuple[Span, float]]  # with their scores
     seconds: Sequence[float]
 
 
@@ -88,13 +80,12 @@ def measure(tagger: Tagger, words: Sequence[str], rounds: int) -> Measured:
     """
     (probs,) = tagger.probs([words])
     seconds: list[float] = []
-    found = []
+    found: list[tuple[Span, float]] = []
     while len(seconds) < max(rounds, 1) and sum(seconds) < TIMED_SECONDS:
         start = time.perf_counter()
         (found,) = tagger.spans_in_sentences([words])
         seconds.append(time.perf_counter() - start)
-    entities = [FoundEntity(span.label, span.start, span.end, score) for span, score in found]
-    return Measured(tagger.labels.tags, probs, entities, seconds)
+    return Measured(tagger.labels.tags, probs, found, seconds)
 
 
 def mean_agreement(first: Measured, second: Measured) -> tuple[MeanAgreement, MeanAgreement]:
@@ -105,8 +96,8 @@ def mean_agreement(first: Measured, second: Measured) -> tuple[MeanAgreement, Me
     names = list(dict.fromkeys([*first.tags, *second.tags]))
     known = (first.probs.max(axis=1, initial=0) > 0) & (second.probs.max(axis=1, initial=0) > 0)
     inside = np.zeros(len(first.probs), dtype=np.bool_)
-    for entity in (*first.entities, *second.entities):
-        inside[entity.start : entity.end] = True
+    for span, _ in (*first.entities, *second.entities):
+        inside[span.start : span.end] = True
     ours, theirs = (by_name(model.probs[known], model.tags, names) for model in (first, second))
     cosines, divergences = cosine(ours, theirs), jensen_shannon(ours, theirs)
     return _mean(cosines, divergences), _mean(cosines[inside[known]], divergences[inside[known]])
@@ -118,7 +109,7 @@ def _mean(cosines: Floats, divergences: Floats) -> MeanAgreement:
     return MeanAgreement(len(cosines), float(cosines.mean()), float(divergences.mean()))
 
 
-def marks(models: Sequence[Sequence[FoundEntity]]) -> list[list[str]]:
+def marks(models: Sequence[Sequence[Span]]) -> list[list[str]]:
     """How each entity of each model stands to the entities of all others.
 
     Returns:
@@ -139,7 +130,7 @@ def marks(models: Sequence[Sequence[FoundEntity]]) -> list[list[str]]:
     ]
 
 
-def _mark(entity: FoundEntity, others: Sequence[tuple[dict[tuple[int, int], str], NDArray[np.bool_]]]) -> str:
+def _mark(entity: Span, others: Sequence[tuple[dict[tuple[int, int], str], NDArray[np.bool_]]]) -> str:
     same_words = [labels.get((entity.start, entity.end)) for labels, _ in others]
     if all(label == entity.label for label in same_words):
         return AGREED

@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from functools import partial
 from ipaddress import ip_address
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request
@@ -29,24 +29,17 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
 
 from xlner import __version__
 from xlner.errors import ModelError, RunError, StoppedError
-from xlner.tagger import Tagger, load_tagger
-from xlner.web.agreement import MeanAgreement, Measured, marks, mean_agreement, measure
+from xlner.tagger import Tagger, entity_at, load_tagger
+from xlner.web.agreement import MARKS, MeanAgreement, Measured, marks, mean_agreement, measure
 from xlner.web.batching import Batcher, QueueFullError
-from xlner.web.messages import (
-    CompareRequest,
-    CompareResponse,
-    Health,
-    ModelList,
-    Offsets,
-    TagRequest,
-    TagResponse,
-)
+from xlner.words import Entity
 
 PAGE = Path(__file__).parent / "page"
 HEADERS = {
@@ -57,6 +50,144 @@ HEADERS = {
 }
 CONNECTIONS = 1000  # at once, of one process; more are answered 503 by uvicorn
 _PROMETHEUS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+# What requests hold, and the answers; FastAPI checks the former and describes both.
+
+
+MOST_ROUNDS = 50
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+Offsets = Literal["characters", "utf16"]
+OffsetsField = Annotated[
+    Offsets, Field(description="What start and end count: characters as Python, UTF-16 units as JavaScript.")
+]
+Threshold = Annotated[
+    float, Field(ge=0, le=1, allow_inf_nan=False, description="Entities of a lower score are left out.")
+]
+
+
+class TagRequest(_Strict):
+    """One text or several."""
+
+    text: str | None = Field(None, description="One text; or else give texts.")
+    texts: list[str] | None = Field(None, description="Several texts.")
+    model: str | None = Field(None, description="A name of /v1/models; default: the first.")
+    threshold: Threshold = 0.0
+    types: list[str] | None = Field(None, description="Entities of other types are left out.")
+    offsets: OffsetsField = "characters"
+
+
+class FoundEntity(BaseModel):
+    """An entity: `text[start:end]` of what was sent, and the probability of it."""
+
+    text: str
+    label: str
+    start: int
+    end: int
+    score: float
+
+
+class TaggedText(BaseModel):
+    """The entities of one text, in order."""
+
+    entities: list[FoundEntity]
+
+
+class TagResponse(BaseModel):
+    """A result for each text, in order; one for `text`."""
+
+    model: str
+    results: list[TaggedText]
+
+
+class CompareRequest(_Strict):
+    """A text for several models."""
+
+    text: str
+    models: list[str] | None = Field(None, min_length=1, description="Names of /v1/models; default: all.")
+    threshold: Threshold = 0.0
+    rounds: int = Field(5, ge=1, le=MOST_ROUNDS, description="Timed runs after one that warms up; fewer if slow.")
+    offsets: OffsetsField = "characters"
+
+
+class MarkedEntity(FoundEntity):
+    """An entity, and how it stands to those of the other models."""
+
+    mark: str = Field(description=f"One of {', '.join(MARKS)}.")
+
+
+class Agreement(BaseModel):
+    """Means over words; null where there are none. Jensen-Shannon divergence in bits."""
+
+    words: int
+    cosine: float | None
+    jensen_shannon: float | None
+
+
+class AgreementWithFirst(BaseModel):
+    """Of the tag probabilities with those of the first model."""
+
+    all_words: Agreement
+    entity_words: Agreement = Field(description="Words that either model takes for a part of an entity.")
+
+
+class Seconds(BaseModel):
+    """Of the timed runs."""
+
+    median: float
+    p95: float
+    runs: int
+
+
+class ComparedModel(BaseModel):
+    """What one model found, how long it took, and how far it agrees with the first; null for the first itself."""
+
+    model: str
+    entities: list[MarkedEntity]
+    seconds: Seconds
+    words_per_second: float
+    parameters: int | None
+    bytes: int
+    agreement: AgreementWithFirst | None
+
+
+class CompareResponse(BaseModel):
+    """All models saw the same words, as the first one splits the text."""
+
+    words: int
+    models: list[ComparedModel]
+
+
+class ModelDescription(BaseModel):
+    """A model that is served."""
+
+    name: str
+    types: list[str]
+    parameters: int | None
+    bytes: int
+
+
+class ModelList(BaseModel):
+    """The first one is the default. The limits are those of the service: characters, texts, bytes, seconds."""
+
+    models: list[ModelDescription]
+    limits: dict[str, float]
+
+
+class Health(BaseModel):
+    """Whether requests are answered, and how many wait."""
+
+    status: str
+    models: int
+    waiting: int
+
+
+# The service.
 
 
 @dataclass(frozen=True)
@@ -158,110 +289,22 @@ def make_app(settings: ServeSettings) -> FastAPI:
     Raises:
         ModelError: If a model cannot be opened.
     """
-    models = open_models(settings.models, settings.device)
-    first = next(iter(models))
-    metrics = _Metrics()
-    batcher: Batcher
-    running: asyncio.Task[None]
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        nonlocal batcher, running
-        batcher = Batcher(limit=settings.queue, on_batch=metrics.batch)
-        running = asyncio.create_task(batcher.run())
-        yield
-        running.cancel()
-
+    service = _Service(settings)
     app = FastAPI(
         title="xlner",
         version=__version__,
         description="Named entities in text.",
-        lifespan=lifespan,
+        lifespan=service.lifespan,
         docs_url=None,  # that page loads scripts of other servers; page/docs stands for it
         redoc_url=None,
     )
-
-    @app.exception_handler(RequestValidationError)
-    async def refuse(request: Request, problem: RequestValidationError) -> JSONResponse:
-        told = [{"loc": error["loc"], "msg": error["msg"], "type": error["type"]} for error in problem.errors()]
-        return JSONResponse({"detail": told}, 422)  # without the input, which FastAPI would repeat
-
-    @app.exception_handler(QueueFullError)
-    async def full(request: Request, problem: QueueFullError) -> JSONResponse:
-        detail = f"{settings.queue} requests wait already; try again in {problem.retry_after} s"
-        return JSONResponse({"detail": detail}, 429, {"Retry-After": str(problem.retry_after)})
-
-    @app.exception_handler(TimeoutError)
-    async def late(request: Request, problem: TimeoutError) -> JSONResponse:
-        detail = f"not done within {settings.timeout:g} s; send less text, or try again later"
-        return JSONResponse({"detail": detail}, 503, {"Retry-After": "5"})
-
-    @app.exception_handler(ModelError)
-    async def failed(request: Request, problem: ModelError) -> JSONResponse:
-        return JSONResponse({"detail": str(problem)}, 500)
-
-    @app.post("/v1/tag", response_model=TagResponse)
-    async def tag(asked: TagRequest) -> Response:
-        """Find the entities of one text, or of each of several."""
-        if (asked.text is None) == (asked.texts is None):
-            raise HTTPException(422, "expected either text or texts")
-        texts = [asked.text] if asked.text is not None else asked.texts or []
-        _check_texts(texts, settings)
-        model = _named(models, asked.model or first)
-        wanted = _known_types(model, asked.types)
-        async with asyncio.timeout(settings.timeout):
-            found = await batcher.tag(model.tagger, texts)
-        results = []
-        for text, entities in zip(texts, found, strict=True):
-            counted = _counter(text, asked.offsets)
-            kept = [entity for entity in entities if entity.score >= asked.threshold and entity.label in wanted]
-            results.append(
-                {
-                    "entities": [
-                        _told(text, counted, entity.label, entity.start, entity.end, entity.score) for entity in kept
-                    ]
-                }
-            )
-        return JSONResponse({"model": model.name, "results": results})
-
-    @app.post("/v1/compare", response_model=CompareResponse)
-    async def compare(asked: CompareRequest) -> Response:
-        """Let several models tag the same words, and compare what they find, how sure they are, and how fast."""
-        _check_texts([asked.text], settings)
-        chosen = [_named(models, name) for name in dict.fromkeys(asked.models or models)]
-        words = chosen[0].tagger.words(asked.text)
-        async with asyncio.timeout(settings.timeout):
-            measured = [await batcher.alone(partial(measure, model.tagger, words, asked.rounds)) for model in chosen]
-        return JSONResponse(_comparison(asked, words, chosen, measured))
-
-    @app.get("/v1/models", response_model=ModelList)
-    async def list_models() -> Response:
-        """The models that are served, and the limits of a request."""
-        described = [
-            {"name": model.name, "types": model.tagger.types, "parameters": model.parameters, "bytes": model.bytes}
-            for model in models.values()
-        ]
-        limits = {
-            "characters": settings.max_chars,
-            "texts": settings.max_texts,
-            "bytes": settings.max_body,
-            "seconds": settings.timeout,
-        }
-        return JSONResponse({"models": described, "limits": limits})
-
-    @app.get("/healthz", response_model=Health)
-    async def health() -> Response:
-        """200 while requests are answered."""
-        ends = running.done()
-        content = {"status": "ending" if ends else "ok", "models": len(models), "waiting": batcher.n_waiting}
-        return JSONResponse(content, 503 if ends else 200)
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def tell_metrics() -> Response:
-        """Counts and times for Prometheus."""
-        metrics.waiting.set(batcher.n_waiting)
-        return Response(metrics.told(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
+    for problem in (RequestValidationError, QueueFullError, TimeoutError, ModelError):
+        app.add_exception_handler(problem, service.refuse)
+    app.post("/v1/tag", response_model=TagResponse)(service.tag)
+    app.post("/v1/compare", response_model=CompareResponse)(service.compare)
+    app.get("/v1/models", response_model=ModelList)(service.list_models)
+    app.get("/healthz", response_model=Health)(service.health)
+    app.get("/metrics", response_class=PlainTextResponse)(service.tell_metrics)
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     # The last one added is the first to see a request.
     if settings.origins:
@@ -273,8 +316,96 @@ def make_app(settings: ServeSettings) -> FastAPI:
         )
     app.add_middleware(_BodyLimit, max_bytes=settings.max_body, seconds=settings.timeout)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.hosts, www_redirect=False)
-    app.add_middleware(_Measured, metrics=metrics)
+    app.add_middleware(_Measured, metrics=service.metrics)
     return app
+
+
+class _Service:
+    """The models, the queue before them, and what is answered; the docstrings of answers are those of the API."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._models = open_models(settings.models, settings.device)
+        self.metrics = _Metrics()
+        self._batcher: Batcher
+        self._running: asyncio.Task[None]
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        self._batcher = Batcher(limit=self._settings.queue, on_batch=self.metrics.batch)
+        self._running = asyncio.create_task(self._batcher.run())
+        yield
+        self._running.cancel()
+
+    async def refuse(self, request: Request, problem: Exception) -> JSONResponse:
+        if isinstance(problem, RequestValidationError):  # told without the input, which FastAPI would repeat
+            told = [{"loc": error["loc"], "msg": error["msg"], "type": error["type"]} for error in problem.errors()]
+            return JSONResponse({"detail": told}, 422)
+        if isinstance(problem, QueueFullError):
+            detail = f"{self._settings.queue} requests wait already; try again in {problem.retry_after} s"
+            return JSONResponse({"detail": detail}, 429, {"Retry-After": str(problem.retry_after)})
+        if isinstance(problem, TimeoutError):
+            detail = f"not done within {self._settings.timeout:g} s; send less text, or try again later"
+            return JSONResponse({"detail": detail}, 503, {"Retry-After": "5"})
+        return JSONResponse({"detail": str(problem)}, 500)
+
+    async def tag(self, asked: TagRequest) -> Response:
+        """Find the entities of one text, or of each of several."""
+        if (asked.text is None) == (asked.texts is None):
+            raise HTTPException(422, "expected either text or texts")
+        texts = [asked.text] if asked.text is not None else asked.texts or []
+        _check_texts(texts, self._settings)
+        model = self._named(asked.model or next(iter(self._models)))
+        wanted = _known_types(model, asked.types)
+        async with asyncio.timeout(self._settings.timeout):
+            found = await self._batcher.tag(model.tagger, texts)
+        results = []
+        for text, entities in zip(texts, found, strict=True):
+            counted = _counter(text, asked.offsets)
+            kept = [entity for entity in entities if entity.score >= asked.threshold and entity.label in wanted]
+            results.append({"entities": [_told(entity, counted) for entity in kept]})
+        return JSONResponse({"model": model.name, "results": results})
+
+    async def compare(self, asked: CompareRequest) -> Response:
+        """Let several models tag the same words, and compare what they find, how sure they are, and how fast."""
+        _check_texts([asked.text], self._settings)
+        chosen = [self._named(name) for name in dict.fromkeys(asked.models or self._models)]
+        words = chosen[0].tagger.words(asked.text)
+        async with asyncio.timeout(self._settings.timeout):
+            measured = [
+                await self._batcher.alone(partial(measure, model.tagger, words, asked.rounds)) for model in chosen
+            ]
+        return JSONResponse(_comparison(asked, words, chosen, measured))
+
+    async def list_models(self) -> Response:
+        """The models that are served, and the limits of a request."""
+        described = [
+            {"name": model.name, "types": model.tagger.types, "parameters": model.parameters, "bytes": model.bytes}
+            for model in self._models.values()
+        ]
+        limits = {
+            "characters": self._settings.max_chars,
+            "texts": self._settings.max_texts,
+            "bytes": self._settings.max_body,
+            "seconds": self._settings.timeout,
+        }
+        return JSONResponse({"models": described, "limits": limits})
+
+    async def health(self) -> Response:
+        """200 while requests are answered."""
+        ends = self._running.done()
+        state = {"status": "ending" if ends else "ok", "models": len(self._models), "waiting": self._batcher.n_waiting}
+        return JSONResponse(state, 503 if ends else 200)
+
+    async def tell_metrics(self) -> Response:
+        """Counts and times for Prometheus."""
+        self.metrics.waiting.set(self._batcher.n_waiting)
+        return Response(self.metrics.told(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _named(self, name: str) -> ServedModel:
+        if name not in self._models:
+            raise HTTPException(404, f"no such model; expected one of: {', '.join(self._models)}")
+        return self._models[name]
 
 
 def _check_texts(texts: Sequence[str], settings: ServeSettings) -> None:
@@ -288,12 +419,6 @@ def _check_texts(texts: Sequence[str], settings: ServeSettings) -> None:
                 413,
                 f"text {number} (from 0) has {len(text):,} characters; at most {settings.max_chars:,} are taken",
             )
-
-
-def _named(models: Mapping[str, ServedModel], name: str) -> ServedModel:
-    if name not in models:
-        raise HTTPException(404, f"no such model; expected one of: {', '.join(models)}")
-    return models[name]
 
 
 def _known_types(model: ServedModel, types: Collection[str] | None) -> Collection[str]:
@@ -314,11 +439,9 @@ def _counter(text: str, offsets: Offsets) -> Callable[[int], int]:
     return lambda place: int(units[place])
 
 
-def _told(
-    text: str, counted: Callable[[int], int], label: str, start: int, end: int, score: float
-) -> dict[str, str | int | float]:
+def _told(entity: Entity, counted: Callable[[int], int]) -> dict[str, str | int | float]:
     """The content of a `FoundEntity`."""
-    return {"text": text[start:end], "label": label, "start": counted(start), "end": counted(end), "score": score}
+    return entity.to_dict() | {"start": counted(entity.start), "end": counted(entity.end)}
 
 
 def _comparison(
@@ -331,13 +454,14 @@ def _comparison(
         end = start + len(word)
         places.append((start, end))
     counted = _counter(asked.text, asked.offsets)
-    kept = [[entity for entity in model.entities if entity.score >= asked.threshold] for model in measured]
+    kept = [[(span, score) for span, score in model.entities if score >= asked.threshold] for model in measured]
+    of_all = marks([[span for span, _ in entities] for entities in kept])
     compared = []
-    for model, result, entities, of_entities in zip(models, measured, kept, marks(kept), strict=True):
-        told = []
-        for (label, first, end, score), mark in zip(entities, of_entities, strict=True):
-            entity = _told(asked.text, counted, label, places[first][0], places[end - 1][1], score)
-            told.append(entity | {"mark": mark})
+    for model, result, entities, of_entities in zip(models, measured, kept, of_all, strict=True):
+        told = [
+            _told(entity_at(asked.text, places, span, score), counted) | {"mark": mark}
+            for (span, score), mark in zip(entities, of_entities, strict=True)
+        ]
         median = float(np.median(result.seconds))
         agreement = None if model is models[0] else mean_agreement(measured[0], result)
         compared.append(

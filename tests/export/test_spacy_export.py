@@ -26,16 +26,15 @@ spacy = pytest.importorskip("spacy", reason="spaCy is not installed: pip install
 from spacy.tokens import Doc, Span  # noqa: E402
 from spacy.training import Example  # noqa: E402
 
-from xlner.spacy_pipeline.pipeline import (  # noqa: E402
-    blank,
-    export_pipeline,
-)
-from xlner.spacy_pipeline.silver import (  # noqa: E402
+from xlner.export.spacy_pipeline import (  # noqa: E402
     SOFT_NER,
     TAGS,
     TOKEN_PROBS,
     Ensemble,
+    Learning,
+    blank,
     closed_targets,
+    export_pipeline,
     open_targets,
     silver_docs,
     token_probs,
@@ -313,7 +312,7 @@ def test_the_same_seed_makes_the_same_pipeline(tagger, tmp_path):
     records = [word_record([word for word, _ in sentence]) for sentence in sentences(60, seed=1)]
 
     for name, seed in (("first", 3), ("second", 3), ("third", 4)):
-        export_pipeline([tagger], records, tmp_path / name, language="de", seed=seed, max_steps=5)
+        export_pipeline([tagger], records, tmp_path / name, Learning("de", seed=seed, max_steps=5))
 
     weights = [(tmp_path / name / "ner" / "model").read_bytes() for name in ("first", "second", "third")]
     assert weights[0] == weights[1] != weights[2]
@@ -370,7 +369,7 @@ def test_a_model_that_does_not_tell_its_language_needs_it_named(xlmr_folder, tex
 
 
 def test_without_spacy_it_is_told_how_to_install_it(bert_folder, text, tmp_path, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("xlner.spacy_pipeline")]:
+    for name in [name for name in sys.modules if name.startswith("xlner.export.spacy_pipeline")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "spacy", None)
     monkeypatch.setitem(sys.modules, "spacy.tokens", None)
