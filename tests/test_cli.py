@@ -308,7 +308,7 @@ def test_help_is_given_without_loading_torch_and_lists_all_commands():
     ("command", "script", "key"),
     [
         ("train-teacher", "train_teacher.py", "sharing"),
-        ("distill", "distill.py", "rounds.count"),
+        ("distill", "distill.py", "source.share"),
         ("adapt", "adapt_encoder.py", "vocabulary.new_pieces"),
         ("tag-corpus", "tag_corpus.py", "shard_megabytes"),
     ],

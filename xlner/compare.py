@@ -128,8 +128,7 @@ def _scored_run(
         seconds=report["training"]["seconds"],
         peak_memory_mib=report["training"].get("peak_memory_mib"),
         teachers=tuple([name.strip() for name in recipe.get("teacher", "").split(",") if name.strip()]),
-        # In rounds, the report is that of a round, and its teacher the student of the round before.
-        teacher_mark="" if "rounds" in report else (report.get("teacher") or {}).get("fingerprint") or "",
+        teacher_mark=(report.get("teacher") or {}).get("fingerprint") or "",
     )
 
 

@@ -344,7 +344,7 @@ def test_the_fingerprint_of_a_student_changes_with_its_weights(tmp_path):
 
 def test_a_spacy_pipeline_keeps_a_copy_of_a_compact_student(tmp_path):
     spacy = pytest.importorskip("spacy")
-    make_student(tmp_path / "model", "cnn")
+    make_student(tmp_path / "model", "bilstm")
     component = make_component(spacy.blank("de"), "xlner", str(tmp_path / "model"), "text", True, "cpu")
     component.to_disk(tmp_path / "saved")
 

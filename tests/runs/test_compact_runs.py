@@ -121,7 +121,7 @@ def test_vectors_of_a_file_are_what_words_start_from(compact, tmp_path):
     (tmp_path / "vectors.txt").write_text(f"2 12\nKiel {numbers}\nnowhere {numbers}\n", encoding="utf-8")
     still = ("optimization.head_learning_rate=0", "optimization.weight_decay=0", "compact.vectors=vectors.txt")
 
-    run_well(DISTILL, *[a for a in brief(compact) if "head" not in a], *still, "student=cnn", "run=v", cwd=tmp_path)
+    run_well(DISTILL, *[a for a in brief(compact) if "head" not in a], *still, "student=bilstm", "run=v", cwd=tmp_path)
 
     model = tmp_path / "runs" / "v" / "model"
     words = json.loads((model / "vocabulary.json").read_text(encoding="utf-8"))["words"]
@@ -134,7 +134,9 @@ def test_vectors_of_a_file_are_what_words_start_from(compact, tmp_path):
 def test_a_file_of_vectors_of_another_width_is_refused_with_its_line(compact, tmp_path):
     (tmp_path / "vectors.txt").write_text("Kiel 0.5 0.5\n", encoding="utf-8")
 
-    finished = run_script(DISTILL, *brief(compact), "student=cnn", "compact.vectors=vectors.txt", "run=v", cwd=tmp_path)
+    finished = run_script(
+        DISTILL, *brief(compact), "student=bilstm", "compact.vectors=vectors.txt", "run=v", cwd=tmp_path
+    )
 
     assert finished.status == 2
     assert "vectors.txt:1: expected a word and 12 numbers (compact.word_size), found 2" in finished.stderr
@@ -143,7 +145,7 @@ def test_a_file_of_vectors_of_another_width_is_refused_with_its_line(compact, tm
 @pytest.mark.parametrize(
     "argument",
     [
-        *("variant=calibrated", "encoder=x", "rounds.count=2"),
+        *("variant=calibrated", "encoder=x"),
         *("optimization.freeze=embeddings", "optimization.batch_pieces=9"),
     ],
 )

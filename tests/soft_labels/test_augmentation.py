@@ -116,7 +116,6 @@ def test_a_changed_bit_in_any_cache_is_noticed_and_the_student_is_the_same(teach
         f"data={small_data}",
         *TINY,
         *SMALL,
-        "denoising=pooling,certainty",
         "compact.augment=1",
         "student=linear",
         "holdout_ratio=0.2",

@@ -242,7 +242,7 @@ def test_weights_that_a_fixed_strength_keeps_below_one_are_taken():
     assert recipe.pooling.fixed_strength == 1.0
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS.keys() - {"pooled", "self_training"}))
+@pytest.mark.parametrize("variant", sorted(VARIANTS.keys() - {"pooled"}))
 def test_the_other_variants_do_not_pool(variant):
     recipe = load_recipe("distill", ["target=de", f"variant={variant}"])
 

@@ -38,11 +38,6 @@ _PLAIN_ADAM = {"weight_decay": "0", "warmup_ratio": "0", "decay": "constant", "c
 # A variant is a set of defaults; `docs/method.md` gives the formulas behind the names.
 VARIANTS: dict[str, dict[str, Any]] = {
     "pooled": {},
-    "self_training": {
-        "denoising": "pooling,certainty",
-        "source": {"share": "0.3"},
-        "rounds": {"count": "2"},
-    },
     "calibrated": {
         "denoising": "none",
         "loss": {"similarity_weight": "1"},
@@ -84,10 +79,6 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "encoder": {},
     "transformer": {"optimization": {"epochs": "6", "learning_rate": "1e-4"}},
     "bilstm": {"optimization": {"epochs": "12", "head_learning_rate": "2e-3", "weight_decay": "0.01"}},
-    "cnn": {
-        "compact": {"words": "9000", "word_size": "80", "hidden_size": "160", "layers": "6", "dropout": "0.3"},
-        "optimization": {"epochs": "12", "head_learning_rate": "2e-3", "weight_decay": "0.01"},
-    },
     "linear": {
         "compact": {"dropout": "0.2"},
         "optimization": {"epochs": "10", "head_learning_rate": "2e-2", "weight_decay": "0"},

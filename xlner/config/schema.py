@@ -303,15 +303,6 @@ class PoolingRecipe(Section):
         return pools or self.outside > 0 or self.temperature != 1.0
 
 
-@dataclass(frozen=True)
-class CertaintyRecipe(Section):
-    """Which words are certain enough to be learnt from."""
-
-    share: float = key(0.8, "of the entities of each type, the most certain ones, that is kept", low=0.001, high=1)
-    outside: float = key(0.0, "words of O are kept from this probability on; 0: all", low=0, high=1)
-    skip_invalid: bool = key(True, "leave out sentences in which an I-X follows something else")
-
-
 # The recipe section of several teachers; the formulas stand beside it.
 
 
@@ -508,14 +499,6 @@ class SourceRecipe(Section):
 
 
 @dataclass(frozen=True)
-class RoundsRecipe(Section):
-    """Rounds of self-training: the student becomes the next teacher."""
-
-    count: int = key(1, "rounds at most; they stop when agreement no longer rises", low=1, high=100)
-    denoising: str = key("same", "what is done to the soft labels from the second round on; same: as in the first")
-
-
-@dataclass(frozen=True)
 class DistillRecipe:
     """A student: unlabelled target text and a teacher's soft labels."""
 
@@ -536,9 +519,9 @@ class DistillRecipe:
     student: str = key(
         "encoder",
         "encoder: a network of subword pieces, as `encoder` says; transformer: the same with fewer layers and pieces; or "
-        "a compact one of words and characters: bilstm (1.5 to 2.25 M parameters), cnn (at most 1.5 M), linear (hashed "
+        "a compact one of words and characters: bilstm (1.5 to 2.25 M parameters), linear (hashed "
         "features, one matrix)",
-        choices="encoder transformer bilstm cnn linear",
+        choices="encoder transformer bilstm linear",
     )
     variant: str = key("pooled", "named set of losses and weights")
     setting: str = key("", "what result tables call this setting; empty: the keys in which it differs from others")
@@ -565,12 +548,10 @@ class DistillRecipe:
         "pooling", "what is done to the soft labels, in this order: steps separated by commas, or none"
     )
     pooling: PoolingRecipe = section(PoolingRecipe)
-    certainty: CertaintyRecipe = section(CertaintyRecipe)
     compact: CompactRecipe = section(CompactRecipe)
     reduction: ReductionRecipe = section(ReductionRecipe)
     mixing: MixingRecipe = section(MixingRecipe)
     source: SourceRecipe = section(SourceRecipe)
-    rounds: RoundsRecipe = section(RoundsRecipe)
     optimization: OptimizationRecipe = section(OptimizationRecipe)
     hardware: HardwareRecipe = section(HardwareRecipe)
     checkpoint: CheckpointRecipe = section(CheckpointRecipe)
@@ -618,25 +599,17 @@ class DistillRecipe:
                 f"encoder_revision={self.encoder_revision} is that of an encoder of the hub, and the student starts from "
                 "its teacher's; leave it out, or give encoder= a hub name"
             )
-        if self.weights.outputs == "student":
-            self._check_batch_weights()
+        has_bound = self.optimization.batch_pieces != OptimizationRecipe().batch_pieces
+        if self.weights.outputs == "student" and has_bound:
+            raise RecipeError(
+                "weights.outputs=student (variant=blog) has weights of the whole batch, which is never computed in parts; "
+                "leave out optimization.batch_pieces, or set weights.outputs=teacher"
+            )
         if self.is_compact:
             self._check_compact()
         elif not self.model_teachers and follows_teacher:
             raise RecipeError(
                 f"teacher={self.teacher}: annotations are no encoder that a student could start from; give encoder="
-            )
-
-    def _check_batch_weights(self) -> None:
-        """What a student with weights of its own and two layers of tag scores cannot do."""
-        found = {
-            "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
-            "rounds.count": self.rounds.count > 1,
-        }
-        if names := [name for name, asked in found.items() if asked]:
-            raise RecipeError(
-                f"weights.outputs=student (variant=blog) has weights of the whole batch, and "
-                f"no similarity head that could teach a next round; leave out {', '.join(names)}, or set weights.outputs=teacher"
             )
 
     def _check_compact(self) -> None:
@@ -648,11 +621,10 @@ class DistillRecipe:
             "weights.outputs": self.weights.outputs != "teacher",
             "optimization.freeze": self.optimization.freeze != "none",
             "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
-            "rounds.count": self.rounds.count > 1,
         }
         if names := [name for name, asked in found.items() if asked]:
             raise RecipeError(
-                f"student={self.student} learns from soft labels of words, in one round, and starts from no encoder; "
+                f"student={self.student} learns from soft labels of words, and starts from no encoder; "
                 f"leave out {', '.join(names)}, or take variant=pooled or tsl"
             )
         if self.compact.vectors == "teacher" and self.student != "linear" and not self.model_teachers:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "model.safetensors"
 GRAPH_FILE = "model.onnx"
-KNOWN = ("bilstm", "cnn", "linear")
+KNOWN = ("bilstm", "linear")
 Weights = dict[str, NDArray[np.generic]]
 # Types of numbers that students are stored in, by the names of safetensors.
 _NUMBERS = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xlner import files
@@ -328,7 +327,7 @@ def target_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
     return islice(text_stream(path, recipe), recipe.max_sentences or None)
 
 
-# What the steps of denoising work with: what they may look at, and rows with new trust.
+# What the steps of denoising may look at beside the soft labels.
 
 
 class DenoisingContext(NamedTuple):
@@ -339,14 +338,3 @@ class DenoisingContext(NamedTuple):
 
     accelerator: Accelerator
     outside_share: float
-
-
-def trusted_rows(soft_labels: SoftLabels, factors: Iterable[NDArray[np.floating]]) -> Iterator[SoftRow]:
-    """The rows of soft labels with the trust of each word multiplied.
-
-    Args:
-        soft_labels: Keep words, probabilities and projections.
-        factors: For each sentence, (W,), in [0, 1].
-    """
-    for number, factor in zip(range(len(soft_labels)), factors, strict=True):
-        yield soft_labels.row(number, weights=soft_labels.weights(number) * factor)

@@ -1,89 +1,22 @@
 """The steps that make soft labels better before a student learns from them; each one's result is stored once."""
 
 import logging
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from xlner.config.load import choose
-from xlner.config.schema import CertaintyRecipe, PoolingRecipe
+from xlner.config.schema import PoolingRecipe
 from xlner.corpora.splits import Corpus
-from xlner.decoding import DECODING, ValidTags
-from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, trusted_rows
+from xlner.soft_labels.label import DenoisingContext, derived_soft_labels
 from xlner.soft_labels.pooling import LabelChanges, Outside, label_changes, pooled_probs, weights_for
 from xlner.soft_labels.store import SoftLabels, SoftRow, soft_row
-from xlner.tags import OUTSIDE, LabelSet, split_tag
+from xlner.tags import OUTSIDE
 
 LOG = logging.getLogger("xlner")
-
-# Selection by certainty: of each entity type only the most certain entities are learnt from.
-#
-# Source: constants of self-training in rounds, as in published code: 1 to 8 % of each type and round, sentences with
-# invalid tag sequences skipped (docs/method.md).
-
-
-def most_certain(types: Sequence[str], scores: Sequence[float], share: float) -> NDArray[np.bool_]:
-    """Which entities are among the most certain of their type, at equal score the first ones.
-
-    Args:
-        types: Of all entities of a text.
-        scores: The higher, the more certain.
-        share: Of each type that is kept, in (0, 1]; rounded up to whole entities.
-    """
-    kept = np.zeros(len(types), dtype=np.bool_)
-    names, values = np.asarray(types, dtype=np.str_), np.asarray(scores, dtype=np.float64)
-    for name in np.unique(names):
-        places = np.flatnonzero(names == name)
-        # 0.8 of 10 are 8, whatever floats add by rounding.
-        n_kept = math.ceil(share * len(places) - 1e-9)
-        kept[places[np.argsort(-values[places], kind="stable")[:n_kept]]] = True
-    return kept
-
-
-def is_broken(tags: Sequence[str]) -> bool:
-    """Whether an `I-X` follows something else than `B-X` or `I-X`: no valid sequence in IOB2."""
-    for before, tag in zip((OUTSIDE, *tags), tags, strict=False):
-        prefix, name = split_tag(tag)
-        if prefix == "I" and split_tag(before)[1] != name:
-            return True
-    return False
-
-
-# The step `certainty`: only what the teacher is most certain of is learnt from, as in rounds of self-training.
-
-
-def selected_by_certainty(soft_labels: SoftLabels, recipe: CertaintyRecipe, context: DenoisingContext) -> SoftLabels:
-    """The trust of all other words becomes 0; what is ranked stands in `soft_labels/steps.py`."""
-
-    def rows() -> Iterable[SoftRow]:
-        return trusted_rows(soft_labels, _factors(soft_labels, recipe))
-
-    settings = [asdict(recipe), DECODING]
-    return derived_soft_labels(soft_labels, "certainty", settings, rows, context.accelerator)
-
-
-def _factors(soft_labels: SoftLabels, recipe: CertaintyRecipe) -> Iterator[NDArray[np.float64]]:
-    """For each sentence 1 for the words that count and 0 for the others, (W,)."""
-    labels = LabelSet(soft_labels.card.tags)
-    found = ValidTags(labels).entities([soft_labels.probs(number) for number in range(len(soft_labels))])
-    scored = [pair for spans in found for pair in spans]
-    kept = iter(most_certain([span.label for span, _ in scored], [score for _, score in scored], recipe.share))
-    for number, spans in enumerate(found):
-        probs = soft_labels.probs(number)
-        best, seen = probs.argmax(axis=1), probs.any(axis=1)
-        factor = np.ones(len(probs))
-        factor[seen & (probs[:, labels.outside_id] < recipe.outside)] = 0.0
-        for span, _ in spans:
-            factor[span.start : span.end] = next(kept)
-        if recipe.skip_invalid and is_broken([labels.tags[tag_id] for tag_id in best[seen]]):
-            factor[:] = 0.0
-        yield factor
-
 
 # Labelled source sentences beside the target text: what is certain, among what the teacher believes.
 
@@ -193,5 +126,4 @@ def _pooled_rows(soft_labels: SoftLabels, recipe: PoolingRecipe, outside_share: 
 # A new step is one function above, its section in `config/`, and one line here.
 DENOISERS: dict[str, Callable[[SoftLabels, Any, DenoisingContext], SoftLabels]] = {
     "pooling": pooled,
-    "certainty": selected_by_certainty,
 }

@@ -36,7 +36,6 @@ FORMULAS = {
     "labelled": 2,  # 2: stored as logarithms
     "mixed": 2,
     "pooled": 4,  # 3: a strength by how sure the teacher is, the shift of O by doubt; 4: scripts without capitals
-    "certainty": 2,
     "source": 2,
     "augmented": 2,
 }

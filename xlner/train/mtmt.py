@@ -406,13 +406,12 @@ def _mean(weights: Tensor) -> Tensor:
 # What is refused before a teacher labels a whole text.
 
 
-def check_published(variant: str, teachers: Sequence[str], *, rounds: int) -> None:
-    """Refuse what a published variant cannot learn from: a teacher of another make, or a round beyond the first.
+def check_published(variant: str, teachers: Sequence[str]) -> None:
+    """Refuse what a published variant cannot learn from: a teacher of another make.
 
     Args:
         variant: Of the recipe; others than the published ones are not looked at.
         teachers: The models among the teachers, by folder or hub name.
-        rounds: How many there are to be.
 
     Raises:
         RecipeError: With the teacher, what it is, and what would be right.
@@ -431,11 +430,6 @@ def check_published(variant: str, teachers: Sequence[str], *, rounds: int) -> No
                 f"{teacher}: variant={variant} needs a teacher with an encoder for each task and the cosine of "
                 f"hidden states (sharing=separate similarity.kind=cosine); this one has {_make_of(found)}; {way}"
             )
-    if rounds > 1:
-        raise RecipeError(
-            f"rounds.count={rounds}: a student of variant={variant} has one encoder and cannot "
-            "teach the next one; set rounds.count=1, or take another variant"
-        )
 
 
 def _make_of(settings: ModelSettings) -> str:
