@@ -299,6 +299,7 @@ def test_help_is_given_without_loading_torch_and_lists_all_commands():
         "export",
         "compare",
         "report",
+        "push",
         "serve",
     ]
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from xlner import __version__
-from xlner.commands import as_options, check_data, compare, convert, evaluate, export, options_of, serve
+from xlner.commands import as_options, check_data, compare, convert, evaluate, export, options_of, push, serve
 from xlner.errors import RunError, StoppedError, XlnerError, exit_status, lines_for_terminal, sigterm_as_ctrl_c
 from xlner.report.report_command import report
 from xlner.tag_files.command import tag
@@ -237,6 +237,7 @@ COMMANDS: dict[str, Job | Callable[..., None]] = {
     "export": export,
     "compare": compare,
     "report": report,
+    "push": push,
     "serve": serve,
 }
 

@@ -357,6 +357,21 @@ def compare(
         raise RunError(f"{plot}: cannot be written: {problem}") from problem
 
 
+# `xlner push`: a trained tagger on the hub.
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="Folder of a model, of a compact student or of an exported one.")],
+    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Its name on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="A new one is seen by its owner alone.")] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+) -> None:
+    """Publish a model on the Hugging Face hub."""
+    from xlner.hub import push as push_folder
+
+    typer.echo(push_folder(model, repository, private=private, message=message))
+
+
 # `xlner export`: a trained tagger as a folder that needs no torch, or as a pipeline of spaCy.
 
 

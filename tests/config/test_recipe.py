@@ -368,3 +368,18 @@ def test_every_recipe_of_the_repository_loads_and_says_how_to_launch_it(path):
 
     assert isinstance(recipe, KINDS[kind][0])
     assert f"{selector}={path.stem}" in " ".join(header)
+
+
+@pytest.mark.parametrize(
+    ("argument", "way"),
+    [
+        ("loss.rdrop_weight=1", "went after version 0.2.0"),
+        ("rounds.count=2", "went after version 0.2.0"),
+        ("optimization.ema=0.9", "went after version 0.2.0"),
+        ("tensorboard=true", "give trackers=tensorboard"),
+        ("optimization.epoch=3", "--help lists the keys"),
+    ],
+)
+def test_a_key_that_earlier_versions_had_says_what_to_do_now(argument, way):
+    with pytest.raises(RecipeError, match=way):
+        load_recipe("distill", ["target=de", argument])

@@ -72,6 +72,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "optimization": {"learning_rate": "5e-5", "head_learning_rate": "5e-5"},
     },
 }
+_NO_HELP = "it did not help on a real encoder and went after version 0.2.0 (docs/results.md)"
+# Keys and sections that earlier versions had, and what to do now.
+GONE = dict.fromkeys(
+    ("rdrop_weight", "masked_weight", "hidden_weight", "ema", "neighbours", "prototypes", "discriminator"), _NO_HELP
+) | {"certainty": _NO_HELP, "rounds": _NO_HELP, "tensorboard": "give trackers=tensorboard"}
 # Variants that stand for what others published, and so take the teacher that these have.
 PUBLISHED = ("authors", "blog")
 # A small student has more to learn anew, a compact one all of it, and so is trained longer; each kind's defaults.
@@ -259,7 +264,8 @@ def _build(schema: Schema, layers: list[tuple[str, dict[str, Any]]]) -> AnyRecip
         except OmegaConfBaseException as problem:
             message = str(problem.msg or problem).strip().splitlines()[0]
             key = f" (key: {problem.full_key})" if problem.full_key else ""
-            raise RecipeError(f"{origin}: {message}{key}; --help lists the keys") from problem
+            gone = next((GONE[part] for part in str(problem.full_key).split(".") if part in GONE), "")
+            raise RecipeError(f"{origin}: {message}{key}; {gone or '--help lists the keys'}") from problem
     recipe = OmegaConf.to_object(config)
     assert isinstance(recipe, AnyRecipe)
     if not isinstance(recipe, AdaptRecipe | TagRecipe):

@@ -185,14 +185,18 @@ def repeated_sentences(train: Corpus, held_out: Iterable[Corpus]) -> list[str]:
 
 def sentence_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
     """The sentences of a corpus, read as the recipe says."""
-    split_text = choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter")
-    options = ReadingOptions(recipe.columns, recipe.scheme, recipe.encoding, split_text, labels=recipe.labels)
-    return (sentence for sentence, _ in read_located(path, recipe.format, options))
+    return _stream(path, recipe, scheme=recipe.scheme, labels=recipe.labels)
 
 
 def text_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:
     """The sentences of a text whose labels, if it has some, are not looked at."""
-    return sentence_stream(path, replace(recipe, scheme=IGNORE, labels=""))
+    return _stream(path, recipe, scheme=IGNORE, labels="")
+
+
+def _stream(path: Path, recipe: CorpusRecipe, *, scheme: str, labels: str) -> Iterator[Sentence]:
+    split_text = choose(WORD_SPLITTERS, recipe.word_splitter, "corpus.word_splitter")
+    options = ReadingOptions(recipe.columns, scheme, recipe.encoding, split_text, labels=labels)
+    return (sentence for sentence, _ in read_located(path, recipe.format, options))
 
 
 def begins_with_labels(path: Path, recipe: CorpusRecipe) -> bool:
