@@ -1,11 +1,9 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 from runs import DISTILL, TEACHER, TINY, run_well, sentences, write_conll, write_text
 
-from xlner.encode import Window
 from xlner.jobs.doubts import doubt_of_agreement
 from xlner.soft_labels.store import SoftLabels
 
@@ -81,8 +79,8 @@ def test_a_student_without_a_test_set_is_judged_by_its_agreement(learning, tmp_p
     assert report["agreement_f1"] > 5
     assert "agreement F1" not in " ".join(report["warnings"])
     (folder,) = (path for path in (tmp_path / "runs" / "soft-labels").iterdir() if path.is_dir())
-    labels, nothing = SoftLabels(folder), np.zeros(0, dtype=np.int32)
-    named, rain = ([Window(number, nothing, nothing, nothing)] for number in (0, 60))
+    labels = SoftLabels(folder)
+    named, rain = [0], [60]
     assert doubt_of_agreement(0.0, named, labels, "Try.").startswith("the student finds (almost) none of the ")
     assert doubt_of_agreement(90.0, named, labels, "Try.") == ""
     assert doubt_of_agreement(0.0, rain, labels, "Try.") == ""  # its teacher finds nothing there, either

@@ -819,6 +819,16 @@ def test_what_is_unlikely_or_of_another_type_is_left_out(tag, tagger, tmp_path):
     assert len(found) == sum(score >= threshold for score in scores) < len(scores)
 
 
+def test_a_threshold_that_is_no_probability_and_one_that_was_not_tuned_are_refused(tag, tmp_path):
+    texts = write(tmp_path / "in.jsonl", RECORDS)
+
+    no_number, untuned = (tag(texts, "--threshold", asked) for asked in ("high", "tuned"))
+
+    assert (no_number[0], untuned[0]) == (2, 2)
+    assert "'high' is no number from 0 to 1; expected one, or tuned" in " ".join(no_number[2].split())
+    assert "the model has no thresholds.json" in untuned[2]
+
+
 def test_columns_have_no_tags_of_what_is_left_out(tag, tmp_path):
     words = write(tmp_path / "in.jsonl", WORDS)
 

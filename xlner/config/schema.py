@@ -431,7 +431,7 @@ class LossRecipe(Section):
 
 @dataclass(frozen=True)
 class WeightsRecipe(Section):
-    """How far each position's loss is trusted; each name is a line of a table in `train/losses.py`."""
+    """How far each position's loss is trusted; named as in `train/objectives.py` and `train/mtmt.py`."""
 
     alpha: str = key("one", "trust in the recognizer, per word: squared_confidence or one")
     beta: str = key(

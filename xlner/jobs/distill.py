@@ -1,6 +1,5 @@
 """Distillation: a student of unlabelled target text, of any kind, from its recipe to its report."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -38,8 +37,6 @@ from xlner.train.run import (
     run_path,
     start_run,
 )
-
-LOG = logging.getLogger("xlner")
 
 
 @overload

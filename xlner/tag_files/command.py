@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xlner.tag_files.job import FileTagging, InputFile
     from xlner.tag_files.output import BadRecords, StandardOutput
     from xlner.tag_files.records import InputOptions, Wanted
-    from xlner.tagger import Tagger
+    from xlner.tagger import Tagger, Threshold
 
 
 # What a format was called before.
@@ -54,8 +54,11 @@ def tag(
     encoding: Annotated[str, typer.Option(help="Character encoding of the input; the output is UTF-8.")] = "utf-8",
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")] = "cpu",
     threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Leave out entities of a lower score, a probability.")
-    ] = 0.0,
+        str,
+        typer.Option(
+            metavar="SCORE", help="Leave out entities of a lower score, a probability; tuned: that of xlner report."
+        ),
+    ] = "0",
     types: Annotated[str, typer.Option(help="Leave out entities of other types than these, as in PER,LOC.")] = "",
 ) -> None:
     """Tag text or words, record by record. With --out, a command that was stopped goes on when it is given again."""
@@ -70,7 +73,7 @@ def tag(
     inputs = [InputFile(name, input_format(name, from_format)) for name in files or ["-"]]
     for name, format in inputs:
         check_input(name, format)
-    wanted = Wanted(threshold, tuple([name.strip() for name in types.split(",")]) if types else None)
+    wanted = Wanted(_threshold(threshold), tuple([name.strip() for name in types.split(",")]) if types else None)
     with tqdm(unit=" words", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
         bad_records = BadRecords(stops=stops, tell=lambda line: bar.write(line, file=sys.stderr))
         options = InputOptions(bad_records.report, encoding, columns)
@@ -86,6 +89,25 @@ def tag(
             for target, format, group in _targets(inputs, Path(out), out.endswith("/"), to_format)
         }
         _run(tagging, model, device, wanted, bar.update)
+
+
+def _threshold(text: str) -> "Threshold":
+    """The score that is asked for.
+
+    Raises:
+        typer.BadParameter: If it is no probability.
+    """
+    if text == "tuned":
+        return "tuned"
+    try:
+        score = float(text)
+    except ValueError:
+        score = -1.0
+    if not 0.0 <= score <= 1.0:
+        raise typer.BadParameter(
+            f"{text!r} is no number from 0 to 1; expected one, or tuned", param_hint="'--threshold'"
+        )
+    return score
 
 
 def _standard_output(inputs: "Sequence[InputFile]", to_format: str, bad_records: "BadRecords") -> "StandardOutput":
@@ -161,6 +183,8 @@ def _file_tagging(
     wanted: "Wanted",
     fresh: bool,
 ) -> "FileTagging":
+    from xlner.hub import find_file
+    from xlner.models.settings import THRESHOLDS_FILE, parse_thresholds
     from xlner.tag_files.job import FileTagging, State, file_marks, model_fingerprint
 
     is_stdin = any(name == "-" for name, _ in inputs)
@@ -174,7 +198,8 @@ def _file_tagging(
         "version of xlner": __version__,
     }
     if wanted.threshold:
-        depends_on["threshold"] = wanted.threshold
+        tuned = find_file(model, THRESHOLDS_FILE) if wanted.threshold == "tuned" else None
+        depends_on["threshold"] = parse_thresholds(tuned) if tuned else wanted.threshold
     if wanted.types is not None:
         depends_on["types"] = ", ".join(wanted.types)
     state = State(target, depends_on, is_kept=not is_stdin)

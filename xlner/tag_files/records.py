@@ -34,7 +34,7 @@ from xlner.corpora.source import read_located
 from xlner.corpora.spans import IGNORE, ReadingOptions, checked_text, checked_words, locate_words
 from xlner.corpora.stored import ROWS_READ, undamaged
 from xlner.errors import CorpusError
-from xlner.tagger import Tagger
+from xlner.tagger import Tagger, Threshold
 from xlner.tags import Span, tags_of
 from xlner.words import Entity, WordOffsets, split_words
 
@@ -118,7 +118,7 @@ def in_chunks(records: Iterable[Record], n_records: int = CHUNK_RECORDS) -> Iter
 class Wanted(NamedTuple):
     """Which entities are kept: those of at least this score, and of these types; None: of all."""
 
-    threshold: float = 0.0
+    threshold: Threshold = 0.0
     types: tuple[str, ...] | None = None
 
 
