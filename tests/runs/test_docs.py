@@ -46,7 +46,7 @@ LONGEST_LINE = 100
 LONG_LINES = {"docs/results.md", "docs/results_small_encoder.md"}
 # Files and folders that a reader has, or that an earlier command makes: these and all in them.
 OF_THE_READER = re.compile(
-    r"(runs|data|my|onnx|spacy|corpus|tagged|fixed|wikineural|FOLDER|FILE|IN|OUT|MODEL|DATA|ENCODER|TEXT)(/.*)?"
+    r"(runs|data|my|onnx|spacy|corpus|tagged|fixed|wikineural|FOLDER|FILE|IN|OUT|MODEL|DATA|ENCODER|TEXT|USER)(/.*)?"
     r"|(letters|my|annotated|other|big|tagged|names|marked|small|test|annotations|eng|2023|2024|train|dev|gold|val)"
     r"(\.\w+)?|x\.conll"
 )
