@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from runs import TEACHER, brief, lines_with, run_well
+from runs import TEACHER, brief, lines_with, run_script, run_well
 
 from xlner.errors import RecipeError
 from xlner.train.run import check_trackers
@@ -32,21 +32,12 @@ def test_tensorboard_gets_the_numbers_of_the_metrics(teaching, tmp_path):
 def test_wandb_writes_a_run_without_a_network(teaching, tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "WANDB_MODE", "offline")
 
-    run_well(TEACHER, *brief(teaching), "run=first", "trackers=wandb", cwd=tmp_path)
+    finished = run_script(
+        TEACHER, *brief(teaching), "run=first", "trackers=wandb", cwd=tmp_path
+    )  # it has its own words
 
+    assert finished.status == 0
     assert list(Path(tmp_path).rglob("offline-run-*/*.wandb"))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
-def test_mlflow_keeps_the_numbers_in_a_folder(teaching, tmp_path, monkeypatch):
-    monkeypatch.setitem(os.environ, "MLFLOW_TRACKING_URI", f"file://{tmp_path}/mlruns")
-    monkeypatch.setitem(os.environ, "MLFLOW_ALLOW_FILE_STORE", "true")
-
-    run_well(TEACHER, *brief(teaching), "run=first", "trackers=mlflow,tensorboard", cwd=tmp_path)
-
-    (losses,) = Path(tmp_path, "mlruns").rglob("metrics/loss")
-    assert len(losses.read_text().splitlines()) == len(lines_with(tmp_path / "runs" / "first", "loss"))
 
 
 def test_a_tracker_that_nobody_knows_is_refused_with_the_near_one():
