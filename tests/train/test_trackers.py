@@ -32,9 +32,8 @@ def test_tensorboard_gets_the_numbers_of_the_metrics(teaching, tmp_path):
 def test_wandb_writes_a_run_without_a_network(teaching, tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "WANDB_MODE", "offline")
 
-    finished = run_script(
-        TEACHER, *brief(teaching), "run=first", "trackers=wandb", cwd=tmp_path
-    )  # it has its own words
+    # Its package prints lines of its own.
+    finished = run_script(TEACHER, *brief(teaching), "run=first", "trackers=wandb", cwd=tmp_path)
 
     assert finished.status == 0
     assert list(Path(tmp_path).rglob("offline-run-*/*.wandb"))
