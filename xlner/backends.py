@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xlner.decoding import penalties
 from xlner.encode import PaddedWindows
-from xlner.errors import ModelError
+from xlner.errors import ModelError, first_line
 from xlner.files import MANIFEST_FILE, damage, describe
 from xlner.models.compact_words import feature_rows
 from xlner.models.settings import StudentSettings
@@ -235,8 +235,7 @@ def open_session(path: Path, threads: int | None = None) -> "InferenceSession":
             str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
         )
     except _graph_errors() as problem:
-        first_line = str(problem).splitlines()[0]
-        raise ModelError(f"{path}: ONNX Runtime cannot load this graph: {first_line}") from problem
+        raise ModelError(f"{path}: ONNX Runtime cannot load this graph: {first_line(problem)}") from problem
 
 
 def _graph_errors() -> tuple[type[Exception], ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from xlner.errors import ModelError, XlnerError
+from xlner.errors import ModelError, XlnerError, first_line
 from xlner.hub import is_reachable, refuse_file
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def tokenizer_errors(place: str = "its tokenizer.json is damaged") -> Iterator[N
         is_panic = type(problem).__name__ == "PanicException"
         if isinstance(problem, XlnerError) or not (is_panic or isinstance(problem, Exception)):
             raise
-        first_line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise ModelError(f"{place}: {first_line}") from problem
+        raise ModelError(f"{place}: {first_line(problem)}") from problem
 
 
 # Words to subword pieces and back, for any fast tokenizer.

@@ -141,6 +141,11 @@ _MARKDOWN = re.compile(r"[\\`*\[\]<>|&@~$#!]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+def first_line(problem: BaseException) -> str:
+    """What an error says first; its kind, if it says nothing."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
 def is_visible(text: str) -> bool:
     """Whether a text holds no character that a terminal acts upon or that nobody sees."""
     return not any(unicodedata.category(char) in _UNSEEN_CATEGORIES for char in text)

@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from xlner.errors import ModelError, RecipeError
+from xlner.errors import ModelError, RecipeError, first_line
 
 # What the hub calls the newest state of a model.
 NEWEST = "main"
@@ -46,18 +46,24 @@ def _answers_now(name: str, revision: str) -> bool:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    # The library that it speaks HTTP with has changed its name before. The kinds of error that the hub's own are of
-    # begin with what that library raises.
-    connection_errors: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__mro__[1:2])
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=HUB_SECONDS)
     except HFValidationError:
         return True  # no name of the hub, which then says so itself
     except HfHubHTTPError as problem:
         return problem.response.status_code < 500
-    except connection_errors:
+    except _connection_errors():
         return False
     return True
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """What is raised where the hub cannot be reached."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The library that it speaks HTTP with has changed its name before. The kinds of error that the hub's own are of
+    # begin with what that library raises.
+    return (OSError, *HfHubHTTPError.__mro__[1:2])
 
 
 # The files of a model, by folder or hub name, and what they must not ask for.
@@ -161,7 +167,7 @@ def fetched_folder(name: str, revision: str = NEWEST) -> Path | None:
     try:
         folder = snapshot_download(name, revision=revision, allow_patterns=list(_FETCHED), local_files_only=here_alone)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as problem:
-        reason = "the hub cannot be reached" if here_alone else _first_line(problem)
+        reason = "the hub cannot be reached" if here_alone else first_line(problem)
         raise ModelError(f"{name}, revision {revision}: could not be fetched ({reason})") from problem
     return Path(folder)
 
@@ -186,7 +192,6 @@ def push(folder: Path, repository: str, *, private: bool = False, message: str =
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
-    connection_errors: tuple[type[Exception], ...] = (OSError, *HfHubHTTPError.__mro__[1:2])
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         commit = api.upload_folder(
@@ -199,9 +204,9 @@ def push(folder: Path, repository: str, *, private: bool = False, message: str =
         raise ModelError(f"{repository}: no name of a model on the hub; expected USER/NAME ({problem})") from problem
     except HfHubHTTPError as problem:
         way = "log in by `hf auth login`, with a token that may write to this name"
-        raise ModelError(f"{repository}: the hub refuses: {_first_line(problem)}; {way}") from problem
-    except connection_errors as problem:
-        raise ModelError(f"{repository}: the hub cannot be reached: {_first_line(problem)}") from problem
+        raise ModelError(f"{repository}: the hub refuses: {first_line(problem)}; {way}") from problem
+    except _connection_errors() as problem:
+        raise ModelError(f"{repository}: the hub cannot be reached: {first_line(problem)}") from problem
     return str(commit.commit_url)
 
 
@@ -228,7 +233,3 @@ def _files_to_push(folder: Path) -> list[str]:
 
 def _is_fetched(name: str) -> bool:
     return any(Path(name).match(pattern) for pattern in _FETCHED)
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

@@ -62,7 +62,7 @@ def scores_html(title: str, scores: Mapping[str, Any], notes: Sequence[str] = ()
         scores: As `scores` of report.json; what is no score is left out.
         notes: Lines below the table.
     """
-    columns = {name: _f1_by_type(found) for name, found in scores.items()}
+    columns = {name: f1_by_type(found) for name, found in scores.items()}
     columns = {name: found for name, found in columns.items() if found}
     types = [*sorted({name for found in columns.values() for name in found} - {"all"}), *(["all"] if columns else [])]
     head = "".join(f"<th {_CELL}>{shown(str(name))}</th>" for name in columns)
@@ -76,8 +76,8 @@ def scores_html(title: str, scores: Mapping[str, Any], notes: Sequence[str] = ()
     return f"<div><p><strong>{shown(title)}</strong></p>{table or '<p>no scores</p>'}{lines}</div>"
 
 
-def _f1_by_type(found: Any) -> dict[str, float]:
-    """F1 by type, and of `all`; empty for what is no score."""
+def f1_by_type(found: Any) -> dict[str, float]:
+    """F1 in percent by type, and of `all`, of a score in report.json; empty for what is no score."""
     try:
         scores = {str(name): float(score["f1"]) for name, score in found["types"].items()}
         return scores | {"all": float(found["overall"]["f1"])}

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from xlner.backends import GRAPH_FILE, PARITY_FILE, Session, is_exported, unlisted_names, write_manifest
 from xlner.encode import WordEncoder
-from xlner.errors import ModelError
+from xlner.errors import ModelError, first_line
 from xlner.export.compact_graph import export_student
 from xlner.export.int8 import CALIBRATION_SENTENCES, SCHEMES, Reaches, channel_reaches, quantize
 from xlner.export.parity import Attempt, Reference, check_target, compared
@@ -90,8 +90,7 @@ def write_graph(recognizer: PreTrainedModel, path: Path, *, max_length: int) -> 
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as problem:
-        first_line = str(problem).strip().splitlines()[0]
-        raise ModelError(f"{told} cannot be exported by torch: {first_line}") from problem
+        raise ModelError(f"{told} cannot be exported by torch: {first_line(problem)}") from problem
     finally:
         chatter.setLevel(level)
     if program is None:

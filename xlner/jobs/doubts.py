@@ -3,7 +3,6 @@
 Nothing here ends a run. A line says what was found, and what to change.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -18,6 +17,7 @@ from xlner.predict import decide_tags
 from xlner.soft_labels.store import SoftLabels
 from xlner.tags import LabelSet, spans_of
 from xlner.train.report import Scores
+from xlner.train.run import read_report
 
 LOG = logging.getLogger("xlner")
 
@@ -130,11 +130,7 @@ def _entities_in(soft_labels: SoftLabels, sentences: Sequence[int]) -> tuple[int
 def _report_of(teacher: str) -> Scores:
     """The report of the run whose `model/` a teacher is; empty if there is none."""
     folder = Path(teacher).resolve()
-    try:
-        content = json.loads((folder.parent / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if folder.name == "model" and isinstance(content, dict) else {}
+    return (read_report(folder.parent) or {}) if folder.name == "model" else {}
 
 
 def _doubt_of_teacher(teacher: str) -> list[str]:

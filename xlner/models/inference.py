@@ -1,11 +1,12 @@
 """Running a network of torch: windows to padded tensors, and probabilities, projections, hidden states of words out.
 
 Training, evaluation and taggers run networks through here, in float32 or bfloat16, on a CPU or a GPU; nothing here
-needs transformers before `word_encoder` looks at a network of it. Shapes: B
-windows, P pieces, N words of all windows, C tags, D hidden width, E projection width.
+needs transformers before `word_encoder` looks at a network of it. Shapes: B windows, P pieces, N words of all windows,
+C tags, D hidden width, E projection width.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xlner.encode import PaddedWindows, Window, WordEncoder, batches_within, load_tokenizer, pad
-from xlner.errors import ModelError
+from xlner.errors import ModelError, first_line
 from xlner.hub import NEWEST
 from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs, word_rows
 
@@ -90,9 +91,8 @@ class TorchBackend:
                 scores: NDArray[np.float32] = self.model(*inputs).logits.float().cpu().numpy()
         except (LookupError, RuntimeError, ValueError) as problem:  # of torch; NotImplementedError is a RuntimeError
             network = getattr(self.model, "recognizer", self.model)
-            first_line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             shape = f"{len(batch.input_ids)} windows of {input_ids.shape[1]} numbers"
-            raise ModelError(f"{type(network).__name__} fails at {shape}: {first_line}") from problem
+            raise ModelError(f"{type(network).__name__} fails at {shape}: {first_line(problem)}") from problem
         return scores
 
 
@@ -131,6 +131,17 @@ def predicting(model: nn.Module, device: torch.device, autocast_dtype: torch.dty
             model.train()
 
 
+def computes_in_bf16(*, on_gpu: bool) -> bool:
+    """Whether the hardware is made for bf16: GPUs that have it, and CPUs with matrix tiles (AMX)."""
+    return bool(torch.cuda.is_bf16_supported() if on_gpu else torch.cpu.get_capabilities().get("amx_tile", False))
+
+
+def share_of_cores() -> int:
+    """The threads for each of the processes on this machine: `accelerate launch` would leave it one."""
+    n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The number format of a tagger's weights.
 
@@ -139,9 +150,7 @@ def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
         device: Where the network will lie.
     """
     if precision == "auto":
-        on_gpu = device.type == "cuda"
-        has_it = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu.get_capabilities().get("amx_tile", False)
-        precision = "bf16" if has_it else "fp32"
+        precision = "bf16" if computes_in_bf16(on_gpu=device.type == "cuda") else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModelForTokenClassification, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from xlner.errors import LabelError, ModelError
+from xlner.errors import LabelError, ModelError, first_line
 from xlner.hub import NEWEST, is_reachable, refuse_file, refuse_odd_weights
 from xlner.models.settings import SCHEME_KEY, refuse_code, refuse_odd_numbers
 from xlner.tags import LabelSet, TagReading, read_tagging
@@ -336,11 +336,6 @@ def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
     except NETWORK_ERRORS as problem:
         raise ModelError(f"{name}: config.json is no model configuration: {first_line(problem)}") from problem
     return config
-
-
-def first_line(problem: BaseException) -> str:
-    """What an error says first; its kind, if it says nothing."""
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 # What a network makes of pieces, found by trying it on a few of them.

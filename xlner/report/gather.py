@@ -23,8 +23,8 @@ from xlner.decoding import ValidTags
 from xlner.errors import RunError, XlnerError
 from xlner.files import RUNS, read_lines, to_json, write_text
 from xlner.models.settings import THRESHOLDS_FILE
+from xlner.notebook import f1_by_type
 from xlner.report.measures import (
-    ALL,
     Calibration,
     ErrorTable,
     EstimatedScore,
@@ -40,7 +40,7 @@ from xlner.report.measures import (
 )
 from xlner.soft_labels.store import SoftLabels, read_card
 from xlner.tagger import Tagger, load_tagger
-from xlner.tags import OUTSIDE, LabelMap, Span, spans_of, split_tag
+from xlner.tags import OUTSIDE, LabelMap, Span, spans_of, split_tag, tags_of
 from xlner.train.run import read_report
 
 Result = TypeVar("Result")
@@ -242,17 +242,14 @@ def _state(path: Path, notes: list[str]) -> str:
 
 
 def _noted_scores(about: Mapping[str, Any], notes: list[str]) -> dict[str, dict[str, float]]:
-    """F1 in percent by type and of `ALL`, by what report.json calls them."""
+    """What `f1_by_type` finds, by what report.json calls the scores."""
     found = {}
     for name, scores in part_of(about, "scores").items():
         if not scores:
             continue
-        try:
-            found[str(name)] = {
-                **{str(kind): float(score["f1"]) for kind, score in scores["types"].items()},
-                ALL: float(scores["overall"]["f1"]),
-            }
-        except (KeyError, TypeError, ValueError, AttributeError):
+        if by_type := f1_by_type(scores):
+            found[str(name)] = by_type
+        else:
             notes.append(f"report.json: the scores of {name} are damaged")
     return found
 
@@ -432,7 +429,7 @@ class _Answers(NamedTuple):
 def _tag(tagger: Tagger, sentences: Sequence[TaggedSentence], what: str, rename: LabelMap) -> list[_Answers]:
     """Tag sentences again, with scores; types that the map drops are left out."""
     decoder, answers = ValidTags(tagger.labels), list[_Answers]()
-    tags = [rename.apply([tag])[0] if tag.startswith("B-") else _renamed(tag, rename) for tag in tagger.labels.tags]
+    tags = [_renamed(tag, rename) for tag in tagger.labels.tags]
     with tqdm(total=len(sentences), desc=what, disable=None, unit=" sentences", dynamic_ncols=True) as bar:
         for start in range(0, len(sentences), BLOCK):
             block = sentences[start : start + BLOCK]
@@ -444,7 +441,7 @@ def _tag(tagger: Tagger, sentences: Sequence[TaggedSentence], what: str, rename:
                         own = Span(label, span.start, span.end)
                         found.add(own)
                         spans.append(ScoredSpan(label, score, own in sentence.gold))
-                gold = _tags(sentence)
+                gold = tags_of(sentence.gold, len(sentence.words))
                 words = [
                     (float(row.max()), tags[int(row.argmax())] == tag)
                     for row, tag in zip(rows, gold, strict=True)
@@ -459,13 +456,6 @@ def _renamed(tag: str, rename: LabelMap) -> str:
     prefix, name = split_tag(tag)
     new = rename.type_of(name) if name else ""
     return f"{prefix}-{new}" if new else OUTSIDE
-
-
-def _tags(sentence: TaggedSentence) -> list[str]:
-    tags = [OUTSIDE] * len(sentence.words)
-    for label, start, end in sentence.gold:
-        tags[start:end] = [f"B-{label}", *[f"I-{label}"] * (end - start - 1)]
-    return tags
 
 
 def _columns(spans: Sequence[ScoredSpan]) -> tuple[list[float], list[bool]]:

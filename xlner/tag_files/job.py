@@ -414,11 +414,13 @@ def tag_corpus(recipe: TagRecipe) -> Path:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
+    from xlner.models.inference import share_of_cores
+
     folder = Path(recipe.output)
     uses_cpu = recipe.cpu or not torch.cuda.is_available()
     processes = PartialState(cpu=uses_cpu, timeout=WAIT)
     if uses_cpu:
-        torch.set_num_threads(recipe.threads or _share_of_cores())
+        torch.set_num_threads(recipe.threads or share_of_cores())
     with ExitStack() as locks:
         announced = [_announcement(recipe, folder, locks) if processes.is_main_process else None]
         if processes.num_processes > 1:
@@ -545,12 +547,6 @@ def _tell_when_whole(folder: Path, shards: Sequence[Shard]) -> None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1))
-
-
-def _share_of_cores() -> int:
-    """Threads for each process: `accelerate launch` would leave it one."""
-    n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _tell(line: str) -> None:

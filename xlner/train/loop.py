@@ -280,6 +280,7 @@ class _Loop(Generic[Batch]):
             micro_batches=n_processes * optimization.accumulation,
             depends_on=dict(depends_on),
         )
+        self._shares = torch.tensor(list(objective.terms.values()), device=accelerator.device)
         self._start_meter()
         if found := chosen_checkpoint(run.checkpoints, keys.checkpoint.resume, accelerator):
             self._go_on_from(found)
@@ -342,8 +343,7 @@ class _Loop(Generic[Batch]):
         accelerator, objective, progress = self._accelerator, self._objective, self._progress
         counts, n_words, stopping = step_counts(accelerator, objective, window, stop_requested)
         counts = counts.clamp_min(1.0)
-        shares = torch.tensor(list(objective.terms.values()), device=accelerator.device)
-        scale = shares * accelerator.num_processes / counts
+        scale = self._shares * accelerator.num_processes / counts
         for number, (batch, real) in enumerate(window):
             last = number == len(window) - 1
             with nullcontext() if last else accelerator.no_sync(self._network):

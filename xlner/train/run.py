@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from xlner.config.load import KINDS, Recipe, Value, choose, recipe_of_keys, reci
 from xlner.config.schema import AdaptRecipe, DistillRecipe, HardwareRecipe, TeacherRecipe
 from xlner.errors import GOES_ON, RecipeError, RunError, StoppedError, exit_status, sigterm_ends
 from xlner.files import RUNS, append_line, locked, read_lines, remove_leftovers, remove_unfinished, to_json, write_text
+from xlner.models.inference import computes_in_bf16, share_of_cores
 from xlner.notebook import scores_html
 from xlner.tagger import Tagger, load_tagger
 from xlner.train.checkpoint import Change, allowed_changes, recipe_changes
@@ -430,9 +430,7 @@ def effective_precision(precision: str, cpu: bool) -> str:
         raise RecipeError("hardware.precision is fp16, which needs a GPU; on a CPU set bf16, fp32 or auto")
     if precision != "auto":
         return precision
-    if on_gpu:
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu.get_capabilities().get("amx_tile", False) else "fp32"
+    return "bf16" if computes_in_bf16(on_gpu=on_gpu) else "fp32"
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:
@@ -460,10 +458,7 @@ def make_accelerator(hardware: HardwareRecipe, path: Path, *, trackers: str) -> 
     asked = [name.strip() for name in trackers.split(",") if name.strip()]
     check_trackers(asked)
     if hardware.cpu or not torch.cuda.is_available():
-        # `accelerate launch` leaves each process one thread (OMP_NUM_THREADS=1) unless told otherwise.
-        n_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        torch.set_num_threads(hardware.threads or max(1, n_cores // n_local))
+        torch.set_num_threads(hardware.threads or share_of_cores())
     precision = effective_precision(hardware.precision, hardware.cpu)
     on_cpu = hardware.cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
     if not on_cpu and not torch.accelerator.is_available():
