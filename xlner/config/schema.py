@@ -505,6 +505,13 @@ class DistillRecipe:
     target: str = key("", "target language: the folder of `data` that is read")
     data: str = key("data", "folder with TARGET/train.txt or train.conll, and TARGET/test.conll where there is one")
     text: str = key("", "the unlabelled text itself: a file, or the folder of a data set; empty: that of `data`")
+    gold: str = key("", "a few labelled sentences of the target language, to learn from as well: a file; empty: none")
+    gold_share: float = key(
+        0.0,
+        "share of the labelled target sentences in every epoch, each shown several times; 0: by their number",
+        low=0,
+        high=0.9,
+    )
     run: str = key("", "result folder; a bare name lies under runs/; empty: runs/TARGET")
     teacher: str = key(
         "runs/teacher-en/model",
@@ -528,10 +535,11 @@ class DistillRecipe:
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     soft_labels: str = key("auto", "folder of stored soft labels; auto: under runs/soft-labels, found by content")
     selection: str = key(
-        "last",
+        "auto",
         "which student is kept: last; agreement: the closest to its soft labels on held-out text; source: the best on "
-        "the teacher's language's dev set; score: by the mean of both; target: by labels of the target's dev set",
-        choices="last agreement source score target",
+        "the teacher's language's dev set; score: by the mean of both; gold: the best on a part of `gold` that is kept "
+        "aside; target: by labels of the target's dev set; auto: gold where `gold` is large enough, else last",
+        choices="auto last agreement source score gold target",
     )
     holdout_ratio: float = key(
         0.05, "share of the target text that is kept out of training, to measure agreement", low=0, high=0.5
@@ -561,6 +569,8 @@ class DistillRecipe:
         check_bounds(self)
         if not self.target:
             raise RecipeError("target is empty; which language? as in target=de")
+        if self.selection == "gold" and not self.gold:
+            raise RecipeError("selection=gold needs labelled target sentences; give gold=FILE, or another selection=")
         self._check_teachers()
 
     @property

@@ -26,12 +26,14 @@ from xlner.jobs.doubts import (
     tell_doubts,
     trained_on,
 )
+from xlner.jobs.target_labels import TargetLabels, read_target_labels, times_shown
 from xlner.models.card import Origin
 from xlner.models.folder import read_settings
 from xlner.soft_labels.label import DenoisingContext, Teachers
+from xlner.soft_labels.labelled import with_gold, with_source
 from xlner.soft_labels.mix import Taught, taught_soft_labels
 from xlner.soft_labels.pooling import LabelChanges
-from xlner.soft_labels.steps import changes_of, denoised_soft_labels, denoising_steps, with_source
+from xlner.soft_labels.steps import changes_of, denoised_soft_labels, denoising_steps
 from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
 from xlner.tags import LabelMap, LabelSet, TagReading
 from xlner.train.checkpoint import Progress
@@ -45,12 +47,13 @@ LOG = logging.getLogger("xlner")
 # Which student is kept: what is measured while it trains, and which of the measures decides.
 
 
-# The measures whose mean decides, in percent F1; only the last one looks at labels of the target language.
+# The measures whose mean decides, in percent F1; only the last two look at labels of the target language.
 SELECTIONS: dict[str, tuple[str, ...]] = {
     "last": ("agreement",),  # told, but the student of the last step is kept
     "agreement": ("agreement",),
     "source": ("source",),
     "score": ("agreement", "source"),
+    "gold": ("gold",),
     "target": ("target",),
 }
 
@@ -81,7 +84,9 @@ class Selection(NamedTuple):
         return f"{measures[0]}_f1" if len(measures) == 1 else "selection_score"
 
 
-def make_selection(recipe: DistillRecipe, source: str, labels: LabelSet, label_map: LabelMap) -> Selection:
+def make_selection(
+    recipe: DistillRecipe, source: str, labels: LabelSet, label_map: LabelMap, gold: TargetLabels
+) -> Selection:
     """Read what the selection of a recipe looks at.
 
     Args:
@@ -89,14 +94,18 @@ def make_selection(recipe: DistillRecipe, source: str, labels: LabelSet, label_m
         source: Language of the teacher.
         labels: Of the student.
         label_map: Of the recipe.
+        gold: Labelled target sentences.
 
     Raises:
         RecipeError: If the teacher does not say its language.
         CorpusError: If there is no dev set where one is needed.
     """
-    corpora = {}
-    for measure in SELECTIONS[recipe.selection]:
-        if measure == "agreement":
+    name = recipe.selection
+    if name == "auto":
+        name = "gold" if gold.held_out else "last"
+    corpora = {"gold": gold.held_out} if gold.held_out else {}
+    for measure in SELECTIONS[name]:
+        if measure in ("agreement", "gold"):
             continue
         language = {"source": source, "target": recipe.target}[measure]
         if not language:
@@ -107,7 +116,7 @@ def make_selection(recipe: DistillRecipe, source: str, labels: LabelSet, label_m
         dev = read_labelled(corpus_path(recipe.data, language, "dev"), recipe.corpus)
         (corpora[measure],) = rename_types([dev], label_map, labels.types)
         check_types(labels, [corpora[measure]])
-    return Selection(recipe.selection, corpora)
+    return Selection(name, corpora)
 
 
 # What a student of any kind learns from, and what its report says of that: teachers, soft labels, a test set.
@@ -117,11 +126,11 @@ def make_selection(recipe: DistillRecipe, source: str, labels: LabelSet, label_m
 class StudentInputs:
     """What a student learns from.
 
-    `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is labelled source
-    text. `words` are the soft labels whose words a student's windows are made of: the same sentences before anything
-    was derived from them, so that windows are stored once. `test`
-    is None where there is no labelled test set. `changes` tell how sure the teachers were and what denoising changed,
-    `doubts` why little may come of it.
+    `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is labelled
+    source text, then the labelled target sentences of `gold`, which are shown `gold_times` an epoch. `words` are
+    the soft labels whose words a student's windows are made of: the same sentences before anything was derived from
+    them, so that windows are stored once. `test` is None where there is no labelled test set. `changes` tell how
+    sure the teachers were and what denoising changed, `doubts` why little may come of it.
     """
 
     text: Path
@@ -135,6 +144,13 @@ class StudentInputs:
     test: Corpus | None
     changes: LabelChanges
     doubts: Sequence[str]
+    gold: TargetLabels
+    gold_times: int
+
+    @property
+    def gold_rows(self) -> range:
+        """The numbers of the labelled target sentences among the soft labels."""
+        return range(len(self.soft_labels) - self.gold.n_learnt, len(self.soft_labels))
 
 
 def teachers_of(recipe: DistillRecipe) -> Teachers:
@@ -188,20 +204,29 @@ def read_inputs(
     if test is not None:
         (test,) = rename_types([test], label_map, labels.types)
         check_types(labels, [test])
-    selection = make_selection(recipe, source_language(recipe), labels, label_map)
+    gold = read_target_labels(recipe, labels, label_map, test)
+    selection = make_selection(recipe, source_language(recipe), labels, label_map, gold)
     context = DenoisingContext(accelerator, taught.outside_share)
     soft_labels = denoised_soft_labels(taught.soft_labels, steps_of(recipe), context)
     changes = changes_of(taught.soft_labels, soft_labels)
     LOG.info(changes.line())
     tell_doubts(changes.doubts())
     doubts = [*doubts, *changes.doubts()]
-    n_target, words = len(soft_labels), taught.soft_labels
+    n_target, words, times = len(soft_labels), taught.soft_labels, 1
     if recipe.source.share:
         soft_labels = words = _beside_source(
             recipe, soft_labels, uses_similarity, label_map, accelerator, number_format
         )
+    if gold.learnt:
+        if uses_similarity:
+            raise RecipeError(
+                f"gold={recipe.gold}: labelled sentences of no teacher have no similarities, which variant="
+                f"{recipe.variant} learns; leave gold out, or take variant=pooled or tsl"
+            )
+        times = times_shown(len(soft_labels), gold.n_learnt, recipe.gold_share)
+        soft_labels = words = with_gold(soft_labels, gold.learnt, accelerator)
     return StudentInputs(
-        text, taught, labels, label_map, selection, soft_labels, words, n_target, test, changes, doubts
+        text, taught, labels, label_map, selection, soft_labels, words, n_target, test, changes, doubts, gold, times
     )
 
 
@@ -248,7 +273,8 @@ def about_run(
         "parameters": n_parameters,
         "variant": recipe.variant,
         "seed": recipe.seed,
-        "selection": recipe.selection,
+        "selection": inputs.selection.name,
+        "target_labels": inputs.gold.to_json(),
         "teacher": {"folder": recipe.teacher, "fingerprint": card.teacher},
         "teachers": list(inputs.taught.teachers),
         "text": {
@@ -422,13 +448,16 @@ def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
     return frozenset(np.random.default_rng(0).permutation(n_sentences)[:n_held_out].tolist())
 
 
-def training_text(student: Student, windows: StoredWindows, held_out: frozenset[int], denoising: str) -> SoftText:
+def training_text(
+    student: Student, windows: StoredWindows, held_out: frozenset[int], inputs: StudentInputs, denoising: str
+) -> SoftText:
     """The windows that a student is trained on: of sentences that are not held out, with a word that counts.
 
     Args:
         student: Whose windows and soft labels they are.
         windows: Of all sentences.
         held_out: Sentences that are not trained on.
+        inputs: Tell which sentences stand there several times.
         denoising: What the recipe says, for the message.
 
     Raises:
@@ -439,7 +468,7 @@ def training_text(student: Student, windows: StoredWindows, held_out: frozenset[
         if window.sentence in held_out:
             continue
         if soft_labels.weights(window.sentence)[window.word_numbers].any():
-            trained.append(number)
+            trained += [number] * (inputs.gold_times if window.sentence in inputs.gold_rows else 1)
         else:
             n_left_out += 1
     if n_left_out and not trained:
