@@ -373,6 +373,12 @@ class CompactRecipe(Section):
     hard_weight: float = key(
         0.3, "share of the task loss: gold tags where there are any, else the likeliest ones by the soft labels", low=0
     )
+    first_temperature: float = key(
+        0.0,
+        "of the first epoch, from which it falls evenly to loss.temperature in the last; 0: the same in all",
+        low=0,
+        high=100,
+    )
     words: int = key(14_000, "words of its own vocabulary at most, the most frequent ones of the text", low=1)
     min_frequency: int = key(2, "a word of the vocabulary occurs at least so often in the text", low=1)
     word_size: int = key(100, "width of a word's vector", low=1, high=4096)
@@ -418,7 +424,8 @@ class LossRecipe(Section):
 
     recognizer: str = key(
         "soft_cross_entropy",
-        "against the teacher's probabilities: soft_cross_entropy, squared_error (summed over tags) or mean_squared_error",
+        "against the teacher's probabilities: soft_cross_entropy, squared_error (summed over tags), mean_squared_error, "
+        "or squared_logits",
     )
     temperature: float = key(1.0, "divides the logits of student and teacher", low=0.01, high=100)
     recognizer_weight: float = key(1.0, "share of the recognizer loss", low=0)

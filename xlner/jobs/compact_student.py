@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.lines import existing_file
 from xlner.encode import WordEncoder, load_tokenizer
-from xlner.errors import CorpusError
+from xlner.errors import CorpusError, RecipeError
 from xlner.jobs.inputs import Student, StudentInputs, held_out_of, steps_of, teachers_of
 from xlner.models.card import CARD_FILE, Origin, compact_card
 from xlner.models.compact import CompactNetwork, new_network
 from xlner.models.compact_folder import load_network, write_student
 from xlner.models.compact_words import FIRST, VOCABULARY_FILE, Vocabulary, hashed_encoder, looked_up
 from xlner.models.folder import load_joint_model, replaced_folder
-from xlner.models.settings import ModelSettings, Sizes, StudentSettings
+from xlner.models.settings import ModelSettings, Sizes, StudentSettings, is_compact
 from xlner.soft_labels.augment import with_augmented
 from xlner.train.objectives import CompactWords, Objective, SoftText, WordLoss
 from xlner.train.report import Evaluator
@@ -193,6 +193,11 @@ class CompactStudent(Student):
     def check(recipe: DistillRecipe) -> bool:
         """See `Student.check`."""
         WordLoss(recipe.loss, recipe.weights.alpha)
+        first = recipe.model_teachers[0] if recipe.model_teachers else ""
+        if recipe.student != "linear" and recipe.compact.vectors == "teacher" and is_compact(Path(first)):
+            raise RecipeError(
+                f"teacher={first}: is a compact student, without table of pieces; give compact.vectors=random or a file"
+            )
         return False
 
     def objective(self, text: SoftText) -> Objective[Any]:
@@ -200,8 +205,7 @@ class CompactStudent(Student):
         recipe = self._recipe
         LOG.info(f"{recipe.student}: {self.n_parameters:,} parameters, {len(text.lengths):,} windows of words")
         loss = WordLoss(recipe.loss, recipe.weights.alpha)
-        shares = recipe.loss.recognizer_weight, recipe.compact.hard_weight
-        return CompactWords(text, loss, *shares, whole_sequences=recipe.compact.decoder == "crf")
+        return CompactWords(text, loss, recipe.loss.recognizer_weight, recipe.compact, recipe.optimization.epochs)
 
     def save(self, folder: Path, network: CompactNetwork) -> None:
         """Write the model folder; an existing one is replaced only once the new one is whole."""

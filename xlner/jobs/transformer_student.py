@@ -22,6 +22,7 @@ from xlner.models.card import Origin
 from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_settings, save_model, write_card
 from xlner.models.inference import word_encoder
 from xlner.models.joint import JointModel, TwoHeadStudent, new_head
+from xlner.models.settings import is_compact
 from xlner.models.shrink import check_reducible, reduced
 from xlner.models.token_classifier import checked_config, freeze, n_layers_of, new_recognizer, tags_of_model
 from xlner.models.vocabulary import check_prunable, prune_tokenizer
@@ -103,6 +104,12 @@ class TransformerStudent(Student):
     @staticmethod
     def check(recipe: DistillRecipe) -> bool:
         """See `Student.check`."""
+        first = recipe.model_teachers[0] if recipe.model_teachers else ""
+        if recipe.encoder == "teacher" and is_compact(Path(first)):
+            raise RecipeError(
+                f"teacher={first}: is a compact student, no encoder that another could start from; name a transformer "
+                "first, give encoder=, or student=bilstm with compact.vectors=random"
+            )
         WordLoss(recipe.loss, recipe.weights.alpha)
         PairWeights.of(recipe.weights)
         revision_of(recipe.encoder, recipe.encoder_revision)

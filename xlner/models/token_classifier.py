@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from xlner.errors import LabelError, ModelError, first_line
 from xlner.hub import NEWEST, is_reachable, refuse_file, refuse_odd_weights
-from xlner.models.settings import SCHEME_KEY, refuse_code, refuse_odd_numbers
+from xlner.models.settings import SCHEME_KEY, is_compact, read_student, refuse_code, refuse_odd_numbers
 from xlner.tags import LabelSet, TagReading, read_tagging
 
 # Token classifiers from encoder folders and hub names, and what is refused about them.
@@ -65,6 +65,8 @@ def read_tags(folder: str) -> tuple[str, ...]:
     Raises:
         ModelError: As `load_classifier`.
     """
+    if is_compact(Path(folder)):
+        return read_student(Path(folder)).tags
     return _tag_names(folder, checked_config(folder))
 
 
