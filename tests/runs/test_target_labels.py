@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, write_conll
 
+from xlner import load_tagger
 from xlner.jobs.target_labels import times_shown
 from xlner.soft_labels.store import SoftLabels
 
@@ -32,6 +33,7 @@ def test_they_are_learnt_beside_the_soft_labels_and_told(arguments, gold, studen
     assert len(stored) == 70
     assert all(set(stored.probs(number).max(axis=1)) == {1.0} for number in range(60, 70))
     assert "target labels used: 10 sentences" in finished.stdout
+    assert list(report_of(run)["scores"]) == ["teacher", "tuned teacher", "student"]
     assert report_of(run)["target_labels"] == {"learnt": 10, "held_out": 0}
     assert "10 with labels" in (run / "model" / "README.md").read_text(encoding="utf-8")
     # Of the text what is neither held out nor labelled, and each labelled sentence six times, in batches of 8.
@@ -48,7 +50,7 @@ def test_a_run_without_them_says_so(arguments, tmp_path):
     assert report["selection"] == "last"
 
 
-@pytest.mark.parametrize(("asked", "n_sentences"), [("auto", 200), ("gold", 30)])
+@pytest.mark.parametrize(("asked", "n_sentences"), [("auto", 500), ("gold", 30)])
 def test_a_part_of_enough_is_kept_aside_and_chooses_the_student(arguments, asked, n_sentences, tmp_path):
     gold = tmp_path / "many.conll"
     write_conll(gold, sentences(n_sentences, seed=77))
@@ -57,13 +59,36 @@ def test_a_part_of_enough_is_kept_aside_and_chooses_the_student(arguments, asked
         DISTILL, *brief(arguments, 2), f"gold={gold}", f"selection={asked}", "gold_share=0.5", cwd=tmp_path
     )
 
-    run, n_held_out = tmp_path / "runs" / "first", n_sentences // 5
+    run, n_held_out = tmp_path / "runs" / "first", n_sentences // 10
     report = report_of(run)
     scores = {line["step"]: line["gold_f1"] for line in lines_with(run, "gold_f1")}
     assert f"of which {n_held_out} are kept aside to choose the student by" in finished.stdout
     assert report["target_labels"] == {"learnt": n_sentences - n_held_out, "held_out": n_held_out}
     assert report["selection"] == "gold"
     assert scores[report["training"]["best_step"]] == max(scores.values())
+
+
+def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_data, tmp_path):
+    gold = tmp_path / "cities.conll"
+    cities = [[(word, tag.replace("LOC", "CITY")) for word, tag in row] for row in sentences(20, seed=77)]
+    write_conll(gold, cities)
+
+    told = [
+        run_well(DISTILL, *arguments[:-1], f"gold={gold}", f"run={name}", cwd=tmp_path).stdout for name in ("a", "b")
+    ]
+
+    (run,) = (tmp_path / "runs" / "tuned-teachers").glob("*/run")
+    assert "learns from 20 labelled target sentences first" in told[0]
+    assert "has learnt from 20 labelled target sentences" in told[1]
+    assert report_of(run)["types"] == ["CITY", "LOC", "PER"]
+    assert load_tagger(tmp_path / "runs" / "b" / "model").types == ("CITY", "LOC", "PER")
+
+
+def test_a_teacher_that_does_not_learn_stays_as_it_is(arguments, gold, tmp_path):
+    run_well(DISTILL, *arguments, f"gold={gold}", "gold_tunes_teacher=false", cwd=tmp_path)
+
+    assert not (tmp_path / "runs" / "tuned-teachers").exists()
+    assert list(report_of(tmp_path / "runs" / "first")["scores"]) == ["teacher", "student"]
 
 
 def test_a_sentence_of_the_text_that_has_labels_teaches_by_them_alone(arguments, small_data, tmp_path):
@@ -102,7 +127,7 @@ def test_what_cannot_be_learnt_is_refused(arguments, gold, tmp_path):
     bare = tmp_path / "bare.txt"
     bare.write_text("Ulm ist kalt .\n", encoding="utf-8")
 
-    unknown = refused(arguments, f"gold={odd}", cwd=tmp_path)
+    unknown = refused(arguments, f"gold={odd}", "gold_tunes_teacher=false", cwd=tmp_path)
     assert "has entities of CITY, the teacher knows LOC, PER" in unknown
     assert "labels.map=CITY=" in unknown
     assert "no corpus at" in refused(arguments, f"gold={tmp_path / 'none.conll'}", cwd=tmp_path)

@@ -519,6 +519,9 @@ class DistillRecipe:
         low=0,
         high=0.9,
     )
+    gold_tunes_teacher: bool = key(
+        True, "the first teacher learns from `gold` before it labels the text, and the student starts from it"
+    )
     run: str = key("", "result folder; a bare name lies under runs/; empty: runs/TARGET")
     teacher: str = key(
         "runs/teacher-en/model",
@@ -578,6 +581,10 @@ class DistillRecipe:
             raise RecipeError("target is empty; which language? as in target=de")
         if self.selection == "gold" and not self.gold:
             raise RecipeError("selection=gold needs labelled target sentences; give gold=FILE, or another selection=")
+        if self.gold and self.gold_tunes_teacher and self.mixing.rename:
+            raise RecipeError(
+                "gold= is in the types of mixing.rename, which the teacher has not; set gold_tunes_teacher=false"
+            )
         self._check_teachers()
 
     @property

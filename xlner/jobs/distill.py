@@ -90,7 +90,7 @@ def train_student(recipe: DistillRecipe) -> Path:
             check_similarity(recipe.teachers, recipe.model_teachers)
         inputs = read_inputs(recipe, label_map, accelerator, uses_pairs)
         held_out_sentences = held_out_of(inputs.n_target, recipe)
-        student = kind(recipe, inputs, accelerator)
+        student = kind(inputs.recipe, inputs, accelerator)
         windows = student_windows(student.words, student.encoder, accelerator)
         text = training_text(student, windows, held_out_sentences, inputs, recipe.denoising)
         held_out = sorted(held_out_sentences)
@@ -107,7 +107,7 @@ def train_student(recipe: DistillRecipe) -> Path:
         scores: dict[str, Scores] = {}
         if (test := inputs.test) is not None:
             of_models = Evaluator(accelerator, student.encoder, inputs.labels, label_map)
-            scores |= teacher_scores(recipe, inputs.taught, of_models, test)
+            scores |= teacher_scores(recipe, inputs, of_models, test)
             scores["student"] = student.evaluator.of_network(kept, test, run.predictions(test.name))
         doubt = doubt_of_student(recipe, inputs, progress, scores.get("student"), agreement, held_out)
         about = about_run(recipe, inputs, student.n_parameters, agreement, doubt)

@@ -26,12 +26,12 @@ from xlner.jobs.doubts import (
     tell_doubts,
     trained_on,
 )
-from xlner.jobs.target_labels import TargetLabels, read_target_labels, times_shown
+from xlner.jobs.target_labels import TargetLabels, read_target_labels, times_shown, with_tuned_teacher
 from xlner.models.card import Origin
 from xlner.models.folder import read_settings
 from xlner.soft_labels.label import DenoisingContext, Teachers
 from xlner.soft_labels.labelled import with_gold, with_source
-from xlner.soft_labels.mix import Taught, taught_soft_labels
+from xlner.soft_labels.mix import Taught, mixed_labels, taught_soft_labels
 from xlner.soft_labels.pooling import LabelChanges
 from xlner.soft_labels.steps import changes_of, denoised_soft_labels, denoising_steps
 from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
@@ -126,13 +126,15 @@ def make_selection(
 class StudentInputs:
     """What a student learns from.
 
-    `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is labelled
-    source text, then the labelled target sentences of `gold`, which are shown `gold_times` an epoch. `words` are
-    the soft labels whose words a student's windows are made of: the same sentences before anything was derived from
-    them, so that windows are stored once. `test` is None where there is no labelled test set. `changes` tell how
-    sure the teachers were and what denoising changed, `doubts` why little may come of it.
+    `recipe` names the teachers that have labelled the text, of which the first may have learnt from target labels
+    before. `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is
+    labelled source text, then the labelled target sentences of `gold`, which are shown `gold_times` an epoch.
+    `words` are the soft labels whose words a student's windows are made of: the same sentences before anything was
+    derived from them, so that windows are stored once. `test` is None where there is no labelled test set.
+    `changes` tell how sure the teachers were and what denoising changed, `doubts` why little may come of it.
     """
 
+    recipe: DistillRecipe
     text: Path
     taught: Taught
     labels: LabelSet
@@ -197,14 +199,16 @@ def read_inputs(
     test = read_labelled(test_path, recipe.corpus) if test_path else None
     text = text_path(recipe.text, recipe.data, recipe.target)
     number_format = autocast_dtype(accelerator.mixed_precision)
-    taught = taught_soft_labels(teachers_of(recipe), text, accelerator, number_format)
+    known = mixed_labels(teachers_of(recipe))[2].types if recipe.gold else ()
+    gold = read_target_labels(recipe, known, label_map, test)
+    teaching = with_tuned_teacher(recipe, gold, accelerator)
+    taught = taught_soft_labels(teachers_of(teaching), text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)
     doubts = doubts_before_training(recipe, text, taught.soft_labels)
     tell_doubts(doubts)
     if test is not None:
         (test,) = rename_types([test], label_map, labels.types)
         check_types(labels, [test])
-    gold = read_target_labels(recipe, labels, label_map, test)
     selection = make_selection(recipe, source_language(recipe), labels, label_map, gold)
     context = DenoisingContext(accelerator, taught.outside_share)
     soft_labels = denoised_soft_labels(taught.soft_labels, steps_of(recipe), context)
@@ -226,7 +230,8 @@ def read_inputs(
         times = times_shown(len(soft_labels), gold.n_learnt, recipe.gold_share)
         soft_labels = words = with_gold(soft_labels, gold.learnt, accelerator)
     return StudentInputs(
-        text, taught, labels, label_map, selection, soft_labels, words, n_target, test, changes, doubts, gold, times
+        *(teaching, text, taught, labels, label_map, selection, soft_labels, words),
+        *(n_target, test, changes, doubts, gold, times),
     )
 
 
@@ -290,15 +295,25 @@ def about_run(
     }
 
 
-def teacher_scores(recipe: DistillRecipe, taught: Taught, evaluator: Evaluator, test: Corpus) -> dict[str, Scores]:
-    """The scores of the models that teach: `teacher`, `teacher 2` and so on; empty if one knows no type of the test."""
+def teacher_scores(
+    recipe: DistillRecipe, inputs: StudentInputs, evaluator: Evaluator, test: Corpus
+) -> dict[str, Scores]:
+    """The scores of the models that teach: `teacher`, `teacher 2` and so on; empty if one knows no type of the test.
+
+    A first one that learnt from target labels is `tuned teacher`, behind what it was before.
+    """
     rename, of_predictions = LabelMap.parse(recipe.mixing.rename), LabelMap.parse(recipe.labels.map).for_predictions()
+    mark = evaluator.mark(test, rename)
     scores: dict[str, Scores] = {}
-    for number, (teacher, own) in enumerate(taught.by_model.items(), 1):
-        name = "teacher" if number == 1 else f"teacher {number}"
+    first, tuned = (found.model_teachers[:1] for found in (recipe, inputs.recipe))
+    if first != tuned:
+        cache = Path(tuned[0]).parents[1] / f"scores-{mark}.json"
+        scores["teacher"] = evaluator.of_folder(first[0], test, cache=cache)
+    for number, (teacher, own) in enumerate(inputs.taught.by_model.items(), 1):
+        name = "tuned teacher" if (teacher,) == tuned != first else "teacher" if number == 1 else f"teacher {number}"
         types = {of_predictions.type_of(kind) for kind in TagReading.of(own.card.tags, rename).labels.types}
         # The teacher's scores are the same for every student of these soft labels.
-        cache = own.folder / f"scores-{evaluator.mark(test, rename)}.json"
+        cache = own.folder / f"scores-{mark}.json"
         known = not types.isdisjoint(test.types)
         scores[name] = evaluator.of_folder(teacher, test, cache=cache, rename=rename) if known else {}
     return scores

@@ -5,22 +5,32 @@ Whatever looks at target labels says so: on the terminal, in report.json and in 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 
-from xlner.config.schema import DistillRecipe
+from xlner.config.schema import CheckpointRecipe, DistillRecipe, OptimizationRecipe, TeacherRecipe
 from xlner.corpora.lines import existing_file
 from xlner.corpora.splits import Corpus, read_labelled, rename_types, repeated_sentences
 from xlner.errors import LabelError
-from xlner.tags import LabelMap, LabelSet
+from xlner.files import RUNS, json_digest
+from xlner.jobs.teacher import train_tagger
+from xlner.models.settings import is_compact
+from xlner.models.token_classifier import read_tags
+from xlner.soft_labels.label import locked, teacher_fingerprint
+from xlner.tags import LabelMap, TagReading
+from xlner.train.run import read_report
 
 LOG = logging.getLogger("xlner")
 
 # From so many labelled sentences on, `selection=auto` keeps some aside.
-ENOUGH_TO_HOLD_OUT = 200
-HELD_OUT = 0.2  # of them
+ENOUGH_TO_HOLD_OUT = 500
+HELD_OUT = 0.1  # of them
+# How a teacher learns from them: sentences that it sees in all, again and again, and how fast.
+TUNING_VISITS, MOST_EPOCHS, TUNING_RATE = 2000, 40, 1e-4
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,13 @@ class TargetLabels:
 
 
 def read_target_labels(
-    recipe: DistillRecipe, labels: LabelSet, label_map: LabelMap, test: Corpus | None
+    recipe: DistillRecipe, known: Sequence[str], label_map: LabelMap, test: Corpus | None
 ) -> TargetLabels:
     """The labelled target sentences that a recipe names.
 
     Args:
         recipe: Names the file, which may be of another format than the text.
-        labels: Of the student.
+        known: The teachers' types.
         label_map: Of the recipe.
         test: What the student will be scored on; sentences of it among the labelled ones are told.
 
@@ -68,13 +78,12 @@ def read_target_labels(
     """
     if not recipe.gold:
         return TargetLabels()
-    reading = replace(recipe.corpus, format="auto", max_sentences=0)
-    gold = read_labelled(existing_file(recipe.gold), reading)
-    (gold,) = rename_types([gold], label_map, labels.types)
-    if unknown := sorted({*gold.types} - {*labels.types}):
+    gold = read_labelled(existing_file(recipe.gold), replace(recipe.corpus, format="auto", max_sentences=0))
+    (gold,) = rename_types([gold], label_map, known)
+    if (unknown := sorted({*gold.types} - {*known})) and not is_tuned(recipe):
         raise LabelError(
-            f"{gold.path}: has entities of {', '.join(unknown)}, the teacher knows {', '.join(labels.types)}; "
-            f"rename or drop types, as in labels.map={unknown[0]}=, or give a teacher that knows them"
+            f"{gold.path}: has entities of {', '.join(unknown)}, the teacher knows {', '.join(known)}; "
+            f"rename or drop types, as in labels.map={unknown[0]}=, or leave gold_tunes_teacher=true"
         )
     if test is not None:
         for warning in repeated_sentences(test, [gold]):
@@ -115,3 +124,65 @@ def times_shown(n_text: int, n_gold: int, share: float) -> int:
 def share_for(n_gold: int) -> float:
     """The share of labelled sentences that was best for their number, in Portuguese and Polish (docs/results.md)."""
     return 0.3
+
+
+# The teacher that has read the labels. It is found again by what it was made of, as soft labels are.
+
+
+def is_tuned(recipe: DistillRecipe) -> bool:
+    """Whether the first teacher that is a model learns from the labels; a compact one cannot go on learning."""
+    models = recipe.model_teachers
+    return recipe.gold_tunes_teacher and bool(recipe.gold and models) and not is_compact(Path(models[0]))
+
+
+def with_tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> DistillRecipe:
+    """The recipe with the tuned teacher in the place of the first one that is a model; itself where none is tuned."""
+    if not gold.learnt or not is_tuned(recipe):
+        return recipe
+    first = recipe.model_teachers[0]
+    tuned = tuned_teacher(recipe, gold, accelerator)
+    return replace(recipe, teacher=",".join(tuned if name == first else name for name in recipe.teachers))
+
+
+def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> str:
+    """The model folder of the first teacher once it has learnt from the labelled target sentences; trained now if new.
+
+    It keeps all types that it knows, so that one which a few sentences lack is not lost.
+
+    Args:
+        recipe: Of the student.
+        gold: Labelled target sentences; those that are learnt are not none.
+        accelerator: Of the run; every process calls it.
+    """
+    assert gold.learnt is not None
+    teacher, n_sentences = recipe.model_teachers[0], gold.n_learnt
+    optimization = OptimizationRecipe(
+        epochs=min(MOST_EPOCHS, max(2, TUNING_VISITS // n_sentences)),
+        learning_rate=TUNING_RATE,
+        freeze=recipe.optimization.freeze,
+    )
+    # Without sentences to choose by, those that are learnt stand in: the last epoch counts.
+    corpora = gold.learnt, gold.held_out or replace(gold.learnt, name="dev")
+    made_of = [teacher_fingerprint(teacher), *(corpus.fingerprint for corpus in corpora), asdict(optimization)]
+    key = json_digest([*made_of, asdict(recipe.corpus), recipe.seed, accelerator.mixed_precision])[:12]
+    folder = RUNS / "tuned-teachers" / key
+    run = folder / "run"
+    with locked(folder, accelerator):
+        found = read_report(run)
+        accelerator.wait_for_everyone()  # nobody writes before all have looked
+        if found is None:
+            LOG.info(f"{teacher}: learns from {n_sentences:,} labelled target sentences first; into {run}")
+            own = TeacherRecipe(
+                language=recipe.target,
+                run=str(run),
+                encoder=teacher,
+                seed=recipe.seed,
+                corpus=recipe.corpus,
+                optimization=optimization,
+                hardware=recipe.hardware,
+                checkpoint=CheckpointRecipe(steps=0),
+            )
+            train_tagger(own, corpora, TagReading.of(read_tags(teacher), LabelMap({})).labels.types)
+        else:
+            LOG.info(f"{teacher}: has learnt from {n_sentences:,} labelled target sentences; as stored in {run}")
+    return str(run / "model")
