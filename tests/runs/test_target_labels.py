@@ -5,6 +5,7 @@ import pytest
 from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, write_conll
 
 from xlner import load_tagger
+from xlner.compare import markdown, read_run, settings_of
 from xlner.jobs.target_labels import times_shown
 from xlner.soft_labels.store import SoftLabels
 
@@ -35,6 +36,8 @@ def test_they_are_learnt_beside_the_soft_labels_and_told(arguments, gold, studen
     assert "target labels used: 10 sentences" in finished.stdout
     assert list(report_of(run)["scores"]) == ["teacher", "tuned teacher", "student"]
     assert report_of(run)["target_labels"] == {"learnt": 10, "held_out": 0}
+    lines = markdown(settings_of([read_run(run)]), [read_run(run)], ["de"], "x")
+    assert any(line.startswith("Learnt from labels of the target language (gold=)") for line in lines)
     assert "10 with labels" in (run / "model" / "README.md").read_text(encoding="utf-8")
     # Of the text what is neither held out nor labelled, and each labelled sentence six times, in batches of 8.
     held_out = np.random.default_rng(0).permutation(60)[:3]
