@@ -131,6 +131,24 @@ def test_vectors_of_a_file_are_what_words_start_from(compact, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_student_can_know_all_words_of_a_file_of_vectors(compact, tmp_path):
+    numbers = " ".join(["0.5", "-0.5"] * 6)
+    (tmp_path / "vectors.txt").write_text(f"Kiel {numbers}\nNirgendwo {numbers}\n", encoding="utf-8")
+    whole = (*brief(compact), "student=bilstm", "compact.whole_vectors=true", "run=v")
+
+    run_well(DISTILL, *whole, "compact.vectors=vectors.txt", cwd=tmp_path)
+    refused = run_script(DISTILL, *whole[:-1], "run=w", cwd=tmp_path)
+
+    model = tmp_path / "runs" / "v" / "model"
+    words = json.loads((model / "vocabulary.json").read_text(encoding="utf-8"))["words"]
+    assert words[-1] == "nirgendwo"
+    assert words.count("kiel") == 1
+    found = weights_of(model.parent)["body.vectors.words.weight"][2 + words.index("nirgendwo")]
+    torch.testing.assert_close(found / found[0], torch.tensor([1.0, -1.0] * 6))
+    assert "give compact.vectors=FILE" in refused.messages[-1]
+
+
+@pytest.mark.slow
 def test_a_file_of_vectors_of_another_width_is_refused_with_its_line(compact, tmp_path):
     (tmp_path / "vectors.txt").write_text("Kiel 0.5 0.5\n", encoding="utf-8")
 

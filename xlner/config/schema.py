@@ -387,6 +387,9 @@ class CompactRecipe(Section):
         "what word vectors start from: random, teacher (its own table of pieces, reduced to word_size), or a text file "
         "of word2vec, GloVe or fastText, of word_size numbers a line",
     )
+    whole_vectors: bool = key(
+        False, "all words of that file are known, not those of the text alone; one that the text lacks keeps its vector"
+    )
     chars: int = key(20, "characters of a word that are looked at; a longer one keeps its two ends", low=2, high=200)
     char_size: int = key(25, "width of a character's vector", low=1, high=1024)
     char_filters: int = key(50, "filters of the character convolution, each 3 characters wide", low=1, high=4096)
