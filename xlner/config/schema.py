@@ -167,6 +167,9 @@ class OptimizationRecipe(Section):
     decay: str = key("linear", "of the learning rate after the warm-up", choices="linear cosine constant")
     clip_norm: float = key(1.0, "longest gradient; 0: no clipping", low=0)
     freeze: str = key("none", "none, embeddings, or embeddings+N: with the N lowest layers")
+    gradient_checkpointing: bool = key(
+        False, "layers are computed a second time on the way back instead of kept: less memory, a third more time"
+    )
     evaluations: int = key(1, "evaluations per epoch", low=1, high=1000)
     log_steps: int = key(20, "optimizer steps between two lines of metrics.jsonl", low=1)
 
@@ -647,6 +650,7 @@ class DistillRecipe:
             "weights.gamma": self.weights.gamma != "one",
             "weights.outputs": self.weights.outputs != "teacher",
             "optimization.freeze": self.optimization.freeze != "none",
+            "optimization.gradient_checkpointing": self.optimization.gradient_checkpointing,
             "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
         }
         if names := [name for name, asked in found.items() if asked]:

@@ -24,7 +24,14 @@ from xlner.models.inference import word_encoder
 from xlner.models.joint import JointModel, TwoHeadStudent, new_head
 from xlner.models.settings import is_compact
 from xlner.models.shrink import check_reducible, reduced
-from xlner.models.token_classifier import checked_config, freeze, n_layers_of, new_recognizer, tags_of_model
+from xlner.models.token_classifier import (
+    checked_config,
+    forget_activations,
+    freeze,
+    n_layers_of,
+    new_recognizer,
+    tags_of_model,
+)
 from xlner.models.vocabulary import check_prunable, prune_tokenizer
 from xlner.soft_labels.label import check_teacher
 from xlner.soft_labels.store import SoftLabels
@@ -214,6 +221,8 @@ def new_student(
             f"{n_layers_of(model.recognizer)} layers, {len(encoder.tokenizer):,} pieces"
         )
     freeze(model.recognizer, recipe.optimization.freeze)
+    if recipe.optimization.gradient_checkpointing:
+        forget_activations(model.recognizer)
     base_model, base_licence = base_of(source, revision)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,

@@ -192,6 +192,25 @@ def freeze(model: PreTrainedModel, what: str) -> None:
         module.requires_grad_(False)
 
 
+def forget_activations(model: PreTrainedModel) -> None:
+    """Have a network in training compute what is inside its layers once more on the way back, not keep it.
+
+    Memory for the time of a further forward pass; gradients are the same, dropout included.
+
+    Raises:
+        ModelError: If transformers cannot do this with it.
+    """
+    network: Any = model
+    # The second is what earlier releases of transformers 5 call it.
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as problem:
+        raise ModelError(
+            f"optimization.gradient_checkpointing=true: {type(model).__name__} cannot: {problem}; leave it out"
+        ) from problem
+
+
 def _name_tags(config: PretrainedConfig, tags: Sequence[str]) -> None:
     config.id2label = dict(enumerate(tags))
     config.label2id = {tag: index for index, tag in enumerate(tags)}
