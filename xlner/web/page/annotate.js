@@ -3,7 +3,7 @@
 // What is saved is with the server. Edits that are not saved are a draft in this browser, one of each text: it outlives
 // the page, and all tabs that show the text show the draft.
 
-import { N_COLOURS, ask, byId, make, say } from "./elements.js";
+import { ask, byId, colourOf, make, say } from "./elements.js";
 
 const DRAFT = "xlner draft "; // before the text, in the browser's storage
 const MOST_WORDS = 20000; // a browser takes long to lay out many more of them
@@ -269,8 +269,7 @@ function showSentence(number) {
       line.append(option(word));
       continue;
     }
-    const colour = shown.types.indexOf(entity.label) % N_COLOURS;
-    const mark = make("mark", { role: "presentation", class: `type-${colour}` }, option(word, entity));
+    const mark = make("mark", { role: "presentation", class: colourOf(entity.label) }, option(word, entity));
     while (word < entity.last) mark.append(gap(++word), option(word, entity));
     mark.append(make("span", { class: "label", dir: "ltr", "aria-hidden": "true" }, make("bdi", {}, entity.label)));
     line.append(mark);
@@ -317,7 +316,7 @@ function showTypes() {
   byId("types").replaceChildren(
     ...shown.types.map((label, number) => {
       const key = number < 9 ? String(number + 1) : "";
-      const swatch = make("span", { class: `swatch type-${number % N_COLOURS}`, "aria-hidden": "true" }, key);
+      const swatch = make("span", { class: `swatch ${colourOf(label)}`, "aria-hidden": "true" }, key);
       const button = make("button", { type: "button", value: label }, swatch, make("bdi", {}, label));
       if (key) button.setAttribute("aria-keyshortcuts", key);
       button.addEventListener("click", () => setType(label));

@@ -1,6 +1,13 @@
 // What all pages of `xlner serve` use. Whatever comes from a text or a model becomes a text node, never HTML.
 
-export const N_COLOURS = 8; // of types, in page.css
+const N_COLOURS = 8; // in page.css
+const types = []; // the n-th one has the n-th colour
+
+/** The class of a type, which gives it its colour, the same one wherever it is shown. */
+export function colourOf(label) {
+  if (!types.includes(label)) types.push(label);
+  return `type-${types.indexOf(label) % N_COLOURS}`;
+}
 
 export const byId = (id) => document.getElementById(id);
 

@@ -1,7 +1,7 @@
 // The page of `xlner serve`: models side by side.
 
 import { openEditor, textsOfDrafts } from "./annotate.js";
-import { N_COLOURS, ask, byId, make, say } from "./elements.js";
+import { ask, byId, colourOf, make, say } from "./elements.js";
 
 const LONGEST_LINK = 8000; // characters; longer addresses get lost in mails and proxies
 const MOST_ROWS = 500;
@@ -45,24 +45,22 @@ async function compare() {
 
 function show() {
   const { asked, answer } = last;
-  const types = [...new Set(answer.models.flatMap((model) => model.entities.map((entity) => entity.label)))].sort();
-  byId("texts").replaceChildren(...answer.models.map((model, number) => taggedText(asked.text, model, types, number)));
+  byId("texts").replaceChildren(...answer.models.map((model, number) => taggedText(asked.text, model, number)));
   showDifferences();
   showFigures(answer);
   byId("results").hidden = false;
   for (const id of ["link", "json"]) byId(id).disabled = false;
 }
 
-function taggedText(text, model, types, number) {
+function taggedText(text, model, number) {
   const tagged = make("div", { class: "tagged", dir: "auto", tabindex: "0", role: "group" });
   tagged.setAttribute("aria-labelledby", `model-${number}`);
   let place = 0;
   for (const entity of model.entities.slice(0, MOST_MARKS)) {
     tagged.append(text.slice(place, entity.start));
     const label = make("span", { class: "label", dir: "ltr" }, ...labelOf(entity));
-    const colour = types.indexOf(entity.label) % N_COLOURS;
     const words = text.slice(entity.start, entity.end);
-    tagged.append(make("mark", { class: `type-${colour} ${entity.mark}` }, words, label));
+    tagged.append(make("mark", { class: `${colourOf(entity.label)} ${entity.mark}` }, words, label));
     place = entity.end;
   }
   tagged.append(text.slice(place));
@@ -208,6 +206,7 @@ byId("open-draft").addEventListener("click", () => {
 try {
   const { models, annotations } = await ask("v1/models");
   isCorrected = annotations;
+  models.flatMap(({ types }) => types).sort().forEach(colourOf);
   byId("models").append(
     ...models.map((model) => {
       const box = make("input", { type: "checkbox", value: model.name });
