@@ -4,20 +4,29 @@ import errno
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from accelerate import Accelerator
+from conftest import REPOSITORY
+
+from xlner import files
+from xlner.config.schema import DistillRecipe
+from xlner.corpora.source import align, read_annotations, read_corpus
+from xlner.errors import CorpusError, RunError
+from xlner.jobs.inputs import teachers_of
+from xlner.soft_labels.mix import taught_soft_labels
+from xlner.tags import Span
+from xlner.web.annotations import AnnotationFile, ChangedError, lines_of
 
 pytest.importorskip("fastapi", reason="FastAPI is not installed: pip install 'xlner[serve]'")
 
-from test_web_serve import serving, settings, gpe_folder  # noqa: F401, I001
+from test_web_serve import gpe_folder, serving, settings  # noqa: F401
 
-from xlner import files
-from xlner.corpora.source import align, read_annotations, read_corpus
-from xlner.errors import CorpusError, RunError
-from xlner.tags import Span
-from xlner.web.annotations import AnnotationFile, ChangedError, lines_of
 from xlner.web.serve import ServeSettings, run
 
 TEXT = "😀 Angela Merkel besuchte Kiel.\n\nDie Siemens AG sitzt\r\nin München, مدينة برلين."
@@ -320,6 +329,34 @@ def test_two_processes_that_save_at_once_lose_nothing(tmp_path):
         f"{names} Nummer {number} ." for names in ("Anna sah", "Boris sah", "Beide sahen") for number in range(20)
     )
     assert [name.name for name in tmp_path.iterdir()] == ["annotations.jsonl"]
+
+
+def test_a_model_is_measured_against_corrections(service, path, bert_folder):
+    save(service)
+    command = [sys.executable, "-m", "xlner", "evaluate", bert_folder, str(path)]
+
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)
+
+    assert f"{path} (3 sentences" in done.stdout
+    assert [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("all ")] == ["4"]
+
+
+def test_corrections_are_mixed_with_what_a_model_says(service, path, bert_folder, tmp_path):
+    (tmp_path / "train.txt").write_text("Heute regnet es .\nGestern fuhr Angela Merkel nach Kiel .\n")
+    text = "Gestern fuhr Angela Merkel nach Kiel ."
+    save(service, [entity("Angela Merkel", "PER", text)], text)
+    recipe = DistillRecipe(target="de", teacher=f"{bert_folder},{path}", soft_labels=str(tmp_path / "store"))
+
+    mixed, alone = (
+        taught_soft_labels(teachers_of(one), tmp_path / "train.txt", Accelerator(cpu=True), None).soft_labels
+        for one in (recipe, replace(recipe, teacher=bert_folder))
+    )
+
+    # Of a sentence without a record the model speaks alone; of the other each has half of the say.
+    np.testing.assert_allclose(mixed.probs(0).astype(float), alone.probs(0).astype(float), atol=0.002)
+    tags = ["O", "O", "B-PER", "I-PER", "O", "O", "O"]
+    wanted = np.asarray([[float(tag == name) for name in mixed.card.tags] for tag in tags])
+    np.testing.assert_allclose(mixed.probs(1).astype(float), (alone.probs(1) + wanted) / 2, atol=0.002)
 
 
 def test_what_another_process_saved_meanwhile_is_seen(tmp_path):
