@@ -32,7 +32,10 @@ async function find(text, isNew) {
   wanted = text;
   const answer = await ask("v1/annotations/find", { text, offsets: "utf16" });
   if (wanted !== text) return;
-  const sentences = answer.sentences.map(({ words, entities }) => ({ words, saved: entities && inWords(words, entities) }));
+  const sentences = answer.sentences.map(({ words, entities }) => {
+    const saved = entities && inWords(words, entities);
+    return { words, saved, entities: copyOf(saved ?? inWords(words, models[0].entities)) };
+  });
   const nWords = sentences.reduce((sum, { words }) => sum + words.length, 0);
   byId("editor").hidden = nWords > MOST_WORDS || nWords === 0;
   if (nWords > MOST_WORDS) {
@@ -41,7 +44,6 @@ async function find(text, isNew) {
     return say(`Texts of more than ${most} words cannot be corrected here; compare a part.`, true, "correct-status");
   }
   shown = { text, version: answer.version, types: answer.types, sentences };
-  sentences.forEach((sentence) => { sentence.entities = sentence.saved ?? inWords(sentence.words, models[0].entities); });
   if (isNew) undone = [];
   chosen = null;
   const draft = readDraft(text);
@@ -278,7 +280,9 @@ function showSentence(number) {
 }
 
 function showChosen() {
-  for (const option of byId("words").querySelectorAll("[aria-selected=true]")) option.setAttribute("aria-selected", "false");
+  for (const option of byId("words").querySelectorAll("[aria-selected=true]")) {
+    option.setAttribute("aria-selected", "false");
+  }
   byId("words").querySelector(".active")?.classList.remove("active");
   if (chosen) {
     for (let word = chosen.first; word <= chosen.last; word++) {
@@ -344,7 +348,8 @@ function choose(sentence, word, isMore = false) {
 /** Sentence and word of a place in the page; null where there is none. */
 function wordAt(node) {
   const element = node?.nodeType === Node.ELEMENT_NODE ? node : node?.parentElement;
-  const option = element?.closest("#words [role=option]") ?? element?.closest("#words mark")?.querySelector("[role=option]");
+  const entity = element?.closest("#words mark");
+  const option = element?.closest("#words [role=option]") ?? entity?.querySelector("[role=option]");
   return option ? option.id.split("-").slice(1).map(Number) : null;
 }
 
@@ -362,7 +367,8 @@ function chooseDrawn(selection) {
 
 byId("words").addEventListener("click", (event) => {
   const selection = getSelection();
-  if (!selection.isCollapsed && !event.shiftKey && byId("words").contains(selection.anchorNode)) return chooseDrawn(selection);
+  const isDrawn = !selection.isCollapsed && byId("words").contains(selection.anchorNode);
+  if (isDrawn && !event.shiftKey) return chooseDrawn(selection);
   const place = wordAt(event.target);
   if (!place) return;
   selection.removeAllRanges(); // of a click with shift
@@ -377,13 +383,13 @@ byId("words").addEventListener("keydown", (event) => {
   const step = isFromRight ? -1 : 1;
   const at = chosen ? active : -1;
   const isCommand = event.ctrlKey || event.metaKey;
-  const go = (sentence, word) => sentence in shown.sentences && choose(sentence, Math.max(0, Math.min(word, last)), event.shiftKey);
+  const go = (word) => choose(number, Math.max(0, Math.min(word, last)), event.shiftKey);
   const goTo = (sentence) => sentence in shown.sentences && choose(sentence, 0);
   const actions = {
-    ArrowRight: () => go(number, at + step),
-    ArrowLeft: () => go(number, at - step),
-    Home: () => go(number, 0),
-    End: () => go(number, last),
+    ArrowRight: () => go(at + step),
+    ArrowLeft: () => go(at - step),
+    Home: () => go(0),
+    End: () => go(last),
     ArrowDown: () => goTo(chosen ? number + 1 : 0),
     ArrowUp: () => goTo(number - 1),
     Delete: remove,
