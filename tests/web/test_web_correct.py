@@ -89,6 +89,11 @@ def test_a_wrong_entity_is_corrected_by_clicks_and_saved_and_there_after_a_reloa
     assert page.inner_text("#saved") == "Saved: 1 of 1 sentence"
     assert page.is_disabled("#save")
     assert labels_in(path, "Gestern") == ("O", "O", "B-PER", "I-PER", "O", "B-LOC", "O")
+    option(page, "Kiel").click()
+    page.click("[aria-label='Begin a word earlier']")
+    assert page.inner_text("#saved") == "Saved: 0 of 1 sentence"
+    save(page)
+    assert labels_in(path, "Gestern") == ("O", "O", "B-PER", "I-PER", "B-LOC", "I-LOC", "O")
     assert complaints == []
 
 
