@@ -1,4 +1,4 @@
-"""Parallel text as a teacher: a sentence is tagged, its words aligned with its translation's, its entities carried over.
+"""Parallel text as a teacher: sentences are tagged, words aligned, and entities carried over to translations.
 
 Words are aligned by the hidden states of a multilingual encoder, without training: a link joins two words that are each
 other's most similar one. What comes out are annotations, which a student learns from alone or beside a model. Of a
@@ -44,7 +44,7 @@ NOT_ALIGNED, REPEATED = "an entity was not aligned", "the translation stood ther
 
 
 class Links(NamedTuple):
-    """To which word of the translation each word is linked, (S,), -1 for none; the score of each link in [0, 1], (S,)."""
+    """To which word of the translation each word is linked, (S,), -1 for none; the scores of links in [0, 1], (S,)."""
 
     to: NDArray[np.int64]
     scores: NDArray[np.float64]
@@ -66,11 +66,11 @@ def align_words(source: NDArray[np.float32], target: NDArray[np.float32]) -> Lin
     """
     if not len(source) or not len(target):
         return Links(np.full(len(source), -1), np.zeros(len(source)))
-    seen, seen_there = source.any(axis=1), target.any(axis=1)
+    seen, seen_there = np.any(source, axis=1), np.any(target, axis=1)
     cosines = _unit(source) @ _unit(target).T
     cosines = np.where(seen[:, None] & seen_there[None, :], cosines, -np.inf)
     there, back, rows = cosines.argmax(axis=1), cosines.argmax(axis=0), np.arange(len(source))
-    linked = (back[there] == rows) & seen & seen_there[there]
+    linked: NDArray[np.bool_] = (back[there] == rows) & seen & seen_there[there]
     scores = np.zeros(len(source))
     powers = np.exp(cosines / TEMPERATURE)
     best = powers[rows[linked], there[linked]]

@@ -39,7 +39,6 @@ class SourceRank:
     agreement: float | None
     likeness: float | None
     entities: float
-    place: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """All of it, rounded."""
@@ -47,7 +46,7 @@ class SourceRank:
 
 
 def agreement(found: Sequence[Found], types: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """F1 in percent of the entities of each two teachers, of the types that both know, (T, T); NaN where neither has any.
+    """F1 in percent of the entities of each two teachers, of the types that both know, (T, T); NaN of none.
 
     Args:
         found: Of each teacher the entities of each sentence, the same sentences for all.
@@ -66,8 +65,8 @@ def agreement(found: Sequence[Found], types: Sequence[Sequence[str]]) -> NDArray
     return table
 
 
-def rank_sources(
-    taggers: Mapping[str, Tagger], languages: Sequence[str], words: Words, likenesses: Sequence[float] = ()
+def rank(
+    taggers: Mapping[str, Tagger], languages: Sequence[str], words: Words, likenesses: Sequence[float] | None = None
 ) -> list[SourceRank]:
     """The teachers, the one that seems to fit best first.
 
@@ -75,7 +74,7 @@ def rank_sources(
         taggers: By name.
         languages: Of each, empty where it is not known.
         words: Of the target text.
-        likenesses: Of their languages to the target, from `source_likeness`; empty: not looked at.
+        likenesses: Of their languages to the target, from `source_likeness`; None: not looked at.
     """
     found, ranks = [], []
     n_words = max(1, sum(map(len, words)))
@@ -84,7 +83,7 @@ def rank_sources(
         found.append([set(spans_of(decide_tags(rows, tagger.labels))) for rows in probs])
         n_entities = sum(map(len, found[-1]))
         sureness = mean_sureness(probs, tagger.labels.outside_id)
-        like = likenesses[number] if likenesses else None
+        like = likenesses[number] if likenesses is not None else None
         ranks.append(SourceRank(name, languages[number], sureness, None, like, 1000 * n_entities / n_words))
     table = agreement(found, [tagger.types for tagger in taggers.values()])
     for number, row in enumerate(table):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from xlner.errors import CorpusError
+from xlner.errors import CorpusError, ModelError
 
 
 def project(
@@ -71,3 +71,45 @@ def project(
     for line in summary.lines():
         typer.echo(line)
     typer.echo(f"{out}: teacher={out}, and the sentences themselves as text={out}; {beside}: these figures")
+
+
+def rank_sources(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Model folders or hub names: the teachers.")],
+    target: Annotated[str, typer.Option(metavar="FILE", help="Raw text of the target language, or any corpus.")],
+    data: Annotated[
+        str, typer.Option(help="Folder with LANGUAGE/train of the models' languages: compare languages, too.")
+    ] = "",
+    sentences: Annotated[int, typer.Option(min=20, help="How many of each text are looked at.")] = 1000,
+    format: Annotated[str, typer.Option(help="text, conll, jsonl, ... or auto: by the name.")] = "auto",
+    encoding: Annotated[str, typer.Option(help="Character encoding of the text.")] = "utf-8",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, not a table.")] = False,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")] = "cpu",
+) -> None:
+    """Rank teachers for a language without labels: by sureness, agreement, and likeness of languages."""
+    from xlner.corpora.source import read_corpus
+    from xlner.files import to_json
+    from xlner.models.folder import read_settings
+    from xlner.soft_labels.rank import rank, source_likeness
+    from xlner.tagger import load_tagger
+    from xlner.words import unicode_words
+
+    if twice := sorted({name for name in models if models.count(name) > 1}):
+        raise ModelError(f"{', '.join(twice)}: given twice; a model agrees with itself, which tells nothing")
+    text = read_corpus(target, format=format, scheme="ignore", encoding=encoding, split_text=unicode_words)
+    words = [sentence.words for sentence in islice(text, sentences)]
+    likenesses = source_likeness(models, data, words, sentences, device) if data else None
+    taggers = {name: load_tagger(name, device=device, precision="auto") for name in models}
+    found = rank(taggers, [read_settings(name).language for name in models], words, likenesses)
+    if as_json:
+        typer.echo(to_json([one.to_json() for one in found], indent=2))
+        return
+    width = max(5, *(len(name) for name in models))
+    typer.echo(f"{'model':{width}}  language  agreement  sureness  likeness  entities per 1,000 words")
+    for one in found:
+        agreement, like = (
+            "-" if value is None else f"{value:.{digits}f}" for value, digits in ((one.agreement, 2), (one.likeness, 3))
+        )
+        typer.echo(
+            f"{one.model:{width}}  {one.language or '-':8}  {agreement:>9}  {one.sureness:8.3f}  {like:>8}  "
+            f"{one.entities:.1f}"
+        )
