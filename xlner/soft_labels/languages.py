@@ -128,6 +128,8 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 # Sentences of a source language, and (for one weight for all) of the target, that are looked at.
 N_SENTENCES = 3000
 LEAST_SENTENCES = 20
+# What asks for languages: a recipe, or the option --data of `xlner rank-sources`.
+WANTS_LANGUAGES = "mixing.weights=language (or --data)"
 LAST_LAYERS = slice(-4, None)  # whose mean makes the vectors of words
 
 
@@ -156,25 +158,25 @@ def source_languages(teachers: Teachers) -> SourceLanguages:
     for teacher, language in zip(teachers.names, languages, strict=True):
         if not language:
             raise RecipeError(
-                f"mixing.weights=language: {teacher} does not say its language; "
-                'write {"language": "en"} into its xlner.json, or give mixing.weights as numbers'
+                f"{WANTS_LANGUAGES}: {teacher} does not say its language; "
+                'write {"language": "en"} into its xlner.json, or do without'
             )
         try:
             texts[language] = corpus_path(teachers.data, language, "train")
         except CorpusError as problem:
             raise RecipeError(
-                f"mixing.weights=language needs text of {language}, for {teacher}: {problem}"
+                f"{WANTS_LANGUAGES} needs text of {language}, for {teacher}: {problem}"
             ) from problem
     if len(texts) < 2:
         raise RecipeError(
-            f"mixing.weights=language: all teachers are of one language, {languages[0]}; "
-            "set mixing.weights=uniform, or give them as numbers"
+            f"{WANTS_LANGUAGES}: all teachers are of one language, {languages[0]}; "
+            "set mixing.weights=uniform or numbers, or leave --data out"
         )
     for path in texts.values():
         n_sentences = sum(1 for _ in target_stream(path, replace(teachers.corpus, max_sentences=LEAST_SENTENCES)))
         if n_sentences < LEAST_SENTENCES:
             raise RecipeError(
-                f"mixing.weights=language: {path} has {n_sentences} sentences; {LEAST_SENTENCES} are needed"
+                f"{WANTS_LANGUAGES}: {path} has {n_sentences} sentences; {LEAST_SENTENCES} are needed"
             )
     names = tuple(sorted(texts))
     return SourceLanguages(
