@@ -164,9 +164,7 @@ def source_languages(teachers: Teachers) -> SourceLanguages:
         try:
             texts[language] = corpus_path(teachers.data, language, "train")
         except CorpusError as problem:
-            raise RecipeError(
-                f"{WANTS_LANGUAGES} needs text of {language}, for {teacher}: {problem}"
-            ) from problem
+            raise RecipeError(f"{WANTS_LANGUAGES} needs text of {language}, for {teacher}: {problem}") from problem
     if len(texts) < 2:
         raise RecipeError(
             f"{WANTS_LANGUAGES}: all teachers are of one language, {languages[0]}; "
@@ -175,9 +173,7 @@ def source_languages(teachers: Teachers) -> SourceLanguages:
     for path in texts.values():
         n_sentences = sum(1 for _ in target_stream(path, replace(teachers.corpus, max_sentences=LEAST_SENTENCES)))
         if n_sentences < LEAST_SENTENCES:
-            raise RecipeError(
-                f"{WANTS_LANGUAGES}: {path} has {n_sentences} sentences; {LEAST_SENTENCES} are needed"
-            )
+            raise RecipeError(f"{WANTS_LANGUAGES}: {path} has {n_sentences} sentences; {LEAST_SENTENCES} are needed")
     names = tuple(sorted(texts))
     return SourceLanguages(
         names, tuple([texts[name] for name in names]), tuple([names.index(language) for language in languages])
