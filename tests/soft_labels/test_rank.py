@@ -108,7 +108,7 @@ def test_a_teacher_alone_is_told_by_its_sureness(rank, teacher):
     status, told, _ = rank(teacher("en"))
 
     assert status == 0
-    assert told.splitlines()[1].split()[2] == "-"  # it has nobody to agree with
+    assert told.splitlines()[1].split()[3] == "-"  # it has nobody to agree with
 
 
 def test_what_cannot_be_ranked_is_told(rank, teacher, tmp_path):
@@ -126,8 +126,7 @@ def data_of(folder, language):
     return folder / "data"
 
 
-def test_among_three_agreement_decides_and_between_two_sureness():
-    ranks = [a_rank("a", 0.7, 50.0), a_rank("b", 0.9, 60.0), a_rank("c", 0.8, 70.0)]
+def test_a_surer_teacher_comes_first_and_among_equals_the_one_that_agrees():
+    ranks = [a_rank("a", 0.61, 50.0), a_rank("b", 0.9, 40.0), a_rank("c", 0.63, 45.0), a_rank("d", 0.6, 70.0)]
 
-    assert [one.model for one in in_order(ranks)] == ["c", "b", "a"]
-    assert [one.model for one in in_order(ranks[:2])] == ["b", "a"]
+    assert [one.model for one in in_order(ranks)] == ["b", "d", "a", "c"]

@@ -23,6 +23,9 @@ from xlner.tags import Span, spans_of
 Words = Sequence[Sequence[str]]
 Found = Sequence[set[Span]]  # the entities of each sentence
 
+# Teachers less far apart are taken for equally sure: what parts those of one amount of training is their agreement.
+AS_SURE = 0.1
+
 
 @dataclass(frozen=True)
 class SourceRank:
@@ -93,10 +96,16 @@ def rank(
 
 
 def in_order(ranks: Sequence[SourceRank]) -> list[SourceRank]:
-    """The best first: by agreement, where two or more teachers agree with others at all, else by sureness."""
-    if len(ranks) > 2:
-        return sorted(ranks, key=lambda rank: (-(rank.agreement or 0.0), -rank.sureness))
-    return sorted(ranks, key=lambda rank: -rank.sureness)
+    """The best first: by sureness in steps of `AS_SURE`, among those of one step by agreement.
+
+    Likeness decides nothing: it told no good teacher from a poor one where it was measured (docs/results.md).
+    """
+    highest = max(rank.sureness for rank in ranks)
+
+    def key(rank: SourceRank) -> tuple[int, float, float]:
+        return int((highest - rank.sureness) / AS_SURE), -(rank.agreement or 0.0), -rank.sureness
+
+    return sorted(ranks, key=key)
 
 
 def source_likeness(models: Sequence[str], data: str, words: Words, n_sentences: int, device: str) -> list[float]:

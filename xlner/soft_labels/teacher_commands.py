@@ -104,12 +104,11 @@ def rank_sources(
         typer.echo(to_json([one.to_json() for one in found], indent=2))
         return
     width = max(5, *(len(name) for name in models))
-    typer.echo(f"{'model':{width}}  language  agreement  sureness  likeness  entities per 1,000 words")
+    typer.echo(f"{'model':{width}}  language  sureness  agreement  likeness  entities per 1,000 words")
     for one in found:
-        agreement, like = (
-            "-" if value is None else f"{value:.{digits}f}" for value, digits in ((one.agreement, 2), (one.likeness, 3))
-        )
+        agreement = "-" if one.agreement is None else f"{one.agreement:.2f}"
+        likeness = "-" if one.likeness is None else f"{one.likeness:.3f}"
         typer.echo(
-            f"{one.model:{width}}  {one.language or '-':8}  {agreement:>9}  {one.sureness:8.3f}  {like:>8}  "
+            f"{one.model:{width}}  {one.language or '-':8}  {one.sureness:8.3f}  {agreement:>9}  {likeness:>8}  "
             f"{one.entities:.1f}"
         )
