@@ -2,14 +2,19 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from conftest import LABELS, SENTENCES, tiny_model, word_piece_tokenizer
 
 from xlner.cli import main
+from xlner.config.schema import DistillRecipe
 from xlner.corpora.source import read_annotations, read_corpus
+from xlner.jobs.inputs import teachers_of
 from xlner.models.folder import ModelSettings, save_model
+from xlner.soft_labels.mix import taught_soft_labels
 from xlner.soft_labels.parallel import Links, Projection, ProjectionSummary, align_words, carried_over, open_reader
 from xlner.tagger import load_tagger
 from xlner.tags import Span
@@ -61,7 +66,7 @@ def test_words_are_linked_whatever_their_order():
 
     assert links.to.tolist() == [1, 3, 0, 2]
     assert links.scores.min() > 0.99
-    assert links.returning == 1.0
+    assert links.strength > 0.99
 
 
 def test_of_two_words_that_are_most_like_one_word_the_nearer_one_is_linked():
@@ -72,7 +77,7 @@ def test_of_two_words_that_are_most_like_one_word_the_nearer_one_is_linked():
 
     assert links.to.tolist() == [0, -1]
     assert 0.5 < links.scores[0] < 0.9  # there is a rival
-    assert links.returning == 0.5
+    assert links.strength == links.scores[0] / 2
 
 
 def test_links_are_the_same_from_both_sides():
@@ -92,7 +97,7 @@ def test_words_that_the_encoder_did_not_see_are_linked_to_nothing():
     assert align_words(source, source).to.tolist() == [-1, 1]
     assert align_words(source, np.zeros((3, 2), dtype=np.float32)).to.tolist() == [-1, -1]
     assert align_words(source, np.zeros((0, 2), dtype=np.float32)).to.tolist() == [-1, -1]
-    assert align_words(np.zeros((0, 2), dtype=np.float32), source).returning == 1.0
+    assert align_words(np.zeros((0, 2), dtype=np.float32), source).strength == 1.0
 
 
 @pytest.mark.parametrize(
@@ -175,6 +180,25 @@ def test_the_file_is_a_teacher_and_a_text_and_the_summary_lies_beside_it(bert_fo
     assert summary["records"] == len(text) == len(SENTENCES)
     assert read_annotations(out).count(sentence.words for sentence in text) == (len(text), 0)
     assert summary["written"] == sum(entity["carried"] for entity in summary["entities"].values()) > 0
+
+
+@pytest.mark.parametrize("others", ["", "{model},"], ids=["alone", "beside a model"])
+def test_what_is_written_teaches(others, bert_folder, tmp_path, xlner):
+    pairs = write_pairs(tmp_path / "pairs.tsv", [(text, text) for text in SENTENCES])
+    out = tmp_path / "de.jsonl"
+    xlner("project", "--source-model", bert_folder, "--parallel", pairs, "--out", out, "--min-score", "0")
+    recipe = DistillRecipe(target="de", teacher=f"{others.format(model=bert_folder)}{out}", encoder=bert_folder)
+    recipe = replace(recipe, text=str(out), soft_labels=str(tmp_path / "store"))
+
+    taught = taught_soft_labels(teachers_of(recipe), out, Accelerator(cpu=True), None)
+
+    soft_labels, annotations = taught.soft_labels, read_annotations(out)
+    assert len(soft_labels) == len(SENTENCES)
+    for number in range(len(soft_labels)):
+        probs = soft_labels.probs(number)
+        for span in annotations.of(soft_labels.words(number)).spans:
+            inside = [tag for tag in soft_labels.card.tags if tag.endswith(span.label)]
+            assert probs[:, [soft_labels.card.tags.index(tag) for tag in inside]].max() > 0.4 * span.score
 
 
 @pytest.mark.parametrize(

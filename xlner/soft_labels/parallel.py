@@ -30,14 +30,15 @@ from xlner.tagger import Tagger
 from xlner.tags import LabelSet, Span
 from xlner.words import Sentence
 
-# Of the softmax over cosines; at 0.05 nearly all links of names are above 0.7, and half of the wrong ones below.
+# Of the softmax over cosines. At 0.05, 19 in 20 links of names score above 0.65 (English with it, fr, pl, ru).
 TEMPERATURE = 0.05
 BLOCK = 256  # pairs that are looked at together
 MAX_WORDS = 400  # of a side; longer ones are no sentences
 # Share of an entity's words that must be linked, and words inside its translation that may be linked to nothing.
 LEAST_ALIGNED, MOST_HOLES = 0.5, 2
-# Share of words that return, below which two sentences are no translations of one another.
-LEAST_RETURNING = 0.3
+# Mean score of the links of all words below which two sentences are no translations of one another: 0.7 % of pairs
+# that are, and 57 % of pairs that slipped by a line (English with fr, it, pl, pt, 600 pairs).
+LEAST_STRENGTH = 0.35
 # Why nothing is said of a pair; the texts stand in summaries.
 TOO_LONG, NO_TRANSLATION = f"longer than {MAX_WORDS} words", "no translations of one another"
 NOT_ALIGNED, REPEATED = "an entity was not aligned", "the translation stood there before"
@@ -50,9 +51,9 @@ class Links(NamedTuple):
     scores: NDArray[np.float64]
 
     @property
-    def returning(self) -> float:
-        """The share of words from which the way there and back ends where it began; 1 of no words."""
-        return float((self.to >= 0).mean()) if len(self.to) else 1.0
+    def strength(self) -> float:
+        """The mean score of all words, 0 for those without a link; 1 of no words."""
+        return float(self.scores.mean()) if len(self.scores) else 1.0
 
 
 def align_words(source: NDArray[np.float32], target: NDArray[np.float32]) -> Links:
@@ -232,7 +233,7 @@ class Projection:
 
     def _why_not(self, words: tuple[str, ...], links: Links, lost_one: bool) -> str:
         """Why nothing is said of a translation; empty if something is."""
-        if links.returning < LEAST_RETURNING:
+        if links.strength < LEAST_STRENGTH:
             return NO_TRANSLATION
         if lost_one:
             return NOT_ALIGNED

@@ -96,16 +96,16 @@ def rank(
 
 
 def in_order(ranks: Sequence[SourceRank]) -> list[SourceRank]:
-    """The best first: by sureness in steps of `AS_SURE`, among those of one step by agreement.
+    """The best first: those that are as sure as the surest but for `AS_SURE`, by agreement; then the next ones so.
 
     Likeness decides nothing: it told no good teacher from a poor one where it was measured (docs/results.md).
     """
-    highest = max(rank.sureness for rank in ranks)
-
-    def key(rank: SourceRank) -> tuple[int, float, float]:
-        return int((highest - rank.sureness) / AS_SURE), -(rank.agreement or 0.0), -rank.sureness
-
-    return sorted(ranks, key=key)
+    groups: list[list[SourceRank]] = []
+    for rank in sorted(ranks, key=lambda rank: -rank.sureness):
+        if not groups or groups[-1][0].sureness - rank.sureness > AS_SURE:
+            groups.append([])
+        groups[-1].append(rank)
+    return [rank for group in groups for rank in sorted(group, key=lambda rank: -(rank.agreement or 0.0))]
 
 
 def source_likeness(models: Sequence[str], data: str, words: Words, n_sentences: int, device: str) -> list[float]:
