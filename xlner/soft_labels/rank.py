@@ -108,7 +108,9 @@ def in_order(ranks: Sequence[SourceRank]) -> list[SourceRank]:
     return [rank for group in groups for rank in sorted(group, key=lambda rank: -(rank.agreement or 0.0))]
 
 
-def source_likeness(models: Sequence[str], data: str, words: Words, n_sentences: int, device: str) -> list[float]:
+def source_likeness(
+    models: Sequence[str], data: str, words: Words, n_sentences: int, device: torch.device
+) -> list[float]:
     """How like the language of each teacher is to the target, by a language identifier that knows theirs alone.
 
     Args:
@@ -124,6 +126,6 @@ def source_likeness(models: Sequence[str], data: str, words: Words, n_sentences:
     corpus = CorpusRecipe(max_sentences=n_sentences)
     sources = source_languages(Teachers(tuple(models), MixingRecipe(), corpus, data, None))
     texts = [[sentence.words for sentence in target_stream(path, corpus)] for path in sources.texts]
-    _, probs = likeness(models[0], texts, words, torch.device(device), None)
+    _, probs = likeness(models[0], texts, words, device, None)
     means = probs.mean(axis=0)
     return [float(means[number]) for number in sources.of_teachers]

@@ -97,8 +97,8 @@ def rank_sources(
         raise ModelError(f"{', '.join(twice)}: given twice; a model agrees with itself, which tells nothing")
     text = read_corpus(target, format=format, scheme="ignore", encoding=encoding, split_text=unicode_words)
     words = [sentence.words for sentence in islice(text, sentences)]
-    likenesses = source_likeness(models, data, words, sentences, device) if data else None
     taggers = {name: load_tagger(name, device=device, precision="auto") for name in models}
+    likenesses = source_likeness(models, data, words, sentences, taggers[models[0]].device) if data else None
     found = rank(taggers, [read_settings(name).language for name in models], words, likenesses)
     if as_json:
         typer.echo(to_json([one.to_json() for one in found], indent=2))
