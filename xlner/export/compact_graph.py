@@ -8,6 +8,7 @@ The older exporter (`dynamo=False`) is as good for a `bilstm` (73 ms for 67, 0.9
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 # A BiLSTM or convolutional student as an ONNX graph, built operator by operator from its weights; without torch.
 #
 # The graph takes `rows` (B, W, K) and `lengths` (B,), both int32, and gives `emissions` (B, W, C). Convolutions are
-# written as products of shifted copies. In int8 weights have a byte a number; ONNX Runtime makes numbers of them when it
-# loads the graph, of tables when it looks a row up, and computes in float32. It has an LSTM in bytes, too, which is a
-# fifth faster, but takes one scale for a whole batch: of 1,064 texts 117 had other entities in a batch than alone.
+# written as products of shifted copies. In int8 weights have a byte a number; ONNX Runtime makes numbers of them when
+# it loads the graph, of tables when it looks a row up, and computes in float32. It has an LSTM in bytes, too, 1.2 to
+# 1.7 times as fast, but with one scale for a whole batch: of 1,064 texts 117 had other entities in a batch than alone.
 # Letters: B windows, W words, K numbers a row, C tags.
 
 
@@ -207,6 +208,7 @@ def export_student(
     precision: str,
     force: bool,
     report: Callable[[Attempt], None],
+    beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Attempt:
     """Store a student in another form and compare it with the original.
 
@@ -219,6 +221,7 @@ def export_student(
             for a linear student.
         force: Keep it even if it differs too much.
         report: Called with the result before that is decided.
+        beside: Further files of the folder, by name.
 
     Raises:
         ModelError: If the original is itself an export, the form makes no sense for its kind, the folder holds other
@@ -233,6 +236,8 @@ def export_student(
     reference = Reference(load_tagger(model), sentences, gold)
     with replaced_folder(target) as unfinished:
         _write(model, unfinished, settings, precision)
+        for name, content in beside.items():
+            (unfinished / name).write_bytes(content)
         return compared(unfinished, str(model), _scheme(settings, precision), reference, force=force, report=report)
 
 
