@@ -390,7 +390,7 @@ def test_spans_of_whole_words_come_back_as_they_were(words, data):
         (record_of({**PLACE, "end": 25}), "XL022", "the span 19 to 25 of type 'LOC' is none of a text of 24 char"),
         ({"words": ["a"], "spans": [PLACE]}, "XL022", "is none of a text of 1 words"),
         (record_of({**PLACE, "end": 19}), "XL022", "the span 19 to 19"),
-        (record_of({**PLACE, "score": 1.01}), "XL025", "the score of the span 19 to 23 is 1.01; expected a number in"),
+        (record_of({**PLACE, "score": 1.01}), "XL025", "the score of a span of type 'LOC' is 1.01; expected a number in"),
         (record_of({**PLACE, "score": "high"}), "XL025", "is 'high'; expected a number in"),
         (record_of({**PLACE, "label": "PERS"}, types=["PER"]), "XL025", "none of the types PER; did you mean 'PER'"),
         ({"text": "\ud800"}, "XL026", "half a surrogate pair"),
