@@ -4,13 +4,15 @@
         --dev data/pt/dev.conll --out runs/selected-pt.csv
 
 The labels of the pool play the annotator: those of the chosen sentences alone are looked at. Each draw is another part
-of the pool. Finished rows are not done again.
+of the pool. `--head` trains the output layer alone, on hidden states that are computed once. Finished rows are not done
+again.
 """
 
 import argparse
 import csv
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
@@ -20,8 +22,9 @@ import torch
 
 from xlner.corpora.source import read_corpus
 from xlner.evaluate import evaluate_tags
-from xlner.models.inference import collate
-from xlner.models.token_classifier import freeze
+from xlner.models.inference import collate, word_vectors
+from xlner.models.token_classifier import freeze, output_layer
+from xlner.predict import decide_tags
 from xlner.select import CANDIDATES, Candidate, most_different, most_doubtful, without_repeats
 from xlner.tag_files.records import Record
 from xlner.tagger import Tagger, load_tagger
@@ -33,6 +36,7 @@ COLUMNS = ("draw", "way", "sentences", "words", "f1")
 RANDOM, SELECTED, DOUBTFUL = "random", "selected", "doubtful"
 VISITS = 400  # sentences that a model sees, again and again, but each three times at least
 BATCH, LEARNING_RATE, FREEZE = 8, 5e-5, "embeddings+6"
+HEAD_STEPS, HEAD_RATE = 200, 1e-3
 
 
 def main() -> int:
@@ -48,6 +52,7 @@ def main() -> int:
     parser.add_argument("--ways", nargs="+", default=[RANDOM, SELECTED, DOUBTFUL], help="how sentences are chosen")
     parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2], help="parts of the pool")
     parser.add_argument("--part", type=int, default=2000, help="sentences of a part")
+    parser.add_argument("--head", action="store_true", help="train the output layer alone")
     parser.add_argument("--scored", type=int, default=1000, help="sentences of dev that are scored")
     given = parser.parse_args()
     rename = LabelMap.parse(given.map)
@@ -65,16 +70,23 @@ def main() -> int:
             sys.exit(f"{given.pool}: {len(pool):,} sentences are too few for part {draw} of {given.part:,}")
         wanted = [(way, n) for way in given.ways for n in [*given.sizes, *(given.more if way == RANDOM else [])]]
         wanted = [one for one in wanted if (draw, *one) not in {row[:3] for row in done}]
-        candidates: list[Candidate] = []
+        if not wanted:
+            continue
+        tagger, candidates = load_tagger(given.model), list[Candidate]()
         if any(way != RANDOM for way, _ in wanted):
             records = [Record(place, "", None, one.words, None, {}) for place, one in enumerate(part)]
-            candidates = most_doubtful(load_tagger(given.model), records, CANDIDATES * max(given.sizes))
+            candidates = most_doubtful(tagger, records, CANDIDATES * max(given.sizes))
+        states = Heads(tagger, part, dev) if given.head else None
         for way, n in wanted:
-            tagger = load_tagger(given.model)
-            chosen = [part[number] for number in choose(tagger, candidates, way, n, draw, len(part))]
-            fine_tune(tagger, chosen, draw)
-            n_words = sum(len(one.words) for one in chosen)
-            done.append(add_row(given.out, (draw, way, n, n_words, score(tagger, dev))))
+            numbers = choose(tagger, candidates, way, n, draw, len(part))
+            chosen = [part[number] for number in numbers]
+            if states is not None:
+                f1 = states.score(numbers, draw)
+            else:
+                trained = load_tagger(given.model)
+                fine_tune(trained, chosen, draw)
+                f1 = score(trained, dev)
+            done.append(add_row(given.out, (draw, way, n, sum(len(one.words) for one in chosen), f1)))
     show(done)
     return 0
 
@@ -113,6 +125,43 @@ def fine_tune(tagger: Tagger, sentences: Sequence[Sentence], seed: int) -> None:
         optimizer.zero_grad()
         decay.step()
     model.eval()
+
+
+class Heads:
+    """Output layers of a tagger, trained on hidden states of a part of the pool and scored on those of dev."""
+
+    def __init__(self, tagger: Tagger, part: Sequence[Sentence], dev: Sequence[Sentence]) -> None:
+        self._tagger, self._part, self._dev = tagger, part, dev
+        self._of_part, self._of_dev = (hidden_states(tagger, sentences) for sentences in (part, dev))
+
+    def score(self, numbers: Sequence[int], seed: int) -> float:
+        """F1 on dev in percent, of the tagger's own layer after training on these sentences of the part."""
+        torch.manual_seed(seed)
+        labels = self._tagger.labels
+        layer = deepcopy(output_layer(self._tagger.model.recognizer, len(labels.tags))[1]).train()
+        states = torch.cat([self._of_part[number] for number in numbers])
+        tag_ids = torch.from_numpy(np.concatenate([labels.ids(self._part[number].tags or ()) for number in numbers]))
+        optimizer = torch.optim.AdamW(layer.parameters(), lr=HEAD_RATE, weight_decay=0.01)
+        for _ in range(HEAD_STEPS):
+            token_cross_entropy(layer(states), tag_ids).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            probs = [layer(found).softmax(dim=1).numpy() for found in self._of_dev]
+        predicted = [decide_tags(rows, labels) for rows in probs]
+        gold = [one.tags or () for one in self._dev]
+        return evaluate_tags(self._tagger.types, gold, predicted).report.overall.f1
+
+
+def hidden_states(tagger: Tagger, sentences: Sequence[Sentence]) -> list[torch.Tensor]:
+    """Of the words of each sentence, those of the last layer, (W, D)."""
+    model, words = tagger.model, [one.words for one in sentences]
+    windows = list(tagger.encoder.encode(words))
+    width = model.recognizer.config.hidden_size
+    found = [np.zeros((len(one), width), dtype=np.float32) for one in words]
+    for number, vectors in word_vectors(model, windows, tagger.encoder.pad_id, 1, device=tagger.device):
+        found[windows[number].sentence][windows[number].word_numbers] = vectors
+    return [torch.from_numpy(rows) for rows in found]
 
 
 def score(tagger: Tagger, dev: Sequence[Sentence]) -> float:

@@ -12,7 +12,7 @@ then the first, then that of the pattern that stands first in the file.
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,8 +99,9 @@ class Patterns:
     def _matches(self, words: Sequence[str]) -> list[tuple[int, int, int]]:
         """The pattern, first word and end of each match, none overlapping."""
         doc = self._doc(words)
-        matches = [(int(self._vocab.strings[key]), start, end) for key, start, end in self._phrases(doc)]
-        matches += [(int(self._vocab.strings[key]), start, end) for key, start, end in self._words(doc)]
+        matchers = [matcher for matcher in (self._phrases, self._words) if len(matcher)]
+        found = chain.from_iterable(matcher(doc) for matcher in matchers)
+        matches = [(int(self._vocab.strings[key]), start, end) for key, start, end in found]
         taken, kept = [False] * len(words), []
         for number, start, end in sorted(matches, key=lambda match: (match[1] - match[2], match[1], match[0])):
             if start < end and not any(taken[start:end]):
