@@ -141,14 +141,16 @@ def encoder_of(tagger: Tagger) -> Any:
     Raises:
         ModelError: If it has none.
     """
+    from xlner.models.inference import TorchBackend
     from xlner.models.joint import JointModel
 
-    model = tagger.model
-    if not isinstance(model, JointModel):
+    network = tagger.backend.model if isinstance(tagger.backend, TorchBackend) else None
+    if not isinstance(network, JointModel):
         raise ModelError(
-            f"{tagger.name}: a compact student has no hidden states of sentences; give the model that taught it"
+            f"{tagger.name}: an exported model or a compact student has no hidden states to compare sentences by; give "
+            "the folder of the transformer that it was made from, or learnt from"
         )
-    return model
+    return network
 
 
 def sentence_vectors(tagger: Tagger, candidates: Sequence[Candidate]) -> Values:
