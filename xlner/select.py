@@ -60,7 +60,7 @@ def select_sentences(
         CorpusError: If the text holds no sentence that is not done.
         ModelError: If the tagger has no hidden states.
     """
-    encoder_of(tagger)
+    network_of(tagger)
     seen = {sentence_key(words) for words in done}
     candidates = most_doubtful(tagger, _new_sentences(tagger, records, seen), CANDIDATES * n)
     if not candidates:
@@ -135,7 +135,7 @@ def _begins(tags: Sequence[str]) -> list[int]:
 # How sentences differ.
 
 
-def encoder_of(tagger: Tagger) -> Any:
+def network_of(tagger: Tagger) -> Any:
     """The network of a tagger, with an encoder whose hidden states can be looked at.
 
     Raises:
@@ -162,7 +162,7 @@ def sentence_vectors(tagger: Tagger, candidates: Sequence[Candidate]) -> Values:
 
     windows = list(tagger.encoder.encode([one.record.words for one in candidates]))
     sums: Values | None = None
-    for number, vectors in word_vectors(encoder_of(tagger), windows, tagger.encoder.pad_id, 1, device=tagger.device):
+    for number, vectors in word_vectors(network_of(tagger), windows, tagger.encoder.pad_id, 1, device=tagger.device):
         window = windows[number]
         if sums is None:
             sums = np.zeros((len(candidates), vectors.shape[1]))
