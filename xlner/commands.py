@@ -530,6 +530,9 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may call, as https://example.org; none by default.")
     ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Where corrections made on the page are saved.")
+    ] = None,
 ) -> None:
     """Tag and compare over HTTP, with a page that shows models side by side."""
     try:
@@ -549,5 +552,6 @@ def serve(
         max_body=max_body,
         timeout=timeout,
         origins=tuple(allow_origin or ()),
+        annotations=annotations,
     )
     run(settings, host=host, port=port, workers=workers)
