@@ -481,8 +481,8 @@ def annotation_of(found: JsonRecord, types: tuple[str, ...] | None = None) -> tu
     looked_for = own_types if own_types is not None else types
     strings = [span for span in spans if _is_string(span)]
     read = [_scored_span(span, place, offsets, unit, looked_for) for span in spans if not _is_string(span)]
-    found, missing = _located(strings, place, text, looked_for)
-    return key, Annotation((*read, *found), own_types, missing)
+    located, missing = _located(strings, place, text, looked_for)
+    return key, Annotation((*read, *located), own_types, missing)
 
 
 def _located(
