@@ -296,6 +296,7 @@ def test_help_is_given_without_loading_torch_and_lists_all_commands():
         "evaluate",
         "check-data",
         "convert",
+        "select",
         "export",
         "compare",
         "report",

@@ -20,6 +20,7 @@ from xlner import __version__
 from xlner.commands import as_options, check_data, compare, convert, evaluate, export, options_of, push, serve
 from xlner.errors import RunError, StoppedError, XlnerError, exit_status, lines_for_terminal, sigterm_as_ctrl_c
 from xlner.report.report_command import report
+from xlner.select_command import select
 from xlner.soft_labels.teacher_commands import project, rank_sources
 from xlner.tag_files.command import tag
 
@@ -235,6 +236,7 @@ COMMANDS: dict[str, Job | Callable[..., None]] = {
     "evaluate": evaluate,
     "check-data": check_data,
     "convert": convert,
+    "select": select,
     "export": export,
     "compare": compare,
     "report": report,

@@ -52,13 +52,13 @@ WordOffsets = list[tuple[int, int]]
 
 # Sets of characters, to stand between brackets in version 1 patterns of `regex`.
 _SCRIPTS = (r"\p{Han}", r"\p{Hiragana}ー", r"\p{Katakana}ーｰ", r"\p{Thai}", r"\p{Lao}", r"\p{Khmer}", r"\p{Myanmar}")
-_UNSPACED = rf"[[{''.join(_SCRIPTS)}]--[\p{{Nd}}]]"
+UNSPACED = rf"[[{''.join(_SCRIPTS)}]--[\p{{Nd}}]]"
 _INVISIBLE = r"\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}"
-_WORD = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--{_UNSPACED}]"
+_WORD = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--{UNSPACED}]"
 _FIRST = rf"[{_WORD}--[{_INVISIBLE}]]"
 # Soft hyphen, zero-width joiner and non-joiner, word joiner: they never part a word.
 _GLUE = r"[\u00AD\u200C\u200D\u2060]"
-_LETTER = rf"[[\p{{L}}\p{{M}}]--{_UNSPACED}]"
+_LETTER = rf"[[\p{{L}}\p{{M}}]--{UNSPACED}]"
 _APOSTROPHE = "['’]"
 # What French, Italian and Catalan shorten before a vowel; a corpus cuts behind the apostrophe.
 _ELIDED = "l|d|s|n|c|j|m|t|qu|jusqu|lorsqu|puisqu|un|gl|sant|quest|quell|all|dell|dall|nell|sull|coll"
@@ -92,7 +92,7 @@ _WORD_PATTERN = rf"""(?xV1)
     | ([^{_INVISIBLE}]) \1*+ \p{{M}}*+                              # any other sign; ... is one word
     """
 # What is a word in a script without spaces: one character, or all that follow one another in one script.
-_CHARACTER = rf"(?={_UNSPACED}) \X"
+_CHARACTER = rf"(?={UNSPACED}) \X"
 _RUN = "|".join(rf"(?:(?=[[{script}]--[\p{{Nd}}]])\X)++" for script in _SCRIPTS)
 _UNICODE_WORD = regex.compile(_WORD_PATTERN.replace("UNSPACED_WORD", _CHARACTER))
 _SCRIPT_RUN_WORD = regex.compile(_WORD_PATTERN.replace("UNSPACED_WORD", _RUN))

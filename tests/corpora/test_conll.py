@@ -435,6 +435,30 @@ def test_cells_in_quotation_marks_hold_delimiters_and_quotation_marks(read):
     assert read(content, "x.csv") == [Sentence(("a,b", '"'), ("O", "O")), Sentence((",",), ("O",))]
 
 
+def test_the_number_of_a_sentence_is_not_its_text(read):
+    content = "Sentence #,Sentence,POS,Tag\nSentence: 1,Anna lebt,\"['NN', 'VB']\",\"['B-PER', 'O']\"\n"
+
+    assert read(content, "ner.csv") == [Sentence(("Anna", "lebt"), ("B-PER", "O"))]
+
+
+def test_a_table_of_latin_1_is_told_and_read_by_its_encoding(read):
+    content = "Sentence #,Word,POS,Tag\nSentence: 1,Caf\xe9,NN,B-org\n,.,.,O\nSentence: 2,Ja,UH,O\n".encode("latin-1")
+
+    with pytest.raises(CorpusError, match=r"ner\.csv:2: .*set corpus\.encoding=latin-1"):
+        read(content, "ner.csv")
+    assert read(content, "ner.csv", encoding="latin-1") == [
+        Sentence(("Caf\xe9", "."), ("B-org", "O")),
+        Sentence(("Ja",), ("O",)),
+    ]
+
+
+def test_spans_in_a_cell_are_refused_and_not_lost(read):
+    spans = '''"[{""start"":0,""end"":4,""text"":""Kiel"",""labels"":[""LOC""]}]"'''
+
+    with pytest.raises(CorpusError, match=r"the column 'label' holds spans as JSON; export JSON or JSON-MIN"):
+        read(f"text,id,label,annotator\nKiel,1,{spans},1\n", "export.csv")
+
+
 def test_texts_of_a_table_are_unlabelled_sentences(read):
     content = 'id,text\n1,Anna lebt.\n2,"In Kiel, heute"\n'
 

@@ -221,6 +221,32 @@ def test_what_nobody_has_annotated_has_no_labels(read):
 
 
 @pytest.mark.parametrize(
+    ("record", "tags"),
+    [
+        ({"answer": "accept", "_view_id": "ner_manual"}, ("O",)),
+        ({"answer": "accept", "_view_id": "spans_manual"}, ("O",)),
+        ({"answer": "accept", "_view_id": "classification"}, None),
+        ({"id": 1, "annotator": 1, "annotation_id": 3, "created_at": "x", "updated_at": "x", "lead_time": 2.5}, ("O",)),
+        ({"id": 1, "annotator": 1, "annotation_id": 3, "mood": "good"}, None),
+        ({"id": 1}, None),
+    ],
+    ids=["Prodigy", "Prodigy's spans", "classes", "JSON-MIN", "JSON-MIN of classes", "nobody"],
+)
+def test_what_an_annotator_left_unmarked_has_no_entity(read, record, tags):
+    assert read(jsonl({"text": "Kiel", **record}), "x.jsonl") == [Sentence(("Kiel",), tags)]
+
+
+def test_offsets_in_units_of_javascript_are_told_by_what_is_marked(read):
+    marked = {"start": 3, "end": 7, "text": "Kiel", "labels": ["LOC"]}
+
+    assert read(jsonl({"text": "\U0001f600 Kiel", "label": [marked]}), "x.jsonl") == [
+        Sentence(("\U0001f600", "Kiel"), ("O", "B-LOC"))
+    ]
+    with pytest.raises(CorpusError, match="the span 3 to 7 of type 'LOC' is none of a text of 6 characters"):
+        read(jsonl({"text": "\U0001f600 Kiel", "label": [{**marked, "text": "Bonn"}]}), "x.jsonl")
+
+
+@pytest.mark.parametrize(
     ("record", "named", "columns"),
     [
         ({"words": ["Kiel"], "mine": ["B-LOC"]}, "'mine' looks like tags", "words,mine"),

@@ -390,7 +390,7 @@ def test_spans_of_whole_words_come_back_as_they_were(words, data):
         (record_of({**PLACE, "end": 25}), "XL022", "the span 19 to 25 of type 'LOC' is none of a text of 24 char"),
         ({"words": ["a"], "spans": [PLACE]}, "XL022", "is none of a text of 1 words"),
         (record_of({**PLACE, "end": 19}), "XL022", "the span 19 to 19"),
-        (record_of({**PLACE, "score": 1.01}), "XL025", "the score of the span 19 to 23 is 1.01; expected a number in"),
+        (record_of({**PLACE, "score": 1.01}), "XL025", "the score of a span of type 'LOC' is 1.01; expected a number"),
         (record_of({**PLACE, "score": "high"}), "XL025", "is 'high'; expected a number in"),
         (record_of({**PLACE, "label": "PERS"}, types=["PER"]), "XL025", "none of the types PER; did you mean 'PER'"),
         ({"text": "\ud800"}, "XL026", "half a surrogate pair"),
@@ -403,6 +403,50 @@ def test_a_record_that_cannot_be_understood_is_refused_with_its_line(read_notes,
     assert "notes.jsonl:3: " in str(caught.value)
     assert message in str(caught.value)
     assert str(caught.value).endswith(f"[{code}]")
+
+
+def test_strings_without_offsets_are_found_in_their_text_or_counted(read_notes):
+    strings = [
+        {"text": "Braun", "label": "PER", "score": 0.5},
+        {"text": "Anna  Braun", "label": "PER"},
+        {"text": "Kiel", "label": "LOC"},
+        {"text": "Kiel", "label": "LOC"},
+        {"text": "Bonn", "label": "LOC"},
+    ]
+    of_text = {"text": TEXT + " Kiel!", "entities": strings}
+    of_words = {"words": WORDS, "entities": strings}
+    annotations = read_notes(of_text, of_words)
+
+    found = annotations.of([*WORDS, "Kiel", "!"])
+
+    expected = [ScoredSpan("LOC", 4, 5, 1.0), ScoredSpan("LOC", 6, 7, 1.0)]
+    assert align(found, [*WORDS, "Kiel", "!"]).spans == [ScoredSpan("PER", 0, 2, 1.0), *expected]
+    assert align(annotations.of(WORDS), WORDS).spans == [ScoredSpan("PER", 0, 2, 1.0), expected[0]]
+    assert annotations.about([WORDS]).endswith(
+        f"2 records, 1 sentences of the text have one; 1 speak of no sentence of it; 2 strings stand nowhere in their "
+        f"sentence, as 'Bonn' ({annotations.path}:1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("string", "message"),
+    [
+        ({"text": " ", "label": "PER"}, "expected a string as text of a span; found ' '"),
+        ({"text": 3, "label": "PER"}, "expected a string as text of a span; found '3'"),
+        ({"text": "Anna"}, "expected a type as label; found None"),
+        ({"text": "Anna", "label": "LOK"}, "the label 'LOK' is none of the types LOC, PER; did you mean 'LOC'"),
+        ({"text": "Anna", "label": "PER", "score": 2}, "the score of a span of type 'PER' is 2"),
+        ({"label": "PER"}, "expected a span with start, end and label, or with text and label"),
+    ],
+)
+def test_a_string_that_says_too_little_is_refused_with_its_line(read_notes, string, message):
+    with pytest.raises(CorpusError, match=rf"notes\.jsonl:1: {message}"):
+        read_notes(record_of(string, types=["LOC", "PER"]))
+
+
+def test_patterns_among_annotations_are_told(read_notes):
+    with pytest.raises(CorpusError, match="patterns are given as patterns=FILE"):
+        read_notes({"label": "LOC", "pattern": "Kiel"})
 
 
 def test_what_xlner_tag_writes_is_an_annotation_file_as_it_is(read_notes):

@@ -332,6 +332,50 @@ def test_a_teacher_that_is_not_there_or_has_no_o_is_refused(bert_folder, text, t
 
 
 @pytest.mark.slow
+def test_patterns_teach_what_they_find_and_say_nothing_of_the_rest(bert_folder, text, tmp_path, caplog):
+    pytest.importorskip("spacy")
+    (word, *_), *_ = (sentence.split() for sentence in SENTENCES)
+    path = tmp_path / "names.jsonl"
+    path.write_text("".join(json.dumps({"label": label, "pattern": word}) + "\n" for label in ("PER", "SHIP")))
+
+    with caplog.at_level("INFO", "xlner"):
+        mixed = taught(text, bert_folder, patterns=str(path)).soft_labels
+    alone = taught(text, bert_folder).soft_labels
+
+    assert mixed.card.tags == LabelSet.of_types([*LABELS.types, "SHIP"]).tags
+    shared = [mixed.card.tags.index(tag) for tag in LABELS.tags]
+    person, n_found = mixed.card.tags.index("B-PER"), 0
+    for number in range(len(mixed)):
+        for place, one in enumerate(mixed.words(number)):
+            ours, theirs = mixed.probs(number)[place].astype(float), alone.probs(number)[place].astype(float)
+            if one != word:
+                np.testing.assert_allclose(ours[shared], theirs, atol=2 * FP16_STEP)
+                continue
+            n_found += 1
+            known = theirs[LABELS.tags.index("B-PER")]
+            others = 1.0 - theirs[0] - known  # the types that the patterns do not know stay as they are
+            expected = (1.0 + known) / 2
+            of_person = sum(theirs[LABELS.tags.index(tag)] for tag in ("I-PER",))
+            total = expected + others - of_person / 2
+            assert ours[person] == pytest.approx(expected / max(total, 1.0), abs=0.01)
+    assert n_found
+    told = caplog.text
+    assert f"{path}: SHIP: no teacher before it knows; mixing.rename=OLD=NEW" in told
+    assert f"{path}: 2 patterns find {n_found} entities" in told
+
+
+def test_patterns_are_teachers_of_their_own_weight():
+    recipe = DistillRecipe(target="de", teacher="a", patterns="b.jsonl, c.jsonl", mixing=MixingRecipe(weights="1,2,3"))
+
+    assert recipe.teachers == ("a", "b.jsonl", "c.jsonl")
+    assert recipe.model_teachers == ("a",)
+    with pytest.raises(RecipeError, match="are 2, the teachers are 3"):
+        DistillRecipe(target="de", teacher="a", patterns="b.jsonl,c.jsonl", mixing=MixingRecipe(weights="1,2"))
+    with pytest.raises(RecipeError, match=r"teacher=a,b\.jsonl patterns=b\.jsonl: expected one teacher or several"):
+        DistillRecipe(target="de", teacher="a,b.jsonl", patterns="b.jsonl")
+
+
+@pytest.mark.slow
 def test_a_student_of_two_models_and_annotations_knows_all_their_types(
     bert_folder, foreign_folder, small_data, tmp_path
 ):

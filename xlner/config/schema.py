@@ -5,6 +5,7 @@ The defaults stand here and nowhere else. Bounds are checked when a section is m
 
 import math
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import PurePath
 from typing import Any
@@ -533,6 +534,11 @@ class DistillRecipe:
         "runs/teacher-en/model",
         "model folder or hub name of the teacher, or several, separated by commas; FILE.jsonl: annotations",
     )
+    patterns: str = key(
+        "",
+        "names and patterns of words that teach beside it: a file in the format of spaCy's EntityRuler, or several, "
+        "separated by commas; they say nothing of words that they do not find; empty: none",
+    )
     encoder: str = key(
         "teacher",
         "what the student starts from: an encoder folder or hub name; teacher: the first teacher's encoder as trained; "
@@ -595,13 +601,18 @@ class DistillRecipe:
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """All teachers, in the order of the recipe."""
-        return tuple([name.strip() for name in self.teacher.split(",")])
+        """All teachers, in the order of the recipe, patterns last."""
+        return (*[name.strip() for name in self.teacher.split(",")], *self.pattern_files)
+
+    @property
+    def pattern_files(self) -> tuple[str, ...]:
+        """The teachers that are files of patterns."""
+        return tuple([name.strip() for name in self.patterns.split(",")]) if self.patterns else ()
 
     @property
     def model_teachers(self) -> tuple[str, ...]:
-        """The teachers that are models, by folder or hub name; the others are annotation files."""
-        return tuple([name for name in self.teachers if not is_annotation_file(name)])
+        """The teachers that are models, by folder or hub name; the others are files of annotations or patterns."""
+        return models_among(self.teachers, self.pattern_files)
 
     @property
     def is_compact(self) -> bool:
@@ -611,13 +622,14 @@ class DistillRecipe:
     def _check_teachers(self) -> None:
         teachers = self.teachers
         if "" in teachers or len(set(teachers)) < len(teachers):
-            raise RecipeError(f"teacher={self.teacher}: expected one teacher or several different ones, as in A,B")
+            shown = f"teacher={self.teacher}" + (f" patterns={self.patterns}" if self.patterns else "")
+            raise RecipeError(f"{shown}: expected one teacher or several different ones, as in A,B")
         if self.mixing.numbers and len(self.mixing.numbers) != len(teachers):
             raise RecipeError(
                 f"mixing.weights={self.mixing.weights} are {len(self.mixing.numbers)}, the teachers are "
                 f"{len(teachers)}: {', '.join(teachers)}; expected a number for each"
             )
-        files = [name for name in teachers if is_annotation_file(name)]
+        files = [name for name in teachers if name not in self.model_teachers]
         if self.mixing.weights == BY_LANGUAGE and files:
             raise RecipeError(f"mixing.weights=language weighs models by their language; {files[0]} has none")
         if self.mixing.weights == BY_LANGUAGE and len(teachers) == 1:
@@ -664,9 +676,9 @@ class DistillRecipe:
             )
 
 
-def is_annotation_file(teacher: str) -> bool:
-    """Whether a teacher is a file of annotations rather than a model."""
-    return teacher.endswith(".jsonl")
+def models_among(teachers: Iterable[str], patterns: Collection[str] = ()) -> tuple[str, ...]:
+    """The teachers that are models, rather than files of annotations (FILE.jsonl) or one of these patterns."""
+    return tuple([name for name in teachers if not name.endswith(".jsonl") and name not in patterns])
 
 
 @dataclass(frozen=True)

@@ -417,10 +417,16 @@ def table_columns(path: object, rows: Sequence[list[str]], wanted: Wanted, ignor
     word, text = _named(names, WORD_NAMES), _named(names, TEXT_NAMES)
     tag = _named([name if place != word else "" for place, name in enumerate(names)], TAG_NAMES)
     if word is None:
-        # `Sentence` is the text of a row where no column has words.
-        text = text if text is not None else _named(names, SENTENCE_NAMES)
+        # `Sentence` is the text of a row where no column has words, and `Sentence #` its number.
+        if text is None:
+            text = _named([name if "#" not in name else "" for name in names], SENTENCE_NAMES)
         assert text is not None
         if tag is not None and not look_like_tags(cell for row in content for cell in TAG_IN_CELL.findall(row[tag])):
+            if any(row[tag].startswith("[{") for row in content):
+                raise CorpusError(
+                    f"{path}: the column {names[tag]!r} holds spans as JSON; export JSON or JSON-MIN instead of a "
+                    f"table, or set corpus.columns={names[text]} to read without labels"
+                )
             tag = None
         columns = Columns(width, text, tag, is_text=True, names=names)
     else:

@@ -9,7 +9,7 @@ Records are told apart by their fields, whose names `columns.py` lists:
 - text and spans that count characters: `{"text": "...", "spans": [{"start": 0, "end": 13, "label": "PER"}]}`, or
   `[0, 13, "PER"]`, also as Label Studio (JSON, JSON-MIN), doccano and spaCy 2 (`["...", {"entities": [...]}]`) export
   them. Prodigy's `tokens` (`[{"start": 0, "end": 6}, ...]`) say where the words are, without them the text is split.
-  What Prodigy's `answer` does not accept is passed over;
+  What Prodigy's `answer` does not accept is passed over; what was accepted without a span has none;
 - a text alone, unlabelled.
 
 Offsets count characters (Unicode code points). Other fields are not looked at, unless they look like tags or spans:
@@ -72,6 +72,8 @@ _EXPECTED_SPANS = (
     "expected spans as {start, end, label} or [start, end, label], and tokens as {start, end}, in characters; found "
     "otherwise"
 )
+# All that JSON-MIN of Label Studio says of a text that an annotator left without a label.
+_UNMARKED = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
 _N_SHOWN = 60
 
 
@@ -247,13 +249,15 @@ class RecordReader:
             if "answer" not in record and find_name(rest, (*known, *WORD_NAMES, *TEXT_NAMES)) is None:
                 self._text_plans[tuple(record)] = text_field, word_field, spans
             return self._spanned(text, offsets, others[spans], place)
+        if _is_done(others):
+            return self._spanned(text, offsets, (), place)
         if odd := find_name([name for name, value in others.items() if not _is_one_class(value)], SPAN_NAMES[:3]):
             self._refuse(f"expected spans as {{start, end, label}}; found {str(others[odd])[:_N_SHOWN]}", place)
         self._refuse_unknown(others, text_field, place)
         return Sentence(tuple([text[start:end] for start, end in self._words(text, offsets, place)]))
 
     def _spanned(self, text: str, offsets: Any, spans: Sequence[Any], place: str) -> Sentence:
-        return tagged_words(text, self._words(text, offsets, place), self._spans(spans, place), self._report)
+        return tagged_words(text, self._words(text, offsets, place), self._spans(spans, place, text), self._report)
 
     def _words(self, text: str, offsets: Any, place: str) -> WordOffsets:
         try:
@@ -261,9 +265,9 @@ class RecordReader:
         except ODD_VALUES as problem:
             self._refuse(f"{_EXPECTED_SPANS} ({type(problem).__name__}: {problem})", place)
 
-    def _spans(self, spans: Sequence[Any], place: str) -> list[TextSpan]:
+    def _spans(self, spans: Sequence[Any], place: str, text: str = "") -> list[TextSpan]:
         try:
-            found = [_span(span, place) for span in spans]
+            found = [_span(span, place, text) for span in spans]
         except ODD_VALUES as problem:
             self._refuse(f"{_EXPECTED_SPANS} ({type(problem).__name__}: {problem})", place)
         return [span for span in found if span is not None]
@@ -440,13 +444,25 @@ def word_offsets(tokens: Sequence[Mapping[str, Any]], length: int) -> WordOffset
     return words
 
 
-def _span(span: Any, place: str) -> TextSpan | None:
-    """A span in any of the forms of the tools; None for what is no span, such as relations of Label Studio."""
+def _is_done(others: Mapping[str, Any]) -> bool:
+    """Whether an annotator saw a text and marked nothing: then some tools leave out the field of spans."""
+    if others.get("answer") == "accept":  # Prodigy
+        return str(others.get("_view_id", "")).startswith(("ner", "spans"))
+    return "annotation_id" in others and others.keys() <= _UNMARKED
+
+
+def _span(span: Any, place: str, text: str = "") -> TextSpan | None:
+    """A span in any of the forms of the tools; None for what is no span, such as relations of Label Studio.
+
+    Where it holds the stretch of `text` that it means, offsets that count UTF-16 units, as JavaScript does, are told.
+    """
+    marked = ""
     if isinstance(span, dict):
         if "from_name" in span or span.get("type") == "relation":  # Label Studio
             if span.get("type") not in ("labels", "hypertextlabels"):
                 return None
             span = span["value"]
+        marked = span.get("text")
         if "start" in span and "end" in span and "label" in span:  # as most have it, and quick
             start, end, label = span["start"], span["end"], span["label"]
         else:
@@ -457,4 +473,14 @@ def _span(span: Any, place: str) -> TextSpan | None:
         if len(label) != 1:
             raise ValueError(f"{len(label)} labels at one span")
         label = label[0]
-    return TextSpan(visible_label(str(label)), int(start), int(end), place)
+    start, end = int(start), int(end)
+    if isinstance(marked, str) and marked and not text.isascii() and text[start:end] != marked:
+        start, end = _from_utf_16(text, start, end, marked)
+    return TextSpan(visible_label(str(label)), start, end, place)
+
+
+def _from_utf_16(text: str, start: int, end: int, marked: str) -> tuple[int, int]:
+    """Offsets in UTF-16 units as those in characters, if they then hold what was marked; else as they are."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    first, last = (len(units[: 2 * place].decode("utf-16-le", "replace")) for place in (start, end))
+    return (first, last) if text[first:last] == marked else (start, end)

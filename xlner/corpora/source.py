@@ -28,6 +28,7 @@ from xlner.corpora.lines import (
     refuse,
     refuse_other_line_ends,
 )
+from xlner.corpora.mentions import locate
 from xlner.corpora.spans import (
     ReadingOptions,
     SplitText,
@@ -287,11 +288,12 @@ def read_pairs(path: str, encoding: str, split_text: SplitText) -> Iterator[tupl
 #
 # `entities` is another name for `spans`, so that what `xlner tag` writes is an annotation file. Offsets count
 # characters of the text or, where there is none, words, the end excluded. An annotator knows the types of the record,
-# else of the first record, else all that occur in the file.
+# else of the first record, else all that occur in the file. Spans without offsets, `{"text": "Kiel", "label": "LOC"}`,
+# are looked for in the text, as `mentions.py` says.
 
 
 _RECORD_KEYS = ("text", "words", "tokens", "spans", "entities", "types")
-_SPAN_KEYS = ("start", "end", "label", "score")
+_SPAN_KEYS = ("start", "end", "text", "label", "score")
 # A key as near as this to a known one is a slip; others are carried along by whoever wrote the file.
 _SLIP = 0.75
 
@@ -306,10 +308,15 @@ class ScoredSpan(NamedTuple):
 
 
 class Annotation(NamedTuple):
-    """What is said of one sentence; `types` are those that the annotator looked for, None for all of the file."""
+    """What is said of one sentence.
+
+    `types` are those that the annotator looked for, None for all of the file; `missing` are strings, with their place
+    in the file, that it found and that the sentence does not hold.
+    """
 
     spans: tuple[ScoredSpan, ...]
     types: tuple[str, ...] | None
+    missing: tuple[str, ...] = ()
 
 
 class Alignment(NamedTuple):
@@ -338,6 +345,14 @@ class Annotations:
     def of(self, words: Sequence[str]) -> Annotation | None:
         """What was said of a sentence; None where nobody looked."""
         return self._records.get(visible("".join(words)))
+
+    def about(self, sentences: Iterable[Sequence[str]]) -> str:
+        """What of the file speaks of a text, for a person; errors as for `count`."""
+        n_sentences, n_astray = self.count(sentences)
+        astray = f"; {n_astray:,} speak of no sentence of it" if n_astray else ""
+        missing = [one for said in self._records.values() for one in said.missing]
+        strings = f"; {len(missing):,} strings stand nowhere in their sentence, as {missing[0]}" if missing else ""
+        return f"{self.path}: {len(self):,} records, {n_sentences:,} sentences of the text have one{astray}{strings}"
 
     def count(self, sentences: Iterable[Sequence[str]]) -> tuple[int, int]:
         """How many sentences have a record, and how many records have no sentence.
@@ -371,7 +386,8 @@ def read_annotations(path: Path) -> Annotations:
         key, said = annotation_of(found, known)
         if before := records.get(key):
             listed = None if before.types is None or said.types is None else {*before.types, *said.types}
-            said = Annotation((*before.spans, *said.spans), None if listed is None else tuple(sorted(listed)))
+            known_here = None if listed is None else tuple(sorted(listed))
+            said = Annotation((*before.spans, *said.spans), known_here, (*before.missing, *said.missing))
         records[key] = said
     if not records:
         raise CorpusError(f"{path}: expected annotations, one JSON record a line; found none")
@@ -440,7 +456,8 @@ def annotation_of(found: JsonRecord, types: tuple[str, ...] | None = None) -> tu
     _check_keys(record, _RECORD_KEYS, "a record", place)
     words = record.get("words", record.get("tokens"))
     if "text" not in record and words is None:
-        _refuse("XL021", place, f"expected text or words; found {', '.join(record) or 'nothing'}")
+        hint = "; patterns are given as patterns=FILE" if "pattern" in record else ""
+        _refuse("XL021", place, f"expected text or words; found {', '.join(record) or 'nothing'}{hint}")
     if "spans" in record and "entities" in record:
         _refuse("XL021", place, "found spans and entities; expected one of them: which are the annotations?")
     if "text" in record:
@@ -451,6 +468,7 @@ def annotation_of(found: JsonRecord, types: tuple[str, ...] | None = None) -> tu
         key = visible(text)
     else:
         words, unit = checked_words(words, place, refuse), "words"
+        text = " ".join(words)
         widths = [len(visible(word)) for word in words]
         key = visible("".join(words))
     if not key:
@@ -461,30 +479,65 @@ def annotation_of(found: JsonRecord, types: tuple[str, ...] | None = None) -> tu
         _refuse("XL021", place, f"expected a list of spans; found {str(spans)[:_N_SHOWN]}")
     offsets = [0, *accumulate(widths)]
     looked_for = own_types if own_types is not None else types
-    read = [_scored_span(span, place, offsets, unit, looked_for) for span in spans]
-    return key, Annotation(tuple(read), own_types)
+    strings = [span for span in spans if _is_string(span)]
+    read = [_scored_span(span, place, offsets, unit, looked_for) for span in spans if not _is_string(span)]
+    located, missing = _located(strings, place, text, looked_for)
+    return key, Annotation((*read, *located), own_types, missing)
+
+
+def _located(
+    strings: Sequence[dict[str, Any]], place: str, text: str, types: tuple[str, ...] | None
+) -> tuple[list[ScoredSpan], tuple[str, ...]]:
+    """Spans without offsets at all of their places in a text, in visible characters; and those that have none."""
+    read = [(_string(one, place), *_label_and_score(one, place, types)) for one in strings]
+    unlike = list(dict.fromkeys(read))
+    offsets = [0, *accumulate(int(not _is_invisible(char)) for char in text)]
+    found, missing = [], []
+    for (string, label, score), places in zip(unlike, locate(text, [one[0] for one in unlike]), strict=True):
+        found += [ScoredSpan(label, offsets[start], offsets[end], score) for start, end in places or ()]
+        if places is None:
+            missing.append(f"{string[:_N_SHOWN]!r} ({place})")
+    return found, tuple(missing)
+
+
+def _is_string(span: Any) -> bool:
+    return isinstance(span, dict) and "text" in span and "start" not in span
+
+
+def _string(span: dict[str, Any], place: str) -> str:
+    _check_keys(span, _SPAN_KEYS, "a span", place)
+    if not isinstance(span["text"], str) or not visible(span["text"]):
+        _refuse("XL021", place, f"expected a string as text of a span; found {str(span['text'])[:_N_SHOWN]!r}")
+    return span["text"]
 
 
 def _scored_span(span: Any, place: str, offsets: Sequence[int], unit: str, types: tuple[str, ...] | None) -> ScoredSpan:
-    if not isinstance(span, dict) or not {"start", "end", "label"} <= span.keys():
-        _refuse("XL021", place, f"expected a span with start, end and label; found {str(span)[:_N_SHOWN]}")
+    if not isinstance(span, dict) or not {"start", "end"} <= span.keys():
+        message = f"expected a span with start, end and label, or with text and label; found {str(span)[:_N_SHOWN]}"
+        _refuse("XL021", place, message)
     _check_keys(span, _SPAN_KEYS, "a span", place)
-    start, end, label, score = span["start"], span["end"], span["label"], span.get("score", 1.0)
+    start, end = span["start"], span["end"]
     if not all(isinstance(offset, int) and not isinstance(offset, bool) for offset in (start, end)):
         _refuse("XL021", place, f"expected start and end as whole numbers; found {start!r} and {end!r}")
-    if not isinstance(label, str) or not visible_label(label):
-        _refuse("XL021", place, f"expected a type as label; found {label!r}")
-    label = visible_label(label)
+    label, score = _label_and_score(span, place, types)
     if not 0 <= start < end < len(offsets):
         message = f"the span {start} to {end} of type {label!r} is none of a text of {len(offsets) - 1} {unit}"
         _refuse("XL022", place, message)
+    return ScoredSpan(label, offsets[start], offsets[end], score)
+
+
+def _label_and_score(span: dict[str, Any], place: str, types: tuple[str, ...] | None) -> tuple[str, float]:
+    label, score = span.get("label"), span.get("score", 1.0)
+    if not isinstance(label, str) or not visible_label(label):
+        _refuse("XL021", place, f"expected a type as label; found {label!r}")
+    label = visible_label(label)
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        _refuse("XL025", place, f"the score of the span {start} to {end} is {score!r}; expected a number in [0, 1]")
+        _refuse("XL025", place, f"the score of a span of type {label!r} is {score!r}; expected a number in [0, 1]")
     if types is not None and label not in types:
         near = get_close_matches(label, types, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         _refuse("XL025", place, f"the label {label!r} is none of the types {', '.join(types) or '(none)'}{hint}")
-    return ScoredSpan(label, offsets[start], offsets[end], float(score))
+    return label, float(score)
 
 
 def _types(record: dict[str, Any], place: str) -> tuple[str, ...]:

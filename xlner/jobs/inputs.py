@@ -158,7 +158,7 @@ class StudentInputs:
 def teachers_of(recipe: DistillRecipe) -> Teachers:
     """The teachers of a recipe."""
     store = None if recipe.soft_labels == "auto" else Path(recipe.soft_labels)
-    return Teachers(recipe.teachers, recipe.mixing, recipe.corpus, recipe.data, store)
+    return Teachers(recipe.teachers, recipe.mixing, recipe.corpus, recipe.data, store, recipe.pattern_files)
 
 
 def steps_of(recipe: DistillRecipe) -> list[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from xlner import files
 from xlner.arrow_files import RowWriter, in_blocks
-from xlner.config.schema import CorpusRecipe, MixingRecipe, is_annotation_file
+from xlner.config.schema import CorpusRecipe, MixingRecipe, models_among
 from xlner.corpora.splits import CorpusFingerprint, begins_with_labels, text_stream
 from xlner.errors import ModelError, SoftLabelError, disk_errors
 from xlner.files import json_digest
@@ -100,9 +100,9 @@ def check_teacher(folder: str) -> None:
 class Teachers:
     """Who teaches, and what is read for it.
 
-    `names` are model folders, hub names and annotation files; `mixing` says how they become one, `corpus` how a text is
-    read, `data` where text of their languages lies. `store` is the folder of a single teacher's soft labels, or that of
-    the folders of several; None for one that is found by content.
+    `names` are model folders, hub names, annotation files and `patterns`; `mixing` says how they become one, `corpus`
+    how a text is read, `data` where text of their languages lies. `store` is the folder of a single teacher's soft
+    labels, or that of the folders of several; None for one that is found by content.
     """
 
     names: tuple[str, ...]
@@ -110,11 +110,12 @@ class Teachers:
     corpus: CorpusRecipe
     data: str
     store: Path | None
+    patterns: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Those that are models; the others are annotation files."""
-        return tuple([name for name in self.names if not is_annotation_file(name)])
+        """Those that are models; the others are files of annotations or patterns."""
+        return models_among(self.names, self.patterns)
 
 
 class TextMark(NamedTuple):

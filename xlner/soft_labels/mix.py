@@ -1,9 +1,10 @@
-"""The soft labels of all teachers of a run as one: models and annotation files, each in the tags of the mixture."""
+"""The soft labels of all teachers of a run as one: models, annotations, patterns, each in the tags of the mixture."""
 
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from xlner.arrow_files import RowWriter, in_blocks
 from xlner.config.schema import BY_LANGUAGE
+from xlner.corpora.patterns import Patterns, read_patterns
 from xlner.corpora.source import Annotations, align, read_annotations
 from xlner.errors import LabelError
 from xlner.files import RUNS, json_digest, read_json, write_json
@@ -43,6 +45,7 @@ from xlner.soft_labels.store import (
     write_card,
 )
 from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading, is_iob, prefix_and_type
+from xlner.words import split_words
 
 LOG = logging.getLogger("xlner")
 
@@ -116,10 +119,13 @@ class ModelMember:
         return Said(probs, self._known, self.soft_labels.weights(number).astype(np.float64))
 
 
-class AnnotationMember:
-    """An annotation file; it abstains on sentences that it has no record of."""
+Annotator = Annotations | Patterns
 
-    def __init__(self, annotations: Annotations, rename: LabelMap, labels: LabelSet, outside: float) -> None:
+
+class AnnotationMember:
+    """A file of annotations or patterns; it abstains on sentences that it has no record of."""
+
+    def __init__(self, annotations: Annotator, rename: LabelMap, labels: LabelSet, outside: float) -> None:
         """Take the annotations; `outside` is the trust in `O` where they mark nothing."""
         self.annotations = annotations
         self._rename, self._labels, self._outside = rename, labels, outside
@@ -235,20 +241,18 @@ def taught_soft_labels(
 
 
 def _tell_of_annotations(
-    annotations: Mapping[str, Annotations], teachers: Teachers, text: Path, accelerator: Accelerator
+    annotations: Mapping[str, Annotator], teachers: Teachers, text: Path, accelerator: Accelerator
 ) -> None:
-    """How many records there are, and how many find a sentence; refuses files of which none does."""
+    """What of each file speaks of the text; refuses files of which nothing does."""
     for found in annotations.values():
-        n_sentences, n_astray = found.count(sentence.words for sentence in target_stream(text, teachers.corpus))
-        astray = f"; {n_astray:,} speak of no sentence of it" if n_astray else ""
-        LOG.info(f"{found.path}: {len(found):,} records, {n_sentences:,} sentences of the text have one{astray}")
+        LOG.info(found.about(sentence.words for sentence in target_stream(text, teachers.corpus)))
 
 
 def _stored_mixture(
     teachers: Teachers,
     text: Path,
     root: Path,
-    parts: tuple[LabelMap, Mapping[str, Annotations], LabelSet],
+    parts: tuple[LabelMap, Mapping[str, Annotator], LabelSet],
     by_model: Mapping[str, SoftLabels],
     sources: SourceLanguages | None,
     accelerator: Accelerator,
@@ -259,12 +263,11 @@ def _stored_mixture(
     members = [
         ModelMember(by_model[name], rename, labels)
         if name in by_model
-        else AnnotationMember(annotations[name], rename, labels, teachers.mixing.outside)
+        else AnnotationMember(annotations[name], rename, labels, _outside_trust(annotations[name], teachers))
         for name in teachers.names
     ]
     prints = [
-        by_model[name].card.teacher if name in by_model else hashlib.sha256(Path(name).read_bytes()).hexdigest()[:12]
-        for name in teachers.names
+        by_model[name].card.teacher if name in by_model else _file_digest(name, teachers) for name in teachers.names
     ]
     annotated = dict(zip(teachers.names, prints, strict=True))
     digests = [by_model[name].digest if name in by_model else annotated[name] for name in teachers.names]
@@ -296,6 +299,17 @@ def _stored_mixture(
     return stored or (SoftLabels(folder), read_json(folder / MIXTURE_FILE)["teachers"])
 
 
+def _outside_trust(annotations: Annotator, teachers: Teachers) -> float:
+    """The trust in `O` where a file marks nothing; patterns have not looked at what they do not find."""
+    return 0.0 if isinstance(annotations, Patterns) else teachers.mixing.outside
+
+
+def _file_digest(name: str, teachers: Teachers) -> str:
+    """What an annotation file is known by, or a file of patterns and how their phrases are split."""
+    splitter = teachers.corpus.word_splitter if name in teachers.patterns else ""
+    return hashlib.sha256(Path(name).read_bytes() + splitter.encode()).hexdigest()[:12]
+
+
 def _whole_mixture(folder: Path, accelerator: Accelerator) -> tuple[SoftLabels, list[dict[str, Any]]] | None:
     """What is stored of a mixture; None if it is not there, or damaged, so that it is made again."""
     stored = whole_soft_labels(folder, accelerator)
@@ -316,8 +330,8 @@ def is_taken_as_it_is(teachers: Teachers) -> bool:
     return is_iob(read_tags(teachers.names[0]))
 
 
-def mixed_labels(teachers: Teachers) -> tuple[LabelMap, dict[str, Annotations], LabelSet]:
-    """The renaming of types, the annotation files, and the tags that all teachers have together.
+def mixed_labels(teachers: Teachers) -> tuple[LabelMap, dict[str, Annotator], LabelSet]:
+    """The renaming of types, the files of annotations and patterns, and the tags that all teachers have together.
 
     Raises:
         LabelError: If a type is renamed that no teacher has, or no type is left.
@@ -325,9 +339,14 @@ def mixed_labels(teachers: Teachers) -> tuple[LabelMap, dict[str, Annotations], 
     rename = LabelMap.parse(teachers.mixing.rename)
     for name in teachers.models:
         check_teacher(name)
-    annotations = {name: read_annotations(Path(name)) for name in teachers.names if name not in teachers.models}
+    split = partial(split_words, splitter=teachers.corpus.word_splitter)
+    annotations: dict[str, Annotator] = {
+        name: read_patterns(Path(name), split) if name in teachers.patterns else read_annotations(Path(name))
+        for name in teachers.names
+        if name not in teachers.models
+    }
     old_types = {name for found in annotations.values() for name in found.types}
-    types = {rename.type_of(name) for name in old_types}
+    types = set[str]()
     for name in teachers.models:
         tags = read_tags(name)
         old_types |= {prefix_and_type(tag)[1] for tag in tags}
@@ -335,6 +354,13 @@ def mixed_labels(teachers: Teachers) -> tuple[LabelMap, dict[str, Annotations], 
             types |= set(TagReading.of(tags, rename).labels.types)
         except LabelError as problem:
             raise LabelError(f"{name}: {problem}") from problem
+    for path, found in annotations.items():
+        own = {rename.type_of(name) for name in found.types} - {""}
+        if types and (new := sorted(own - types)):
+            LOG.info(
+                f"{path}: {', '.join(new)}: no teacher before it knows; mixing.rename=OLD=NEW, if they are others'"
+            )
+        types |= own
     rename.check(old_types - {""}, "the teachers")
     if not types - {""}:
         raise LabelError(f"mixing.rename={teachers.mixing.rename} drops all types of the teachers")

@@ -1,0 +1,226 @@
+"""Sentences for an annotator: which ones, and in which shapes; and back from the tools."""
+
+import json
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+from conftest import SENTENCES
+from test_students import make_student
+
+from xlner.cli import main
+from xlner.corpora.source import read_annotations, read_corpus
+from xlner.errors import CorpusError
+from xlner.select import ALIKE, as_text, entity_doubts, select_sentences, spread, without_repeats
+from xlner.tag_files.records import Record, TaggedRecord
+from xlner.tagger import load_tagger
+from xlner.tags import Span
+from xlner.words import split_words, unicode_words
+
+TOWNS = ("Kiel", "Ulm", "Wien", "Graz", "Bonn", "Jena", "Trier", "Mainz")
+YEARS = ("früher", "heute", "bald", "nie", "manchmal")
+TEXTS = [f"{one} schlug {two} {YEARS[place % 5]}." for place, (one, two) in enumerate(combinations(TOWNS, 2))]
+
+
+@pytest.fixture(scope="module")
+def tagger(bert_folder):
+    return load_tagger(bert_folder)
+
+
+@pytest.fixture
+def select(bert_folder, monkeypatch, capsys):
+    """Runs `xlner select` with the tiny model in this process; gives its status, stdout and stderr."""
+
+    def run(*arguments, model=bert_folder):
+        monkeypatch.setattr(sys, "argv", ["xlner", "select", "--model", model, *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        return status or 0, *capsys.readouterr()
+
+    return run
+
+
+def records(texts):
+    return [Record(number, "", text, None, None, {}) for number, text in enumerate(texts)]
+
+
+def tagged(text, *spans):
+    """A text whose entities, in words between spaces, are certain."""
+    offsets = split_words(text, "whitespace")
+    words = tuple([text[start:end] for start, end in offsets])
+    return TaggedRecord(records([text])[0], words, offsets, [(Span(*span), 1.0) for span in spans])
+
+
+def texts_of(found):
+    return [record.record.text for record in found]
+
+
+def test_a_sentence_is_as_doubtful_as_entities_are_expected_to_be_wrong():
+    probs = np.asarray([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0]])
+
+    doubts = entity_doubts(probs, [(Span("A", 1, 3), 0.6)], [1])
+
+    np.testing.assert_allclose(doubts, [0.2, 0.2, 0.2, 0.0])
+
+
+def test_the_first_n_of_an_order_are_of_n_clusters_the_most_doubtful_first():
+    angles = [0.0, 0.1, 0.2, 2.0, 2.1, 2.2, 4.0, 4.1, 4.2]
+    vectors = np.asarray([[np.cos(angle), np.sin(angle)] for angle in angles])
+    doubts = np.asarray([1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 2.0, 2.0, 2.0])
+
+    order = spread(vectors, doubts, 3)
+
+    assert order[:3] == [4, 7, 1]
+    assert sorted(order) == list(range(9))
+
+
+def test_nothing_is_taken_twice_and_entities_are_shared_only_where_no_others_are_left():
+    found = [
+        tagged("Anna lebt heute in Kiel", ("PER", 0, 1), ("LOC", 4, 5)),
+        tagged("anna lebt heute in Kiel !", ("PER", 0, 1)),
+        tagged("Gestern kam Anna zu spät", ("PER", 2, 3)),
+        tagged("Boris fuhr 1999 nach Ulm", ("PER", 0, 1), ("LOC", 4, 5)),
+        tagged("Boris fuhr 2001 nach Ulm"),
+    ]
+
+    assert without_repeats(found, 2) == [found[0], found[3]]
+    assert without_repeats(found, 5) == [found[0], found[3], found[2]]
+
+
+def test_selected_sentences_differ_and_hold_what_the_tagger_finds(tagger):
+    texts = [TEXTS[0].upper(), *TEXTS, *TEXTS]
+
+    found = select_sentences(tagger, records(texts), 6)
+
+    assert len(found) == 6
+    for one, other in combinations([{word.casefold() for word in record.words} for record in found], 2):
+        assert len(one & other) < ALIKE * len(one | other)
+    for record in found:
+        assert [entity["text"] for entity in record.entities()] == [one.text for one in tagger.tag(record.record.text)]
+    assert texts_of(select_sentences(tagger, records(texts), 6)) == texts_of(found)
+
+
+def test_sentences_that_are_done_are_not_selected_again(tagger):
+    done = [tagger.words(text.upper()) for text in TEXTS[:20]]
+
+    found = select_sentences(tagger, records(TEXTS), 50, done)
+
+    assert found
+    assert set(texts_of(found)) <= set(TEXTS[20:])
+    with pytest.raises(CorpusError, match="no sentence to select: the text is empty, or all of it is done"):
+        select_sentences(tagger, records(TEXTS), 5, [tagger.words(text) for text in TEXTS])
+
+
+@pytest.fixture(scope="module")
+def found(tagger):
+    """Sentences of texts, and one of words alone."""
+    of_words = Record(9, "", None, ("Anna", "lebt", "in", "Kiel", "."), None, {})
+    return select_sentences(tagger, [*records(["\U0001f600 " + text for text in SENTENCES]), of_words], 9)
+
+
+def expected(found):
+    return [(record.words, record.tags) for record in found]
+
+
+def written(tmp_path, found, tool, name):
+    path = tmp_path / name
+    path.write_text(as_text(found, tool, ("LOC", "ORG", "PER"), "de"), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("tool", ["xlner", "prodigy", "doccano"])
+def test_what_a_tool_imports_is_read_back_as_it_was_found(tmp_path, found, tool):
+    path = written(tmp_path, found, tool, "import.jsonl")
+
+    back = [(sentence.words, sentence.tags) for sentence in read_corpus(path, split_text=unicode_words)]
+
+    assert back == expected(found)
+    assert any(tag != "O" for _, tags in back for tag in tags)
+
+
+def test_what_label_studio_exports_is_read_back_and_a_prediction_is_no_annotation(tmp_path, found):
+    path = written(tmp_path, found, "labelstudio", "import.json")
+    tasks = json.loads(path.read_text(encoding="utf-8"))
+
+    unread = list(read_corpus(path, split_text=unicode_words))
+    for number, task in enumerate(tasks):
+        task |= {"id": number, "annotations": [{"result": task["predictions"][0]["result"], "was_cancelled": False}]}
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+
+    assert all(sentence.tags is None for sentence in unread)
+    back = [(one.words, one.tags) for one in read_corpus(tmp_path / "export.json", split_text=unicode_words)]
+    assert back == expected(found)
+
+
+def test_the_default_output_is_an_annotation_file(tmp_path, found):
+    annotations = read_annotations(written(tmp_path, found, "xlner", "notes.jsonl"))
+
+    assert annotations.types == ("LOC", "ORG", "PER")
+    for record in found:
+        assert len(annotations.of(record.words).spans) == len(record.spans)
+
+
+def test_the_command_writes_a_file_or_the_standard_output(select, tmp_path):
+    (tmp_path / "raw.txt").write_text("\n".join([*TEXTS, "", *TEXTS]), encoding="utf-8")
+
+    status, out, _ = select(tmp_path / "raw.txt", "--n", 3, "--to", "doccano")
+    again = select(tmp_path / "raw.txt", "--n", 3, "--to", "doccano", "--out", tmp_path / "out.jsonl")
+
+    assert (status, len(out.splitlines())) == (0, 3)
+    assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == out
+    assert again[0] == 0
+    assert again[2].startswith(f"{tmp_path / 'out.jsonl'}: 3 sentences with ")
+
+
+def test_fewer_sentences_than_asked_for_are_told_and_done_ones_left_out(select, tmp_path):
+    (tmp_path / "raw.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    (tmp_path / "done.txt").write_text("\n".join(TEXTS[1:]), encoding="utf-8")
+
+    status, out, told = select(tmp_path / "raw.txt", "--n", 1000, "--done", tmp_path / "done.txt")
+
+    assert (status, [json.loads(line)["text"] for line in out.splitlines()]) == (0, TEXTS[:1])
+    assert "1 sentences with " in told
+    assert told.rstrip().endswith("to correct; the text has no more that differ (--n 1000)")
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (b"", [], "no sentence to select: the text is empty, or all of it is done"),
+        (b" \n\n", [], "no sentence to select"),
+        ("Köln\n".encode("latin-1"), [], "byte 0xf6 is not utf-8; is it latin-1? then give --encoding latin-1"),
+        (b"Kiel", ["--to", "brat"], "brat"),
+        (b"Kiel", ["--n", "0"], "--n"),
+        (b"Kiel", ["--done", "nowhere.conll"], "nowhere.conll"),
+    ],
+    ids=["empty", "blank", "encoding", "tool", "number", "done"],
+)
+def test_what_cannot_be_selected_from_is_refused(select, tmp_path, content, arguments, message):
+    (tmp_path / "raw.txt").write_bytes(content)
+
+    status, out, told = select(tmp_path / "raw.txt", *arguments)
+
+    assert (status, out) == (2, "")
+    assert message in told
+
+
+def test_a_model_without_hidden_states_is_refused(select, tmp_path):
+    make_student(tmp_path / "model", "linear")
+    (tmp_path / "raw.txt").write_text("Kiel", encoding="utf-8")
+
+    status, _, told = select(tmp_path / "raw.txt", model=str(tmp_path / "model"))
+
+    assert status == 2
+    assert "has no hidden states to compare sentences by; give the folder of the transformer" in told
+
+
+def test_text_of_another_encoding_is_read_by_it(select, tmp_path):
+    (tmp_path / "raw.txt").write_bytes("Köln liegt am Rhein\n".encode("latin-1"))
+
+    status, out, _ = select(tmp_path / "raw.txt", "--encoding", "latin-1")
+
+    assert (status, json.loads(out)["text"]) == (0, "Köln liegt am Rhein")
