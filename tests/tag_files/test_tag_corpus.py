@@ -12,8 +12,8 @@ from pyarrow import parquet
 from runs import TAG_CORPUS, run_on_two, run_script
 
 from xlner.errors import CorpusError
-from xlner.tag_files.job import input_files, plan_shards
 from xlner.tag_files.records import InputOptions, read_records
+from xlner.tag_files.shards import input_files, plan_shards
 from xlner.tagger import load_tagger
 
 N_RECORDS = 60
