@@ -13,13 +13,12 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xlner import __version__
 from xlner.config.schema import TagRecipe
 from xlner.errors import CorpusError, RunError, XlnerError, first_line, sigterm_as_ctrl_c
 from xlner.files import remove_unfinished, write_text
-from xlner.models.inference import share_of_cores
 from xlner.tag_files.job import file_marks, model_fingerprint
 from xlner.tag_files.output import BadRecords
 from xlner.tag_files.shards import (
@@ -39,7 +38,7 @@ from xlner.tagger import Tagger, load_tagger
 WAIT = timedelta(days=7)
 # Of Ray, in seconds: until an address has answered, between two looks at idle workers, and until the first one works.
 ANSWER_SECONDS, LOOK_SECONDS, START_SECONDS = 60.0, 30.0, 900.0
-DEATHS = 3  # how often a worker may die over one shard, or while it opens the model
+DEATHS = 3  # how many workers may die over one shard, or in one place while they open the model
 OBJECT_STORE_BYTES = 80 << 20  # hardly more than Ray's least: shards and counts are all that travels
 
 
@@ -59,7 +58,7 @@ def tag_corpus(recipe: TagRecipe) -> Path:
         elif recipe.part:
             work = prepare(recipe, held)
             tell(f"{folder}: part {recipe.part}: {len(work.left):,} of {len(work.shards):,} shards to tag")
-            _use_threads(recipe.threads or share_of_cores())
+            _use_threads(recipe.threads)
             _tag_shards(recipe, work.left, "cpu" if recipe.cpu else "auto")
         else:
             work = _tag_by_processes(recipe, folder, held)
@@ -80,7 +79,7 @@ def _tag_by_processes(recipe: TagRecipe, folder: Path, held: ExitStack) -> Work:
     uses_cpu = recipe.cpu or not torch.cuda.is_available()
     processes = PartialState(cpu=uses_cpu, timeout=WAIT)
     if uses_cpu:
-        _use_threads(recipe.threads or share_of_cores())
+        _use_threads(recipe.threads)
     announced: list[Any] = [_announcement(recipe, held) if processes.is_main_process else None]
     if processes.num_processes > 1:
         broadcast_object_list(announced)
@@ -121,14 +120,15 @@ def _tag_shards(recipe: TagRecipe, shards: Iterable[Shard], device: str, *, show
 
 
 def _use_threads(number: int) -> None:
+    """Compute with so many threads; 0: with this process' share of the cores."""
     import torch
 
-    os.environ["OMP_NUM_THREADS"] = str(number)  # which ONNX Runtime asks
-    torch.set_num_threads(number)
+    from xlner.models.inference import share_of_cores
+
+    torch.set_num_threads(number or share_of_cores())
 
 
-# Ray. This process plans, holds the lock of the folder, and gives each idle worker a shard. A worker that dies costs
-# the shard it had, which the next idle one gets; Ray starts it anew wherever there is a place.
+# Ray. This process plans, holds the lock of the folder, and gives each idle worker a shard.
 
 
 class Worker:
@@ -177,7 +177,9 @@ class Worker:
                 f"node {self._node} has another model at {recipe.model} ({found['model']}) than the process that "
                 f"started the run ({self._depends_on['model']}); model= must be on a disk that all nodes share"
             )
-        _use_threads(recipe.threads or 1)
+        os.environ["OMP_NUM_THREADS"] = str(
+            recipe.threads or 1
+        )  # heeded by torch, imported with the model, and by ONNX
         self._told: list[str] = []
         stops = recipe.on_error == "stop"
         self._bad_records = BadRecords(stops=stops, tell=self._told.append, way_out="on_error=skip")
@@ -234,7 +236,7 @@ def _connect(ray: Any, recipe: TagRecipe) -> None:
     address = recipe.address or os.environ.get("RAY_ADDRESS", "")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
-        n_cpus, n_asked = share_of_cores(), recipe.workers * (recipe.threads or 1)
+        n_cpus, n_asked = len(os.sched_getaffinity(0)), recipe.workers * (recipe.threads or 1)
         if n_asked > n_cpus:
             raise RunError(
                 f"workers={recipe.workers} of {recipe.threads or 1} thread(s) need {n_asked} CPUs, and there are "
@@ -269,8 +271,20 @@ def _refuse_dead_address(address: str) -> None:
         ) from None
 
 
+class _Task(NamedTuple):
+    """What a worker is at: a shard, or None while it opens the model, for which it is the `tries`-th in its place."""
+
+    worker: Any
+    shard: Shard | None
+    tries: int = 0
+
+
 class _Pool:
-    """The workers, and which shard each of them has."""
+    """The workers, and which shard each of them has.
+
+    A worker that dies is replaced by a new actor, wherever there is a place, and its shard goes to the next idle one.
+    Ray's own way, `max_restarts` with `max_task_retries`, has the shard wait for a place for this very actor.
+    """
 
     def __init__(self, ray: Any, recipe: TagRecipe, work: Work, sign: str) -> None:
         self._ray = ray
@@ -278,11 +292,11 @@ class _Pool:
         self._threads = recipe.threads or 1
         self._queue = deque(work.left)
         self._n_shards = len(work.left)
-        self._actor = ray.remote(Worker).options(num_cpus=self._threads, max_restarts=-1)
+        self._actor = ray.remote(Worker).options(num_cpus=self._threads)
         self._arguments = (recipe, sign, work.depends_on, __version__, os.getcwd())
         self._n_started = 0
         self._idle: list[Any] = []
-        self._running: dict[Any, tuple[Any, Shard | None]] = {}  # by what is to come: worker, and shard if it has one
+        self._running: dict[Any, _Task] = {}  # by what is to come
         self._deaths: Counter[Shard] = Counter()
 
     def run(self) -> None:
@@ -296,7 +310,7 @@ class _Pool:
 
         waited = 0.0
         with tqdm(unit=" words", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
-            while self._queue or any(shard for _, shard in self._running.values()):
+            while self._queue or any(task.shard for task in self._running.values()):
                 self._start_workers()
                 while self._queue and self._idle:
                     self._give(self._idle.pop(), self._queue.popleft())
@@ -304,7 +318,7 @@ class _Pool:
                 done, _ = self._ray.wait(list(self._running), timeout=LOOK_SECONDS)
                 for answer in done:
                     bar.update(self._take(answer))
-                is_waiting = not done and not any(shard for _, shard in self._running.values())
+                is_waiting = not done and not any(task.shard for task in self._running.values())
                 waited = waited + time.monotonic() - began if is_waiting else 0.0
                 if waited:
                     self._tell_that_it_waits(waited)
@@ -314,19 +328,19 @@ class _Pool:
         n_places = int(self._ray.cluster_resources().get("CPU", 0) // self._threads)
         n_wanted = min(self._n_wanted or max(1, n_places), self._n_shards)
         for _ in range(n_wanted - self._n_started):
-            self._open(self._actor.remote(*self._arguments))
+            self._open()
             self._n_started += 1
 
-    def _open(self, worker: Any) -> None:
-        self._running[worker.open.options(max_task_retries=DEATHS).remote()] = worker, None
+    def _open(self, tries: int = 1) -> None:
+        worker = self._actor.remote(*self._arguments)
+        self._running[worker.open.remote()] = _Task(worker, None, tries)
 
     def _give(self, worker: Any, shard: Shard) -> None:
-        # No retry by Ray, which would wait for a place for this very worker: the next idle one gets the shard.
-        self._running[worker.tag.options(max_task_retries=0).remote(shard)] = worker, shard
+        self._running[worker.tag.remote(shard)] = _Task(worker, shard)
 
     def _take(self, answer: Any) -> int:
         """Take in what a worker has done, or that it has died; the number of words."""
-        worker, shard = self._running.pop(answer)
+        task = self._running.pop(answer)
         errors = self._ray.exceptions
         try:
             found = self._ray.get(answer)
@@ -335,34 +349,34 @@ class _Pool:
                 raise problem.cause from None
             raise
         except errors.RayError as problem:
-            self._lost(worker, shard, problem)
+            self._lost(task, problem)
             return 0
-        self._idle.append(worker)
-        if shard is None:
+        self._idle.append(task.worker)
+        if task.shard is None:
             return 0
         n_words, told = found
         for line in told:
             tell(line)
         return int(n_words)
 
-    def _lost(self, worker: Any, shard: Shard | None, problem: Exception) -> None:
-        """Open the model again where Ray starts a lost worker anew, and give its shard to another one."""
-        if shard is None:
-            if not self._idle and not self._running:
+    def _lost(self, task: _Task, problem: Exception) -> None:
+        """Have another worker for one that has died, and its shard made by the next idle one."""
+        why = first_line(problem)
+        if task.shard is not None:
+            self._deaths[task.shard] += 1
+            if self._deaths[task.shard] > DEATHS:
                 raise RunError(
-                    f"no worker of Ray could open the model; the last one: {first_line(problem)}"
+                    f"{task.shard.source}: {DEATHS + 1} workers of Ray have died over shard {task.shard.name}: {why}; "
+                    "has a node enough memory for a model for each of its CPUs?"
                 ) from problem
-            tell(f"a worker of Ray is given up, it cannot open the model: {first_line(problem)}")
+            tell(f"a worker of Ray was lost; shard {task.shard.name} goes to another one")
+            self._queue.appendleft(task.shard)
+        elif task.tries > DEATHS:
+            if not self._idle and not self._running:
+                raise RunError(f"no worker of Ray could open the model; the last one: {why}") from problem
+            tell(f"a worker of Ray is given up, since it could not open the model: {why}")
             return
-        self._deaths[shard] += 1
-        if self._deaths[shard] > DEATHS:
-            raise RunError(
-                f"{shard.source}: {self._deaths[shard]} workers of Ray have died over shard {shard.name}: "
-                f"{first_line(problem)}; has a node enough memory for a model for each of its CPUs?"
-            ) from problem
-        tell(f"a worker of Ray was lost; shard {shard.name} goes to another one")
-        self._queue.appendleft(shard)
-        self._open(worker)
+        self._open(task.tries + 1)
 
     def _tell_that_it_waits(self, seconds: float) -> None:
         resources = self._ray.cluster_resources()

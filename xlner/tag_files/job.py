@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xlner.backends import is_exported, read_manifest
 from xlner.errors import CorpusError, RunError, XlnerError
 from xlner.files import private_path, write_text
-from xlner.models.folder import find_file
+from xlner.hub import find_file
 from xlner.models.settings import is_compact, read_student
-from xlner.models.token_classifier import read_labels
 from xlner.tag_files.output import (
     BadRecords,
     Lines,
@@ -280,7 +280,11 @@ def model_fingerprint(name: str) -> str:
     """
     if is_compact(Path(name)):
         read_student(Path(name))
+    elif is_exported(Path(name)):
+        read_manifest(Path(name))
     else:
+        from xlner.models.token_classifier import read_labels  # brings torch and transformers, seconds
+
         read_labels(name)
     if not Path(name).is_dir():
         config = find_file(name, "config.json")
