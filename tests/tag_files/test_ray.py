@@ -82,6 +82,7 @@ class Elsewhere(Worker):
         super().__init__(*arguments[:-1], "/")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_shard_and_the_files_are_those_of_one_process(
     cluster, monkeypatch, linear, corpus, tmp_path, capsys
 ):
@@ -98,6 +99,7 @@ def test_a_killed_worker_costs_one_shard_and_the_files_are_those_of_one_process(
     assert len(content(tmp_path / "ray")) > 3
 
 
+@pytest.mark.slow
 def test_a_shard_that_kills_every_worker_is_told_by_name(cluster, monkeypatch, linear, corpus, tmp_path):
     acts_as(monkeypatch, Deadly)
     monkeypatch.setattr(engines, "DEATHS", 1)
@@ -106,6 +108,7 @@ def test_a_shard_that_kills_every_worker_is_told_by_name(cluster, monkeypatch, l
         tag_corpus(by_ray(cluster, linear, corpus, tmp_path / "tagged"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relative", ["model", "input", "output"])
 def test_what_a_node_does_not_see_is_told_by_name(cluster, monkeypatch, linear, corpus, tmp_path, relative):
     acts_as(monkeypatch, Elsewhere)
@@ -117,6 +120,7 @@ def test_what_a_node_does_not_see_is_told_by_name(cluster, monkeypatch, linear, 
         tag_corpus(by_ray(cluster, paths["model"], paths["input"], paths["output"]))
 
 
+@pytest.mark.slow
 def test_another_version_on_a_node_is_told_by_name(cluster, monkeypatch, linear, corpus, tmp_path):
     monkeypatch.setattr(engines, "__version__", "99.0")
 
@@ -124,6 +128,7 @@ def test_another_version_on_a_node_is_told_by_name(cluster, monkeypatch, linear,
         tag_corpus(by_ray(cluster, linear, corpus, tmp_path / "tagged"))
 
 
+@pytest.mark.slow
 def test_a_cluster_without_a_place_is_waited_for_only_so_long(cluster, monkeypatch, linear, corpus, tmp_path):
     monkeypatch.setattr(engines, "LOOK_SECONDS", 0.5)
     monkeypatch.setattr(engines, "START_SECONDS", 1.0)
