@@ -1,5 +1,6 @@
 import json
 import pickle
+import sys
 
 import datasets
 import pandas
@@ -103,8 +104,9 @@ def test_missing_texts_of_pandas_have_no_entities(tag):
 
 
 @pytest.mark.slow
-def test_spark_maps_frames_of_pandas(tag, expected):
+def test_spark_maps_frames_of_pandas(tag, expected, monkeypatch):
     sql = pytest.importorskip("pyspark.sql")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     try:
         spark = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
     except Exception as problem:  # noqa: BLE001 - of several kinds, where there is no Java
