@@ -364,18 +364,10 @@ def markdown(table: Table, runs: Sequence[ScoredRun], languages: Sequence[str], 
         ]
         lines.append("| " + " | ".join([as_code(name), *cells, *last]) + " |")
     lines += ["", "Test F1 in percent, mean ± standard deviation over seeds. Seconds of training, mean; most memory."]
-    if labelled := sorted(
-        {
-            name
-            for name, row in table.items()
-            for cell in row.values()
-            for run in cell.runs.values()
-            if run.recipe.get("selection") == "target"
-        }
-    ):
-        lines.append(
-            f"Chosen by labels of the target language (selection=target): {', '.join(map(as_code, labelled))}."
-        )
+    for told, uses in _TARGET_LABELS.items():
+        runs_of = {name: [run for cell in row.values() for run in cell.runs.values()] for name, row in table.items()}
+        if names := sorted(name for name, of_name in runs_of.items() if any(map(uses, of_name))):
+            lines.append(f"{told}: {', '.join(map(as_code, names))}.")
     if with_p:
         lines.append("p: paired bootstrap over sentences, of the mean over shared seeds, two-sided.")
     if any(f"({OTHER_TEACHER})" in line for line in lines):
@@ -385,6 +377,13 @@ def markdown(table: Table, runs: Sequence[ScoredRun], languages: Sequence[str], 
         corpus = for_markdown(f"{run.corpus_name or run.path} (fingerprint {run.corpus})")
         lines.append(f"{for_markdown(language)}: {corpus}")
     return lines
+
+
+# How a run may have used labels of its target language, for a result table.
+_TARGET_LABELS: dict[str, Callable[[ScoredRun], bool]] = {
+    "Chosen by labels of the target language (selection=target)": lambda run: run.recipe.get("selection") == "target",
+    "Learnt from labels of the target language (gold=)": lambda run: bool(run.recipe.get("gold")),
+}
 
 
 def _transfer(runs: Sequence[ScoredRun], languages: Sequence[str]) -> dict[str, list[float]]:

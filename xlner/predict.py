@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xlner.decoding import ValidTags
 from xlner.encode import PaddedWindows, Window, batches_within, pad
 from xlner.errors import ModelError
-from xlner.tags import LabelSet
+from xlner.tags import OUTSIDE, LabelSet
 
 # Pieces in a batch, padding included: bounds the memory, whatever the lengths. On a CPU larger batches are
 # slower, since they leave the cache.
@@ -114,3 +114,42 @@ def softmax(logits: NDArray[np.float32]) -> Probs:
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probs: Probs = powers / powers.sum(axis=-1, keepdims=True)
     return probs
+
+
+# Several models as one. Shapes: T models, W words of a sentence, C tags of all of them together.
+
+
+def mix_probs(
+    probs: NDArray[np.floating], known: NDArray[np.bool_], weights: NDArray[np.floating], outside: int
+) -> NDArray[np.float64]:
+    """The weighted mean of what several models say, in which none speaks of tags that it does not know.
+
+    For an entity tag c, with the weights a_t of the models that know it and have seen the word,
+
+        p(c) = sum_t a_t p_t(c) / sum_t a_t,    p(O) = max(0, 1 - sum_c p(c)),    then normalised.
+
+    Where every model knows every tag this is their weighted mean.
+
+    Args:
+        probs: Of each model, (T, W, C); a row of zeros for a word that it has not seen.
+        known: Which tags each model knows, (T, C).
+        weights: a_t of each word, (T, W), not below 0: the model's weight times the trust in what it said there.
+        outside: The number of `O`.
+
+    Returns:
+        (W, C), each row summing to 1; zeros where no model has a say.
+    """
+    say = weights * probs.any(axis=2)
+    shares = say[:, :, None] * known[:, None, :]
+    total = shares.sum(axis=0)
+    mixed: NDArray[np.float64] = (shares * probs).sum(axis=0) / np.where(total > 0, total, 1.0)
+    mixed[:, outside] = 0.0
+    mixed[:, outside] = np.maximum(0.0, 1.0 - mixed.sum(axis=1))
+    mixed[~(say > 0).any(axis=0)] = 0.0
+    sums = mixed.sum(axis=1, keepdims=True)
+    return mixed / np.where(sums > 0, sums, 1.0)
+
+
+def known_tags(labels: LabelSet, types: Sequence[str]) -> NDArray[np.bool_]:
+    """Which tags are `O` or of these types, (C,)."""
+    return np.asarray([tag == OUTSIDE or tag[2:] in types for tag in labels.tags])

@@ -32,7 +32,7 @@ from xlner.models.settings import (
     read_student,
     refuse_code,
 )
-from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, word_probs
+from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, known_tags, mix_probs, word_probs
 from xlner.tags import LabelSet, Span, TagReading, read_tagging
 from xlner.words import Entities, Entity, split_words
 
@@ -59,7 +59,7 @@ COMPACT_BATCH_WORDS, COMPACT_GPU_BATCH_WORDS = 512, 16_384
 
 
 def load_tagger(
-    folder_or_hub_name: str | PathLike[str],
+    folder_or_hub_name: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
     device: str = "cpu",
     precision: str = "fp32",
@@ -71,7 +71,8 @@ def load_tagger(
     Folders of compact students and what was exported of them are opened as well.
 
     Args:
-        folder_or_hub_name: Such as `runs/de/model`.
+        folder_or_hub_name: Such as `runs/de/model`. Several tag as one: the mean of what they say, in which none speaks
+            of types that it does not know.
         device: Where to compute: `cpu`, `cuda`, `cuda:1`, ...; `auto`: on a GPU where there is one that the model
             can use, else on the CPU.
         precision: Number format of the weights: `fp32`, `bf16`, or `auto`, which is bf16 where the hardware is
@@ -85,6 +86,10 @@ def load_tagger(
             device or the precision cannot be used.
         LabelError: If it has no tag `O`.
     """
+    if not isinstance(folder_or_hub_name, str | PathLike):
+        names = [fspath(name) for name in folder_or_hub_name]
+        options: Any = {"device": device, "precision": precision, "batch_pieces": batch_pieces, "revision": revision}
+        return EnsembleTagger([load_tagger(name, **options) for name in names])
     if precision not in PRECISIONS:
         raise ModelError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     given = name = fspath(folder_or_hub_name)
@@ -427,6 +432,56 @@ class Tagger:
             raise ValueError(f"types: found {found!r}; expected a list of {', '.join(self.types)}")
         tuned = self.tuned_thresholds() if isinstance(threshold, str) else dict.fromkeys(self.types, threshold)
         return {name: tuned[name] for name in (self.types if types is None else types)}
+
+
+class EnsembleTagger(Tagger):
+    """Several taggers as one: the mean of their probabilities, in which none speaks of types that it does not know."""
+
+    def __init__(self, members: Sequence[Tagger]) -> None:
+        """Take the members; the words are those of all of them.
+
+        Raises:
+            ModelError: If there are none, or they split text into words in different ways.
+        """
+        if not members:
+            raise ModelError("load_tagger takes the name of a model, or those of several; found an empty list")
+        splitters = {member.word_splitter: member.name for member in members}
+        if len(splitters) > 1:
+            found = "; ".join(f"{name}: {splitter}" for splitter, name in splitters.items())
+            raise ModelError(
+                f"the models split text into words in different ways ({found}), so they have none in common"
+            )
+        self.members = tuple(members)
+        labels = LabelSet.of_types({kind for member in members for kind in member.types})
+        self._columns = [labels.ids(member.labels.tags) for member in members]
+        self._known_tags = np.stack([known_tags(labels, member.types) for member in members])
+        first = members[0]
+        super().__init__(
+            first.backend,
+            first.encoder,
+            labels,
+            word_splitter=first.word_splitter,
+            batch_pieces=first.batch_pieces,
+            name=" + ".join(member.name for member in members),
+        )
+
+    def __repr__(self) -> str:
+        return f"<EnsembleTagger of {', '.join(map(repr, self.members))}>"
+
+    def _network(self) -> "tuple[JointModel | CompactNetwork, torch.device]":
+        raise ModelError(f"{self.name}: several models have no one network; look at `members`")
+
+    def probs(self, sentences: Iterable[Sequence[str]]) -> list[Probs]:
+        """See `Tagger.probs`; rows of zeros are words of which no member makes anything."""
+        sentences = list(sentences)
+        return [self._mean(said) for said in zip(*(member.probs(sentences) for member in self.members), strict=True)]
+
+    def _mean(self, said: Sequence[Probs]) -> Probs:
+        probs = np.zeros((len(said), len(said[0]), len(self.labels.tags)))
+        for place, (rows, columns) in enumerate(zip(said, self._columns, strict=True)):
+            probs[place][:, columns] = rows
+        weights = np.ones(probs.shape[:2])
+        return mix_probs(probs, self._known_tags, weights, self.labels.outside_id).astype(np.float32)
 
 
 def entity_at(text: str, places: Sequence[tuple[int, int]], span: Span, score: float) -> Entity:

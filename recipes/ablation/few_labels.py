@@ -2,9 +2,11 @@
 
     python recipes/ablation/few_labels.py --encoder ENCODER --data data/wikineural --out runs/few-labels
 
-For each number of labelled sentences of one language: a teacher trained on them; a compact student distilled from that
-teacher on raw sentences of the same language; the same student trained on the labelled sentences alone. All are scored
-on the same test sentences. Finished runs are not done again. After Izsak et al. 2019 (arXiv:1910.06294), figure 2.
+For each number of labelled sentences of one language, and each random draw of them: a teacher trained on them; a
+compact student of that teacher's soft labels of raw sentences of the same language and of the labelled ones, in every
+batch; the same student of the labelled sentences alone. All are scored on the same test sentences. Finished runs are
+not done again. After Izsak et al. 2019 (arXiv:1910.06294), figure 2, who drew 20 times; the seed of a run is that of
+its draw.
 """
 
 import argparse
@@ -16,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
+import numpy as np
 from measure import call, finished
 
 from xlner.corpora.source import read_corpus
@@ -41,6 +44,7 @@ class Plan:
     encoder: str
     language: str
     student: str
+    decoders: list[str]
     n_text: int
     visits: int
     settings: list[str]
@@ -58,12 +62,15 @@ def main() -> int:
     parser.add_argument("--test", type=int, default=3000, help="sentences that are scored")
     parser.add_argument("--visits", type=int, default=36_000, help="sentences that a student sees, again and again")
     parser.add_argument("--student", default="bilstm", help="kind of the student")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--decoders", nargs="+", default=["softmax"], help="of the student: softmax, crf")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of draws, teachers and students")
     parser.add_argument("settings", nargs="*", help="key=value for every run, as in hardware.threads=1")
     given = parser.parse_args()
     out = given.out.resolve()
-    plan = Plan(out, given.encoder, given.language, given.student, given.text, given.visits, given.settings)
-    write_corpora(plan, given.data / given.language, given.labelled, given.test)
+    plan = Plan(
+        out, given.encoder, given.language, given.student, given.decoders, given.text, given.visits, given.settings
+    )
+    write_corpora(plan, given.data / given.language, given.labelled, given.seeds, given.test)
     scores: Scores = {}
     try:
         for seed in given.seeds:
@@ -77,14 +84,16 @@ def main() -> int:
     return 0
 
 
-def write_corpora(plan: Plan, source: Path, numbers: Sequence[int], n_test: int) -> None:
-    """A folder of corpora for each number of labelled sentences, and one of raw text behind them."""
-    n_needed = max(numbers) + plan.n_text
-    sentences = list(islice(read_corpus(source / "train.conll"), n_needed))
-    if len(sentences) < n_needed:
-        sys.exit(f"{source}/train.conll: {len(sentences):,} sentences; expected {n_needed:,} or more")
+def write_corpora(plan: Plan, source: Path, numbers: Sequence[int], seeds: Sequence[int], n_test: int) -> None:
+    """A folder of corpora for each draw of labelled sentences, and one of raw text, the first sentences."""
+    sentences = list(read_corpus(source / "train.conll"))
+    if len(sentences) < max(numbers) + plan.n_text:
+        sys.exit(f"{source}/train.conll: {len(sentences):,} sentences; expected {max(numbers) + plan.n_text:,} or more")
     test = list(islice(read_corpus(source / "test.conll"), n_test))
-    parts = {f"data-{n}": sentences[:n] for n in numbers} | {"text": sentences[max(numbers) :]}
+    parts = {"text": sentences[: plan.n_text]}
+    for seed in seeds:
+        order = plan.n_text + np.random.default_rng(seed).permutation(len(sentences) - plan.n_text)
+        parts |= {f"data-{n}-{seed}": [sentences[number] for number in order[:n]] for n in numbers}
     for name, part in parts.items():
         folder = plan.out / name / plan.language
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,28 +106,39 @@ def write_corpora(plan: Plan, source: Path, numbers: Sequence[int], n_test: int)
 
 def train(plan: Plan, n: int, seed: int) -> dict[str, tuple[Path, str]]:
     """The runs of a number of labelled sentences, made now as far as they are missing, and whose score counts."""
-    teacher, distilled, alone = (plan.out / f"{name}-{n}-{seed}" for name in ("teacher", "distilled", "alone"))
-    labelled, text = plan.out / f"data-{n}", plan.out / "text"
+    labelled, text = plan.out / f"data-{n}-{seed}", plan.out / "text"
+    gold = labelled / plan.language / "gold.jsonl"
+    teacher = plan.out / f"teacher-{n}-{seed}"
     common = [f"seed={seed}", *plan.settings]
     if not finished(teacher):
         own = [f"language={plan.language}", f"data={labelled}", f"encoder={plan.encoder}", f"run={teacher}"]
         rates = ["similarity_weight=0", "optimization.learning_rate=1e-4", epochs(plan.visits // 4, n)]
         call("accelerate", "launch", "train_teacher.py", *own, *rates, *common)
+    found = {TEACHER: (teacher, "test")}
     common += [f"target={plan.language}", f"student={plan.student}", "denoising=none"]
-    if not finished(distilled):
-        own = [f"data={text}", f"teacher={teacher / 'model'}", f"run={distilled}", epochs(plan.visits, plan.n_text)]
-        call("accelerate", "launch", "distill.py", *own, f"soft_labels={plan.out / f'soft-{n}-{seed}'}", *common)
-    if not finished(alone):
-        gold = labelled / plan.language / "gold.jsonl"
-        own = [f"data={labelled}", f"teacher={gold}", f"run={alone}", f"soft_labels={plan.out / f'gold-{n}'}"]
-        own.append(epochs(plan.visits, n))
-        call("accelerate", "launch", "distill.py", *own, "compact.vectors=random", "holdout_ratio=0", *common)
-    return {TEACHER: (teacher, "test"), DISTILLED: (distilled, "student"), ALONE: (alone, "student")}
+    for decoder in plan.decoders:
+        mark = "" if decoder == "softmax" else f" ({decoder})"
+        distilled, alone = (plan.out / f"{name}-{n}-{decoder}-{seed}" for name in ("distilled", "alone"))
+        if not finished(distilled):
+            own = [f"data={text}", f"teacher={teacher / 'model'}", f"gold={gold}", f"compact.decoder={decoder}"]
+            own += ["selection=last", epochs(plan.visits, plan.n_text), f"soft_labels={plan.out / f'soft-{n}-{seed}'}"]
+            call("accelerate", "launch", "distill.py", *own, f"run={distilled}", *common)
+        if not finished(alone):
+            own = [f"data={labelled}", f"teacher={gold}", f"soft_labels={plan.out / f'gold-{n}-{seed}'}"]
+            own += ["compact.vectors=random", "holdout_ratio=0", f"compact.decoder={decoder}", epochs(plan.visits, n)]
+            call("accelerate", "launch", "distill.py", *own, f"run={alone}", *common)
+        found |= {f"{DISTILLED}{mark}": (distilled, "student"), f"{ALONE}{mark}": (alone, "student")}
+    return found
 
 
 def epochs(visits: int, n_sentences: int) -> str:
     """As many passes as it takes to see so many sentences."""
     return f"optimization.epochs={min(MOST_EPOCHS, max(1, visits // n_sentences))}"
+
+
+def told(runs: Sequence[float]) -> str:
+    """The mean, and the standard deviation where there are several."""
+    return f"{mean(runs):.2f} ± {stdev(runs):.2f}" if len(runs) > 1 else f"{mean(runs):.2f}"
 
 
 def show(scores: Scores, numbers: Sequence[int], out: Path) -> None:
@@ -131,7 +151,7 @@ def show(scores: Scores, numbers: Sequence[int], out: Path) -> None:
     }
     print(f"\n| labelled sentences | {' | '.join(models)} |\n|{'---|' * (1 + len(models))}")
     for n in numbers:
-        print(f"| {n:,} | {' | '.join(f'{mean(found[n, model]):.2f}' for model in models)} |")
+        print(f"| {n:,} | {' | '.join(told(found[n, model]) for model in models)} |")
     with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *((*key, f1) for key, f1 in scores.items())])
     figure = Figure(figsize=(6, 4), layout="constrained")

@@ -168,7 +168,7 @@ def test_a_choice_outside_its_table_is_refused_with_the_table():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("selection=best", "selection is 'best'; it must be one of last, agreement"),
+        ("selection=best", "selection is 'best'; it must be one of auto, last, agreement"),
         ("optimization.decay=exponential", "must be one of linear, cosine, constant"),
         ("optimization.freeze=embeddings+all", "must be none, embeddings or embeddings.N"),
         ("hardware.precision=int8", "must be one of auto, fp32, bf16, fp16"),

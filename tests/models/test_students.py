@@ -35,7 +35,6 @@ from xlner.models.compact_words import (
 )
 from xlner.models.settings import STUDENT_FILE, ModelSettings, Sizes, StudentSettings, read_student
 from xlner.predict import word_probs
-from xlner.soft_labels.label import check_teacher
 from xlner.spacy_component import make_component
 from xlner.tag_files.job import model_fingerprint
 
@@ -353,8 +352,33 @@ def test_a_spacy_pipeline_keeps_a_copy_of_a_compact_student(tmp_path):
     assert copy.open().tag("Anna lebt in Kiel .") == component.open().tag("Anna lebt in Kiel .")
 
 
-def test_a_compact_student_is_no_teacher(tmp_path):
-    make_student(tmp_path, "linear")
+def test_several_students_tag_as_one_by_the_mean_of_what_they_say(tmp_path):
+    names = []
+    for kind in ("linear", "bilstm"):
+        make_student(tmp_path / kind, kind)
+        names.append(tmp_path / kind)
+    sentences = [["Anna", "lebt", "in", "Kiel"], ["Ulm"]]
 
-    with pytest.raises(ModelError, match="is a compact student, which teaches nobody"):
-        check_teacher(str(tmp_path))
+    ensemble = load_tagger(names)
+
+    members = [load_tagger(name).probs(sentences) for name in names]
+    for found, *rows in zip(ensemble.probs(sentences), *members, strict=True):
+        np.testing.assert_allclose(found, np.mean(rows, axis=0), atol=1e-6)
+    assert ensemble.name == f"{names[0]} + {names[1]}"
+    assert ensemble.types == load_tagger(names[0]).types
+    assert [e.text for e in ensemble.tag("Anna lebt in Kiel")] == [
+        e.text for e in ensemble.tag_batch(["Anna lebt in Kiel"])[0]
+    ]
+    with pytest.raises(ModelError, match="several models have no one network"):
+        ensemble.model  # noqa: B018
+
+
+def test_models_that_share_no_words_do_not_tag_as_one(tmp_path):
+    for kind in ("linear", "bilstm"):
+        make_student(tmp_path / kind, kind)
+    (tmp_path / "bilstm" / "xlner.json").write_text(json.dumps({"word_splitter": "unicode"}), encoding="utf-8")
+
+    with pytest.raises(ModelError, match="split text into words in different ways"):
+        load_tagger([tmp_path / "linear", tmp_path / "bilstm"])
+    with pytest.raises(ModelError, match="found an empty list"):
+        load_tagger([])

@@ -1,5 +1,6 @@
 """The recipes behind the table of the docs."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -102,9 +103,12 @@ def test_one_command_draws_the_curve_over_few_labels(tiny_encoder, small_data, t
         f"40,{model},0" for model in ("teacher", '"student, distilled"', '"student, labels alone"')
     ]
     assert (out / "curve.png").stat().st_size > 1000
-    labelled, text = (read_sentences(out / name / "en" / "train.conll") for name in ("data-40", "text"))
-    assert (len(labelled), len(text)) == (40, 20)
-    assert labelled + text == read_sentences(small_data / "en" / "train.conll")
+    labelled, text = (read_sentences(out / name / "en" / "train.conll") for name in ("data-40-0", "text"))
+    whole = read_sentences(small_data / "en" / "train.conll")
+    assert text == whole[:20]
+    assert sorted(labelled) == sorted(whole[20:])
+    report = json.loads((out / "distilled-40-softmax-0" / "report.json").read_text(encoding="utf-8"))
+    assert report["target_labels"]["learnt"] == 40
 
 
 @pytest.mark.slow

@@ -131,6 +131,24 @@ def test_vectors_of_a_file_are_what_words_start_from(compact, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_student_can_know_all_words_of_a_file_of_vectors(compact, tmp_path):
+    numbers = " ".join(["0.5", "-0.5"] * 6)
+    (tmp_path / "vectors.txt").write_text(f"Kiel {numbers}\nNirgendwo {numbers}\n", encoding="utf-8")
+    whole = (*brief(compact), "student=bilstm", "compact.whole_vectors=true", "run=v")
+
+    run_well(DISTILL, *whole, "compact.vectors=vectors.txt", cwd=tmp_path)
+    refused = run_script(DISTILL, *whole[:-1], "run=w", cwd=tmp_path)
+
+    model = tmp_path / "runs" / "v" / "model"
+    words = json.loads((model / "vocabulary.json").read_text(encoding="utf-8"))["words"]
+    assert words[-1] == "nirgendwo"
+    assert words.count("kiel") == 1
+    found = weights_of(model.parent)["body.vectors.words.weight"][2 + words.index("nirgendwo")]
+    torch.testing.assert_close(found / found[0], torch.tensor([1.0, -1.0] * 6))
+    assert "give compact.vectors=FILE" in refused.messages[-1]
+
+
+@pytest.mark.slow
 def test_a_file_of_vectors_of_another_width_is_refused_with_its_line(compact, tmp_path):
     (tmp_path / "vectors.txt").write_text("Kiel 0.5 0.5\n", encoding="utf-8")
 
@@ -186,3 +204,42 @@ def test_a_corpus_with_other_types_is_refused_before_training(compact, tmp_path)
 
     assert finished.status == 2
     assert "no type in common" in finished.stderr
+
+
+@pytest.mark.slow
+def test_two_compact_students_teach_a_third(compact, tmp_path):
+    for kind in ("linear", "bilstm"):
+        run_well(DISTILL, *brief(compact, 20), f"student={kind}", f"run={kind}", cwd=tmp_path)
+    own = [argument for argument in brief(compact, 20) if not argument.startswith("teacher=")]
+    teachers = [str(tmp_path / "runs" / kind / "model") for kind in ("linear", "bilstm")]
+
+    run_well(DISTILL, *own, f"teacher={','.join(teachers)}", "student=linear", "run=third", cwd=tmp_path)
+
+    scores = report_of(tmp_path / "runs" / "third")["scores"]
+    of_first = report_of(tmp_path / "runs" / "linear")["scores"]["student"]["overall"]["f1"]
+    assert scores["teacher"]["overall"]["f1"] == pytest.approx(of_first)
+    assert scores["student"]["overall"]["f1"] > 0.8 * scores["teacher 2"]["overall"]["f1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("student", "told"), [("encoder", "no encoder that another could start from"), ("bilstm", "compact.vectors=random")]
+)
+def test_what_cannot_start_from_a_compact_teacher_is_refused(compact, student, told, tmp_path):
+    run_well(DISTILL, *brief(compact), "student=linear", "run=linear", cwd=tmp_path)
+    kept = ("target=", "data=", "denoising=", "hardware.")
+    own = [argument for argument in brief(compact) if argument.startswith(kept)]
+
+    finished = run_script(DISTILL, *own, "teacher=runs/linear/model", f"student={student}", "run=x", cwd=tmp_path)
+
+    assert finished.status == 2
+    assert told in finished.messages[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["loss.recognizer=squared_logits", "compact.first_temperature=4"])
+def test_a_student_learns_from_logits_and_from_labels_that_grow_sharper(compact, setting, tmp_path):
+    run_well(DISTILL, *brief(compact, 20), "student=linear", setting, "compact.hard_weight=0", "run=x", cwd=tmp_path)
+
+    scores = report_of(tmp_path / "runs" / "x")["scores"]
+    assert scores["student"]["overall"]["f1"] > 0.8 * scores["teacher"]["overall"]["f1"]

@@ -191,6 +191,13 @@ def test_dropout_is_at_work_from_the_first_step_on(teacher, teaching, still_enco
     assert metrics(tmp_path / "runs" / "still")[0]["loss"] != metrics(teacher)[0]["loss"]
 
 
+def test_layers_that_are_computed_twice_give_the_same_teacher(teaching, tmp_path):
+    run_well(TEACHER, *brief(teaching), "run=kept", cwd=tmp_path)
+    run_well(TEACHER, *brief(teaching), "optimization.gradient_checkpointing=true", "run=twice", cwd=tmp_path)
+
+    assert are_equal(weights_of(tmp_path / "runs" / "kept"), weights_of(tmp_path / "runs" / "twice"))
+
+
 def test_frozen_layers_stay_as_they_were_and_the_others_do_not(teaching, tiny_encoder, tmp_path):
     run_well(TEACHER, *brief(teaching), "optimization.freeze=embeddings+1", "run=frozen", cwd=tmp_path)
 

@@ -16,9 +16,9 @@ from xlner.config.schema import DistillRecipe, MixingRecipe
 from xlner.corpora.spans import TagReader, write_tags
 from xlner.errors import LabelError, ModelError, RecipeError
 from xlner.jobs.inputs import teachers_of
-from xlner.predict import decide_tags
+from xlner.predict import decide_tags, mix_probs
 from xlner.soft_labels.label import teacher_fingerprint
-from xlner.soft_labels.mix import mix_probs, mix_trust, similarity_factors, taught_soft_labels
+from xlner.soft_labels.mix import mix_trust, similarity_factors, taught_soft_labels
 from xlner.soft_labels.store import SoftLabels
 from xlner.tags import LabelMap, LabelSet, Span, TagReading, is_iob, tags_of
 

@@ -41,7 +41,7 @@ from xlner.soft_labels.store import (
 )
 from xlner.soft_labels.store import COLUMNS as STORE_COLUMNS
 from xlner.train.batches import Plan, plan_epoch
-from xlner.train.objectives import SoftText
+from xlner.train.objectives import CompactWords, SoftText, WordLoss
 
 UNSEEN = "\u200b"  # a WordPiece tokenizer makes nothing of it
 WORDS = [*(sentence.split() for sentence in SENTENCES), [UNSEEN], ["Kiel", UNSEEN, "Köln"], ["Ja"]]
@@ -450,7 +450,7 @@ def long_text(tmp_path):
 @pytest.fixture
 def broken_off(label, bert_folder, long_text, tmp_path, monkeypatch):
     """A folder of soft labels whose making was stopped in the second part."""
-    real, calls = labelling._label, []
+    real, calls = labelling._Labeller.rows, []
 
     def stopping(*arguments):
         calls.append(arguments)
@@ -459,7 +459,7 @@ def broken_off(label, bert_folder, long_text, tmp_path, monkeypatch):
         return real(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(labelling, "_label", stopping)
+        patched.setattr(labelling._Labeller, "rows", stopping)
         with pytest.raises(KeyboardInterrupt):
             label(bert_folder, long_text, tmp_path / "broken")
     assert sorted(path.name for path in (tmp_path / "broken").glob("*.arrow")) == ["part-0000.arrow"]
@@ -598,6 +598,20 @@ def test_a_student_with_another_tokenizer_gets_the_soft_labels_of_its_words(stor
     for (sentence, number), piece, probs in zip(expected, first_pieces, batch.probs, strict=True):
         assert piece == student.tokenizer(WORDS[sentence][number], add_special_tokens=False)["input_ids"][0]
         assert probs.tolist() == stored.probs(sentence)[number].tolist()
+
+
+def test_the_temperature_of_a_compact_student_falls_from_epoch_to_epoch(stored, student, windows):
+    text = SoftText(windows, np.arange(len(windows)), stored, student.pad_id)
+    recipe = load_recipe("distill", ["target=de", "student=bilstm", "compact.first_temperature=4"])
+    still = load_recipe("distill", ["target=de", "student=bilstm", "loss.temperature=2"])
+
+    def temperatures(recipe):
+        objective = CompactWords(text, WordLoss(recipe.loss, "one"), 1.0, recipe.compact, n_epochs=4)
+        batches = [objective.batch(Plan(np.arange(2), (0, epoch, 0))) for epoch in range(4)]
+        return [batch.temperature.item() for batch in batches]
+
+    assert temperatures(recipe) == [4, 3, 2, 1]
+    assert temperatures(still) == [2, 2, 2, 2]
 
 
 def test_words_that_the_teacher_could_not_see_are_left_out(stored, student, windows):

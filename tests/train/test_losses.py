@@ -13,6 +13,7 @@ from xlner.train.objectives import (
     soft_cross_entropy,
     soften,
     squared_error,
+    squared_logits,
     token_cross_entropy,
 )
 
@@ -163,3 +164,19 @@ def test_a_row_of_zeros_stays_a_row_of_zeros(temperature):
     softened = soften(torch.zeros(2, 3), temperature)
 
     assert softened.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_squared_logits_are_told_from_their_mean():
+    probs = torch.tensor([[0.5, 0.25, 0.25]])
+    logits = torch.tensor([[3.0, 1.0, 2.0]])
+
+    # ln p less its mean is (2/3, -1/3, -1/3) ln 2; the logits less theirs are (1, -1, 0).
+    expected = ((1 - 2 * LN2 / 3) ** 2 + (-1 + LN2 / 3) ** 2 + (LN2 / 3) ** 2) / 3
+    assert squared_logits(logits, probs).item() == pytest.approx(expected)
+    assert squared_logits(logits + 5, probs).item() == pytest.approx(expected)
+
+
+def test_a_probability_of_zero_is_a_logit_like_that_of_a_very_small_one():
+    found = squared_logits(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+
+    assert found.item() == pytest.approx((math.log(1e6) / 2) ** 2)

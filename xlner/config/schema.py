@@ -167,6 +167,9 @@ class OptimizationRecipe(Section):
     decay: str = key("linear", "of the learning rate after the warm-up", choices="linear cosine constant")
     clip_norm: float = key(1.0, "longest gradient; 0: no clipping", low=0)
     freeze: str = key("none", "none, embeddings, or embeddings+N: with the N lowest layers")
+    gradient_checkpointing: bool = key(
+        False, "layers are computed a second time on the way back instead of kept: less memory, a third more time"
+    )
     evaluations: int = key(1, "evaluations per epoch", low=1, high=1000)
     log_steps: int = key(20, "optimizer steps between two lines of metrics.jsonl", low=1)
 
@@ -373,6 +376,12 @@ class CompactRecipe(Section):
     hard_weight: float = key(
         0.3, "share of the task loss: gold tags where there are any, else the likeliest ones by the soft labels", low=0
     )
+    first_temperature: float = key(
+        0.0,
+        "of the first epoch, from which it falls evenly to loss.temperature in the last; 0: the same in all",
+        low=0,
+        high=100,
+    )
     words: int = key(14_000, "words of its own vocabulary at most, the most frequent ones of the text", low=1)
     min_frequency: int = key(2, "a word of the vocabulary occurs at least so often in the text", low=1)
     word_size: int = key(100, "width of a word's vector", low=1, high=4096)
@@ -380,6 +389,9 @@ class CompactRecipe(Section):
         "teacher",
         "what word vectors start from: random, teacher (its own table of pieces, reduced to word_size), or a text file "
         "of word2vec, GloVe or fastText, of word_size numbers a line",
+    )
+    whole_vectors: bool = key(
+        False, "all words of that file are known, not those of the text alone; one that the text lacks keeps its vector"
     )
     chars: int = key(20, "characters of a word that are looked at; a longer one keeps its two ends", low=2, high=200)
     char_size: int = key(25, "width of a character's vector", low=1, high=1024)
@@ -418,7 +430,8 @@ class LossRecipe(Section):
 
     recognizer: str = key(
         "soft_cross_entropy",
-        "against the teacher's probabilities: soft_cross_entropy, squared_error (summed over tags) or mean_squared_error",
+        "against the teacher's probabilities: soft_cross_entropy, squared_error (summed over tags), mean_squared_error, "
+        "or squared_logits",
     )
     temperature: float = key(1.0, "divides the logits of student and teacher", low=0.01, high=100)
     recognizer_weight: float = key(1.0, "share of the recognizer loss", low=0)
@@ -505,6 +518,16 @@ class DistillRecipe:
     target: str = key("", "target language: the folder of `data` that is read")
     data: str = key("data", "folder with TARGET/train.txt or train.conll, and TARGET/test.conll where there is one")
     text: str = key("", "the unlabelled text itself: a file, or the folder of a data set; empty: that of `data`")
+    gold: str = key("", "a few labelled sentences of the target language, to learn from as well: a file; empty: none")
+    gold_share: float = key(
+        0.0,
+        "share of the labelled target sentences in every epoch, each shown several times; 0: by their number",
+        low=0,
+        high=0.9,
+    )
+    gold_tunes_teacher: bool = key(
+        True, "the first teacher learns from `gold` before it labels the text, and the student starts from it"
+    )
     run: str = key("", "result folder; a bare name lies under runs/; empty: runs/TARGET")
     teacher: str = key(
         "runs/teacher-en/model",
@@ -528,10 +551,11 @@ class DistillRecipe:
     seed: int = key(0, "of every random choice", low=0, high=2**32 - 1)
     soft_labels: str = key("auto", "folder of stored soft labels; auto: under runs/soft-labels, found by content")
     selection: str = key(
-        "last",
+        "auto",
         "which student is kept: last; agreement: the closest to its soft labels on held-out text; source: the best on "
-        "the teacher's language's dev set; score: by the mean of both; target: by labels of the target's dev set",
-        choices="last agreement source score target",
+        "the teacher's language's dev set; score: by the mean of both; gold: the best on a part of `gold` that is kept "
+        "aside; target: by labels of the target's dev set; auto: gold where `gold` is large enough, else last",
+        choices="auto last agreement source score gold target",
     )
     holdout_ratio: float = key(
         0.05, "share of the target text that is kept out of training, to measure agreement", low=0, high=0.5
@@ -561,6 +585,12 @@ class DistillRecipe:
         check_bounds(self)
         if not self.target:
             raise RecipeError("target is empty; which language? as in target=de")
+        if self.selection == "gold" and not self.gold:
+            raise RecipeError("selection=gold needs labelled target sentences; give gold=FILE, or another selection=")
+        if self.gold and self.gold_tunes_teacher and self.mixing.rename:
+            raise RecipeError(
+                "gold= is in the types of mixing.rename, which the teacher has not; set gold_tunes_teacher=false"
+            )
         self._check_teachers()
 
     @property
@@ -620,6 +650,7 @@ class DistillRecipe:
             "weights.gamma": self.weights.gamma != "one",
             "weights.outputs": self.weights.outputs != "teacher",
             "optimization.freeze": self.optimization.freeze != "none",
+            "optimization.gradient_checkpointing": self.optimization.gradient_checkpointing,
             "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
         }
         if names := [name for name, asked in found.items() if asked]:

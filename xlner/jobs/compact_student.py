@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from numpy.typing import NDArray
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.lines import existing_file
 from xlner.encode import WordEncoder, load_tokenizer
-from xlner.errors import CorpusError
+from xlner.errors import CorpusError, RecipeError
 from xlner.jobs.inputs import Student, StudentInputs, held_out_of, steps_of, teachers_of
 from xlner.models.card import CARD_FILE, Origin, compact_card
 from xlner.models.compact import CompactNetwork, new_network
 from xlner.models.compact_folder import load_network, write_student
 from xlner.models.compact_words import FIRST, VOCABULARY_FILE, Vocabulary, hashed_encoder, looked_up
 from xlner.models.folder import load_joint_model, replaced_folder
-from xlner.models.settings import ModelSettings, Sizes, StudentSettings
+from xlner.models.settings import ModelSettings, Sizes, StudentSettings, is_compact
 from xlner.soft_labels.augment import with_augmented
 from xlner.train.objectives import CompactWords, Objective, SoftText, WordLoss
 from xlner.train.report import Evaluator
@@ -95,24 +96,38 @@ def stored_vectors(path: Path, words: Sequence[str], size: int) -> Vectors:
     places = {word: place for place, word in enumerate(words)}
     vectors = np.zeros((len(words), size), dtype=np.float32)
     exact = np.zeros(len(words), dtype=bool)
+    for number, word, values in _vector_lines(path):
+        place = places.get(looked_up(word))
+        if len(values) != size:
+            raise CorpusError(
+                f"{path}:{number}: expected a word and {size} numbers (compact.word_size), found "
+                f"{len(values)}: {' '.join([word, *values])[:40]!r}; set compact.word_size to the width of the file"
+            )
+        if place is None or exact[place] or (word != words[place] and vectors[place].any()):
+            continue
+        try:
+            vectors[place], exact[place] = np.asarray(values, dtype=np.float32), word == words[place]
+        except ValueError as problem:
+            raise CorpusError(f"{path}: cannot be read as word vectors: {problem}") from problem
+    return vectors
+
+
+def with_words_of(vocabulary: Vocabulary, path: Path) -> Vocabulary:
+    """The vocabulary with all words of a file of vectors behind its own, in the form under which they are looked up."""
+    more = dict.fromkeys(looked_up(word) for _, word, _ in _vector_lines(path))
+    return replace(vocabulary, words=tuple(dict.fromkeys([*vocabulary.words, *more])))
+
+
+def _vector_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """The lines of a file of vectors: number, word, and the numbers as they are written."""
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, 1):
                 word, *values = line.rstrip("\n ").split(" ")
-                if number == 1 and len(values) == 1:
-                    continue
-                place = places.get(looked_up(word))
-                if len(values) != size:
-                    raise CorpusError(
-                        f"{path}:{number}: expected a word and {size} numbers (compact.word_size), found "
-                        f"{len(values)}: {line[:40]!r}; set compact.word_size to the width of the file"
-                    )
-                if place is None or exact[place] or (word != words[place] and vectors[place].any()):
-                    continue
-                vectors[place], exact[place] = np.asarray(values, dtype=np.float32), word == words[place]
-    except (OSError, ValueError) as problem:
+                if number > 1 or len(values) > 1:
+                    yield number, word, values
+    except OSError as problem:
         raise CorpusError(f"{path}: cannot be read as word vectors: {problem}") from problem
-    return vectors
 
 
 def spread_out(vectors: Vectors, rng: np.random.Generator) -> Vectors:
@@ -144,6 +159,8 @@ class CompactStudent(Student):
             for number in range(len(inputs.words)):
                 forms.update(inputs.words.words(number))
             vocabulary = Vocabulary.of_forms(forms, n_words=own.words, min_frequency=own.min_frequency)
+            if own.whole_vectors:
+                vocabulary = with_words_of(vocabulary, existing_file(own.vectors))
             encoder = vocabulary.encoder(n_chars=own.chars, max_words=recipe.corpus.max_length)
             sizes = Sizes(
                 n_words=vocabulary.n_words,
@@ -193,6 +210,13 @@ class CompactStudent(Student):
     def check(recipe: DistillRecipe) -> bool:
         """See `Student.check`."""
         WordLoss(recipe.loss, recipe.weights.alpha)
+        if recipe.compact.whole_vectors and recipe.compact.vectors in ("random", "teacher"):
+            raise RecipeError("compact.whole_vectors=true needs a file of vectors; give compact.vectors=FILE")
+        first = recipe.model_teachers[0] if recipe.model_teachers else ""
+        if recipe.student != "linear" and recipe.compact.vectors == "teacher" and is_compact(Path(first)):
+            raise RecipeError(
+                f"teacher={first}: is a compact student, without table of pieces; give compact.vectors=random or a file"
+            )
         return False
 
     def objective(self, text: SoftText) -> Objective[Any]:
@@ -200,8 +224,7 @@ class CompactStudent(Student):
         recipe = self._recipe
         LOG.info(f"{recipe.student}: {self.n_parameters:,} parameters, {len(text.lengths):,} windows of words")
         loss = WordLoss(recipe.loss, recipe.weights.alpha)
-        shares = recipe.loss.recognizer_weight, recipe.compact.hard_weight
-        return CompactWords(text, loss, *shares, whole_sequences=recipe.compact.decoder == "crf")
+        return CompactWords(text, loss, recipe.loss.recognizer_weight, recipe.compact, recipe.optimization.epochs)
 
     def save(self, folder: Path, network: CompactNetwork) -> None:
         """Write the model folder; an existing one is replaced only once the new one is whole."""

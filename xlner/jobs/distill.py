@@ -90,22 +90,24 @@ def train_student(recipe: DistillRecipe) -> Path:
             check_similarity(recipe.teachers, recipe.model_teachers)
         inputs = read_inputs(recipe, label_map, accelerator, uses_pairs)
         held_out_sentences = held_out_of(inputs.n_target, recipe)
-        student = kind(recipe, inputs, accelerator)
+        student = kind(inputs.recipe, inputs, accelerator)
         windows = student_windows(student.words, student.encoder, accelerator)
-        text = training_text(student, windows, held_out_sentences, recipe.denoising)
+        text = training_text(student, windows, held_out_sentences, inputs, recipe.denoising)
         held_out = sorted(held_out_sentences)
         start_run(run, recipe)
         objective, network = student.objective(text), student.for_training()
         validation = StudentScore(student, inputs.selection, held_out, run.model)
         card = inputs.taught.soft_labels.card
         depends_on = {"teacher": card.teacher, "text": card.corpus, "labels": " ".join(inputs.labels.tags)}
+        if inputs.gold.learnt:
+            depends_on["gold"] = inputs.gold.learnt.fingerprint
         progress = fit(accelerator, network, objective, validation, run, recipe, {**depends_on, **student.depends_on})
         kept = student.load(run.model).to(accelerator.device)
         agreement = student.evaluator.agreement(kept, held_out, student.soft_labels) if held_out else None
         scores: dict[str, Scores] = {}
         if (test := inputs.test) is not None:
             of_models = Evaluator(accelerator, student.encoder, inputs.labels, label_map)
-            scores |= teacher_scores(recipe, inputs.taught, of_models, test)
+            scores |= teacher_scores(recipe, inputs, of_models, test)
             scores["student"] = student.evaluator.of_network(kept, test, run.predictions(test.name))
         doubt = doubt_of_student(recipe, inputs, progress, scores.get("student"), agreement, held_out)
         about = about_run(recipe, inputs, student.n_parameters, agreement, doubt)
@@ -113,7 +115,7 @@ def train_student(recipe: DistillRecipe) -> Path:
         tests = [] if test is None else [test]
         measured = measured_on(tests, [scores["student"] for _ in tests], recipe.target)
         known_as = name_text(card.corpus, inputs.text) or recipe.target
-        read = f"{inputs.n_target:,} sentences without labels, {known_as}"
+        read = f"{inputs.n_target:,} sentences without labels, {known_as}{inputs.gold.beside}"
         origin = Origin(source_language(recipe), read, teachers, measured, doubt)
         finish(run, accelerator, about, tests, scores, progress, origin, student.write_card)
     return path

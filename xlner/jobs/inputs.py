@@ -26,12 +26,14 @@ from xlner.jobs.doubts import (
     tell_doubts,
     trained_on,
 )
+from xlner.jobs.target_labels import TargetLabels, read_target_labels, times_shown, with_tuned_teacher
 from xlner.models.card import Origin
 from xlner.models.folder import read_settings
 from xlner.soft_labels.label import DenoisingContext, Teachers
-from xlner.soft_labels.mix import Taught, taught_soft_labels
+from xlner.soft_labels.labelled import with_gold, with_source
+from xlner.soft_labels.mix import Taught, mixed_labels, taught_soft_labels
 from xlner.soft_labels.pooling import LabelChanges
-from xlner.soft_labels.steps import changes_of, denoised_soft_labels, denoising_steps, with_source
+from xlner.soft_labels.steps import changes_of, denoised_soft_labels, denoising_steps
 from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
 from xlner.tags import LabelMap, LabelSet, TagReading
 from xlner.train.checkpoint import Progress
@@ -45,12 +47,13 @@ LOG = logging.getLogger("xlner")
 # Which student is kept: what is measured while it trains, and which of the measures decides.
 
 
-# The measures whose mean decides, in percent F1; only the last one looks at labels of the target language.
+# The measures whose mean decides, in percent F1; only the last two look at labels of the target language.
 SELECTIONS: dict[str, tuple[str, ...]] = {
     "last": ("agreement",),  # told, but the student of the last step is kept
     "agreement": ("agreement",),
     "source": ("source",),
     "score": ("agreement", "source"),
+    "gold": ("gold",),
     "target": ("target",),
 }
 
@@ -81,7 +84,9 @@ class Selection(NamedTuple):
         return f"{measures[0]}_f1" if len(measures) == 1 else "selection_score"
 
 
-def make_selection(recipe: DistillRecipe, source: str, labels: LabelSet, label_map: LabelMap) -> Selection:
+def make_selection(
+    recipe: DistillRecipe, source: str, labels: LabelSet, label_map: LabelMap, gold: TargetLabels
+) -> Selection:
     """Read what the selection of a recipe looks at.
 
     Args:
@@ -89,14 +94,18 @@ def make_selection(recipe: DistillRecipe, source: str, labels: LabelSet, label_m
         source: Language of the teacher.
         labels: Of the student.
         label_map: Of the recipe.
+        gold: Labelled target sentences.
 
     Raises:
         RecipeError: If the teacher does not say its language.
         CorpusError: If there is no dev set where one is needed.
     """
-    corpora = {}
-    for measure in SELECTIONS[recipe.selection]:
-        if measure == "agreement":
+    name = recipe.selection
+    if name == "auto":
+        name = "gold" if gold.held_out else "last"
+    corpora = {"gold": gold.held_out} if gold.held_out else {}
+    for measure in SELECTIONS[name]:
+        if measure in ("agreement", "gold"):
             continue
         language = {"source": source, "target": recipe.target}[measure]
         if not language:
@@ -107,7 +116,7 @@ def make_selection(recipe: DistillRecipe, source: str, labels: LabelSet, label_m
         dev = read_labelled(corpus_path(recipe.data, language, "dev"), recipe.corpus)
         (corpora[measure],) = rename_types([dev], label_map, labels.types)
         check_types(labels, [corpora[measure]])
-    return Selection(recipe.selection, corpora)
+    return Selection(name, corpora)
 
 
 # What a student of any kind learns from, and what its report says of that: teachers, soft labels, a test set.
@@ -117,13 +126,15 @@ def make_selection(recipe: DistillRecipe, source: str, labels: LabelSet, label_m
 class StudentInputs:
     """What a student learns from.
 
-    `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is labelled source
-    text. `words` are the soft labels whose words a student's windows are made of: the same sentences before anything
-    was derived from them, so that windows are stored once. `test`
-    is None where there is no labelled test set. `changes` tell how sure the teachers were and what denoising changed,
-    `doubts` why little may come of it.
+    `recipe` names the teachers that have labelled the text, of which the first may have learnt from target labels
+    before. `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is
+    labelled source text, then the labelled target sentences of `gold`, which are shown `gold_times` an epoch.
+    `words` are the soft labels whose words a student's windows are made of: the same sentences before anything was
+    derived from them, so that windows are stored once. `test` is None where there is no labelled test set.
+    `changes` tell how sure the teachers were and what denoising changed, `doubts` why little may come of it.
     """
 
+    recipe: DistillRecipe
     text: Path
     taught: Taught
     labels: LabelSet
@@ -135,6 +146,13 @@ class StudentInputs:
     test: Corpus | None
     changes: LabelChanges
     doubts: Sequence[str]
+    gold: TargetLabels
+    gold_times: int
+
+    @property
+    def gold_rows(self) -> range:
+        """The numbers of the labelled target sentences among the soft labels."""
+        return range(len(self.soft_labels) - self.gold.n_learnt, len(self.soft_labels))
 
 
 def teachers_of(recipe: DistillRecipe) -> Teachers:
@@ -181,27 +199,39 @@ def read_inputs(
     test = read_labelled(test_path, recipe.corpus) if test_path else None
     text = text_path(recipe.text, recipe.data, recipe.target)
     number_format = autocast_dtype(accelerator.mixed_precision)
-    taught = taught_soft_labels(teachers_of(recipe), text, accelerator, number_format)
+    known = mixed_labels(teachers_of(recipe))[2].types if recipe.gold else ()
+    gold = read_target_labels(recipe, known, label_map, test)
+    teaching = with_tuned_teacher(recipe, gold, accelerator)
+    taught = taught_soft_labels(teachers_of(teaching), text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)
     doubts = doubts_before_training(recipe, text, taught.soft_labels)
     tell_doubts(doubts)
     if test is not None:
         (test,) = rename_types([test], label_map, labels.types)
         check_types(labels, [test])
-    selection = make_selection(recipe, source_language(recipe), labels, label_map)
+    selection = make_selection(recipe, source_language(recipe), labels, label_map, gold)
     context = DenoisingContext(accelerator, taught.outside_share)
     soft_labels = denoised_soft_labels(taught.soft_labels, steps_of(recipe), context)
     changes = changes_of(taught.soft_labels, soft_labels)
     LOG.info(changes.line())
     tell_doubts(changes.doubts())
     doubts = [*doubts, *changes.doubts()]
-    n_target, words = len(soft_labels), taught.soft_labels
+    n_target, words, times = len(soft_labels), taught.soft_labels, 1
     if recipe.source.share:
         soft_labels = words = _beside_source(
             recipe, soft_labels, uses_similarity, label_map, accelerator, number_format
         )
+    if gold.learnt:
+        if uses_similarity:
+            raise RecipeError(
+                f"gold={recipe.gold}: labelled sentences of no teacher have no similarities, which variant="
+                f"{recipe.variant} learns; leave gold out, or take variant=pooled or tsl"
+            )
+        times = times_shown(len(soft_labels), gold.n_learnt, recipe.gold_share)
+        soft_labels = words = with_gold(soft_labels, gold.learnt, accelerator)
     return StudentInputs(
-        text, taught, labels, label_map, selection, soft_labels, words, n_target, test, changes, doubts
+        *(teaching, text, taught, labels, label_map, selection, soft_labels, words),
+        *(n_target, test, changes, doubts, gold, times),
     )
 
 
@@ -248,7 +278,8 @@ def about_run(
         "parameters": n_parameters,
         "variant": recipe.variant,
         "seed": recipe.seed,
-        "selection": recipe.selection,
+        "selection": inputs.selection.name,
+        "target_labels": inputs.gold.to_json(),
         "teacher": {"folder": recipe.teacher, "fingerprint": card.teacher},
         "teachers": list(inputs.taught.teachers),
         "text": {
@@ -264,15 +295,25 @@ def about_run(
     }
 
 
-def teacher_scores(recipe: DistillRecipe, taught: Taught, evaluator: Evaluator, test: Corpus) -> dict[str, Scores]:
-    """The scores of the models that teach: `teacher`, `teacher 2` and so on; empty if one knows no type of the test."""
+def teacher_scores(
+    recipe: DistillRecipe, inputs: StudentInputs, evaluator: Evaluator, test: Corpus
+) -> dict[str, Scores]:
+    """The scores of the models that teach: `teacher`, `teacher 2` and so on; empty if one knows no type of the test.
+
+    A first one that learnt from target labels is `tuned teacher`, behind what it was before.
+    """
     rename, of_predictions = LabelMap.parse(recipe.mixing.rename), LabelMap.parse(recipe.labels.map).for_predictions()
+    mark = evaluator.mark(test, rename)
     scores: dict[str, Scores] = {}
-    for number, (teacher, own) in enumerate(taught.by_model.items(), 1):
-        name = "teacher" if number == 1 else f"teacher {number}"
+    first, tuned = (found.model_teachers[:1] for found in (recipe, inputs.recipe))
+    if first != tuned:
+        cache = Path(tuned[0]).parents[1] / f"scores-{mark}.json"
+        scores["teacher"] = evaluator.of_folder(first[0], test, cache=cache)
+    for number, (teacher, own) in enumerate(inputs.taught.by_model.items(), 1):
+        name = "tuned teacher" if (teacher,) == tuned != first else "teacher" if number == 1 else f"teacher {number}"
         types = {of_predictions.type_of(kind) for kind in TagReading.of(own.card.tags, rename).labels.types}
         # The teacher's scores are the same for every student of these soft labels.
-        cache = own.folder / f"scores-{evaluator.mark(test, rename)}.json"
+        cache = own.folder / f"scores-{mark}.json"
         known = not types.isdisjoint(test.types)
         scores[name] = evaluator.of_folder(teacher, test, cache=cache, rename=rename) if known else {}
     return scores
@@ -422,13 +463,16 @@ def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
     return frozenset(np.random.default_rng(0).permutation(n_sentences)[:n_held_out].tolist())
 
 
-def training_text(student: Student, windows: StoredWindows, held_out: frozenset[int], denoising: str) -> SoftText:
+def training_text(
+    student: Student, windows: StoredWindows, held_out: frozenset[int], inputs: StudentInputs, denoising: str
+) -> SoftText:
     """The windows that a student is trained on: of sentences that are not held out, with a word that counts.
 
     Args:
         student: Whose windows and soft labels they are.
         windows: Of all sentences.
         held_out: Sentences that are not trained on.
+        inputs: Tell which sentences stand there several times.
         denoising: What the recipe says, for the message.
 
     Raises:
@@ -439,7 +483,7 @@ def training_text(student: Student, windows: StoredWindows, held_out: frozenset[
         if window.sentence in held_out:
             continue
         if soft_labels.weights(window.sentence)[window.word_numbers].any():
-            trained.append(number)
+            trained += [number] * (inputs.gold_times if window.sentence in inputs.gold_rows else 1)
         else:
             n_left_out += 1
     if n_left_out and not trained:

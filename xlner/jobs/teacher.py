@@ -27,7 +27,7 @@ from xlner.models.card import Origin
 from xlner.models.folder import ModelSettings, base_of, save_model
 from xlner.models.inference import word_encoder
 from xlner.models.joint import SIMILARITIES, JointModel, new_head
-from xlner.models.token_classifier import freeze, new_recognizer, second_network
+from xlner.models.token_classifier import forget_activations, freeze, new_recognizer, second_network
 from xlner.tags import OUTSIDE, LabelMap, LabelSet
 from xlner.train.loop import Validation, fit
 from xlner.train.mtmt import LabelledPairs
@@ -58,21 +58,27 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
         XlnerError: One of its kinds, for whatever the user can mend; nothing is left half-written.
         StoppedError: If the run was interrupted; the same call goes on from there.
     """
-    recipe = asked_recipe(TeacherRecipe, recipe, keys)
+    return TrainedTagger(train_tagger(asked_recipe(TeacherRecipe, recipe, keys)))
+
+
+def train_tagger(recipe: TeacherRecipe, given: tuple[Corpus, Corpus] | None = None, types: Sequence[str] = ()) -> Path:
+    """Train a teacher and write its run folder.
+
+    Args:
+        recipe: Of the teacher.
+        given: What it is trained on and scored on while it is trained; None: the corpora of the recipe.
+        types: Those that it shall know, too.
+
+    Returns and Raises as for `train_teacher`.
+    """
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, f"teacher-{recipe.language}")
     accelerator = make_accelerator(recipe.hardware, path, trackers=recipe.trackers)
     with open_run(path, recipe, writes=accelerator.is_main_process) as run:
         announce(accelerator, run)
-        folder = recipe.data, recipe.language
-        train = read_labelled(corpus_path(*folder, "train"), recipe.corpus, limit=recipe.corpus.max_sentences)
-        dev = read_labelled(corpus_path(*folder, "dev"), recipe.corpus)
-        test_path = find_corpus(*folder, "test")
-        test = read_labelled(test_path, recipe.corpus) if test_path else None
-        found = [corpus for corpus in (train, dev, test) if corpus is not None]
-        train, dev, *tests = rename_types(found, label_map)
+        train, dev, *tests = given or rename_types(_corpora(recipe), label_map)
         held_out = [dev, *tests]
-        labels = LabelSet.of_types(train.types)
+        labels = LabelSet.of_types({*train.types, *types})
         check_types(labels, held_out)
         model, encoder, settings = new_teacher(recipe, labels)
         for warning in repeated_sentences(train, held_out):
@@ -106,7 +112,16 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
         text = f"{len(train.words):,} labelled sentences, {train.known_as or recipe.language}"
         origin = Origin(recipe.language, text, (), measured, doubt)
         finish(run, accelerator, about, [train, *held_out], scores, progress, origin)
-    return TrainedTagger(path)
+    return path
+
+
+def _corpora(recipe: TeacherRecipe) -> list[Corpus]:
+    """Train, dev, and test where there is one."""
+    folder = recipe.data, recipe.language
+    train = read_labelled(corpus_path(*folder, "train"), recipe.corpus, limit=recipe.corpus.max_sentences)
+    dev = read_labelled(corpus_path(*folder, "dev"), recipe.corpus)
+    test = find_corpus(*folder, "test")
+    return [train, dev, *([read_labelled(test, recipe.corpus)] if test else [])]
 
 
 def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, WordEncoder, ModelSettings]:
@@ -118,6 +133,8 @@ def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, Wo
     revision = revision_of(recipe.encoder, recipe.encoder_revision)
     recognizer = new_recognizer(recipe.encoder, labels, revision=revision)
     freeze(recognizer, recipe.optimization.freeze)
+    if recipe.optimization.gradient_checkpointing:
+        forget_activations(recognizer)
     size = recipe.similarity.projection_size
     evaluator = second_network(recognizer) if separate else None
     model = JointModel(

@@ -22,8 +22,16 @@ from xlner.models.card import Origin
 from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_settings, save_model, write_card
 from xlner.models.inference import word_encoder
 from xlner.models.joint import JointModel, TwoHeadStudent, new_head
+from xlner.models.settings import is_compact
 from xlner.models.shrink import check_reducible, reduced
-from xlner.models.token_classifier import checked_config, freeze, n_layers_of, new_recognizer, tags_of_model
+from xlner.models.token_classifier import (
+    checked_config,
+    forget_activations,
+    freeze,
+    n_layers_of,
+    new_recognizer,
+    tags_of_model,
+)
 from xlner.models.vocabulary import check_prunable, prune_tokenizer
 from xlner.soft_labels.label import check_teacher
 from xlner.soft_labels.store import SoftLabels
@@ -103,6 +111,12 @@ class TransformerStudent(Student):
     @staticmethod
     def check(recipe: DistillRecipe) -> bool:
         """See `Student.check`."""
+        first = recipe.model_teachers[0] if recipe.model_teachers else ""
+        if recipe.encoder == "teacher" and is_compact(Path(first)):
+            raise RecipeError(
+                f"teacher={first}: is a compact student, no encoder that another could start from; name a transformer "
+                "first, give encoder=, or student=bilstm with compact.vectors=random"
+            )
         WordLoss(recipe.loss, recipe.weights.alpha)
         PairWeights.of(recipe.weights)
         revision_of(recipe.encoder, recipe.encoder_revision)
@@ -207,6 +221,8 @@ def new_student(
             f"{n_layers_of(model.recognizer)} layers, {len(encoder.tokenizer):,} pieces"
         )
     freeze(model.recognizer, recipe.optimization.freeze)
+    if recipe.optimization.gradient_checkpointing:
+        forget_activations(model.recognizer)
     base_model, base_licence = base_of(source, revision)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,

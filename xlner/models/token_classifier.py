@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from xlner.errors import LabelError, ModelError, first_line
 from xlner.hub import NEWEST, is_reachable, refuse_file, refuse_odd_weights
-from xlner.models.settings import SCHEME_KEY, refuse_code, refuse_odd_numbers
+from xlner.models.settings import SCHEME_KEY, is_compact, read_student, refuse_code, refuse_odd_numbers
 from xlner.tags import LabelSet, TagReading, read_tagging
 
 # Token classifiers from encoder folders and hub names, and what is refused about them.
@@ -65,6 +65,8 @@ def read_tags(folder: str) -> tuple[str, ...]:
     Raises:
         ModelError: As `load_classifier`.
     """
+    if is_compact(Path(folder)):
+        return read_student(Path(folder)).tags
     return _tag_names(folder, checked_config(folder))
 
 
@@ -188,6 +190,25 @@ def freeze(model: PreTrainedModel, what: str) -> None:
         frozen += [layer for _, layers in stacks for layer in layers[:n_layers]]
     for module in frozen:
         module.requires_grad_(False)
+
+
+def forget_activations(model: PreTrainedModel) -> None:
+    """Have a network in training compute what is inside its layers once more on the way back, not keep it.
+
+    Memory for the time of a further forward pass; gradients are the same, dropout included.
+
+    Raises:
+        ModelError: If transformers cannot do this with it.
+    """
+    network: Any = model
+    # The second is what earlier releases of transformers 5 call it.
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as problem:
+        raise ModelError(
+            f"optimization.gradient_checkpointing=true: {type(model).__name__} cannot: {problem}; leave it out"
+        ) from problem
 
 
 def _name_tags(config: PretrainedConfig, tags: Sequence[str]) -> None:

@@ -204,7 +204,9 @@ class _RunView:
         training, about = part_of(self.run.about, "training"), self.run.about
         rows = [(name.replace("_", " ").replace(" mib", " (MiB)"), value) for name, value in training.items()]
         more = [(name, about[name]) for name in ("parameters", "seed", "selection", "agreement_f1") if name in about]
-        return [*rows, *more]
+        labels = part_of(about, "target_labels")
+        used = f"{labels.get('learnt', 0):,} sentences learnt, {labels.get('held_out', 0):,} kept aside to choose by"
+        return [*rows, *more, *([("target labels", used)] if labels else [])]
 
     @property
     def warnings(self) -> list[str]:

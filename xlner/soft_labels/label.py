@@ -18,12 +18,10 @@ from xlner import files
 from xlner.arrow_files import RowWriter, in_blocks
 from xlner.config.schema import CorpusRecipe, MixingRecipe, is_annotation_file
 from xlner.corpora.splits import CorpusFingerprint, begins_with_labels, text_stream
-from xlner.encode import WordEncoder
 from xlner.errors import ModelError, SoftLabelError, disk_errors
 from xlner.files import json_digest
 from xlner.models.folder import find_file, is_there, load_joint_model, read_settings
 from xlner.models.inference import number_format, word_encoder, word_outputs
-from xlner.models.joint import JointModel
 from xlner.models.settings import is_compact
 from xlner.models.token_classifier import tags_of_model
 from xlner.soft_labels.store import (
@@ -41,6 +39,7 @@ from xlner.soft_labels.store import (
     write_card,
     write_counted_card,
 )
+from xlner.tagger import load_tagger
 from xlner.words import Sentence
 
 LOG = logging.getLogger("xlner")
@@ -56,6 +55,10 @@ _TEACHER_FILES = (
     "evaluator.safetensors",
     "tokenizer.json",
     "xlner.json",
+    # Of compact students.
+    "student.json",
+    "vocabulary.json",
+    "model.onnx",
     # Of models that xlner did not make.
     "model.safetensors.index.json",
     "vocab.txt",
@@ -86,9 +89,7 @@ def check_teacher(folder: str) -> None:
     Raises:
         ModelError: With what would be one.
     """
-    if is_compact(Path(folder)):
-        raise ModelError(f"teacher={folder}: is a compact student, which teaches nobody; give a token classifier")
-    if not is_there(folder):
+    if not is_compact(Path(folder)) and not is_there(folder):
         raise ModelError(
             f"teacher={folder}: no such folder; train one with train_teacher.py, or give teacher=FOLDER, the name of a "
             "token classifier of the hub, or annotations as FILE.jsonl"
@@ -258,18 +259,17 @@ def _make(
     autocast_dtype: torch.dtype | None,
 ) -> None:
     """Label a text part by part; parts that stand already, of a run that was stopped, stay as they are."""
-    model = load_joint_model(teacher).to(accelerator.device).eval()
-    encoder = word_encoder(teacher, model.recognizer, read_settings(teacher).max_length)
-    head = model.similarity
-    scale, offset = (1.0, 0.0) if head is None else head.curve()
+    labeller = (_CompactLabeller if is_compact(Path(teacher)) else _Labeller)(
+        teacher, accelerator.device, autocast_dtype
+    )
     length = part_length(mark.n_sentences)
     card = SoftLabelCard(
         teacher=teacher_hash,
         corpus=mark.fingerprint,
-        tags=tags_of_model(model.recognizer.config),
-        projection_size=0 if head is None else head.size,
-        scale=scale,
-        offset=offset,
+        tags=labeller.tags,
+        projection_size=labeller.projection_size,
+        scale=labeller.curve[0],
+        offset=labeller.curve[1],
         n_sentences=mark.n_sentences,
         n_words=0,
         n_parts=-(-mark.n_sentences // length),
@@ -288,8 +288,7 @@ def _make(
                 continue
             with RowWriter(part_path(folder, number), COLUMNS) as writer:
                 for block in in_blocks(part, BLOCK):
-                    words = [sentence.words for sentence in block]
-                    writer.write(_label(words, model, encoder, accelerator.device, autocast_dtype))
+                    writer.write(labeller.rows([sentence.words for sentence in block]))
                     bar.update(len(block))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -299,27 +298,49 @@ def _make(
         LOG.info(f"soft labels: {folder} ({counts}), made now")
 
 
-def _label(
-    sentences: Sequence[Sequence[str]],
-    model: JointModel,
-    encoder: WordEncoder,
-    device: torch.device,
-    autocast_dtype: torch.dtype | None,
-) -> list[SoftRow]:
-    """A row per sentence; words that no window decides keep zeros."""
-    n_tags = len(tags_of_model(model.recognizer.config))
-    size = 0 if model.similarity is None else model.similarity.size
-    probs = [np.zeros((len(words), n_tags), dtype=np.float32) for words in sentences]
-    projections = [np.zeros((len(words), size), dtype=np.float32) for words in sentences]
-    windows = list(encoder.encode(sentences))
-    for number, output in word_outputs(
-        model, windows, encoder.pad_id, device=device, autocast_dtype=autocast_dtype, with_projections=size > 0
-    ):
-        window = windows[number]
-        probs[window.sentence][window.word_numbers] = output.probs
-        if output.projections is not None:
-            projections[window.sentence][window.word_numbers] = output.projections
-    return [soft_row(*row) for row in zip(sentences, probs, projections, strict=True)]
+class _Labeller:
+    """A network of pieces, and what soft labels tell of it."""
+
+    def __init__(self, teacher: str, device: torch.device, autocast_dtype: torch.dtype | None) -> None:
+        self._model = load_joint_model(teacher).to(device).eval()
+        self._encoder = word_encoder(teacher, self._model.recognizer, read_settings(teacher).max_length)
+        self._device, self._autocast_dtype = device, autocast_dtype
+        head = self._model.similarity
+        self.tags = tags_of_model(self._model.recognizer.config)
+        self.projection_size, self.curve = (0, (1.0, 0.0)) if head is None else (head.size, head.curve())
+
+    def rows(self, sentences: Sequence[Sequence[str]]) -> list[SoftRow]:
+        """A row per sentence; words that no window decides keep zeros."""
+        size = self.projection_size
+        probs = [np.zeros((len(words), len(self.tags)), dtype=np.float32) for words in sentences]
+        projections = [np.zeros((len(words), size), dtype=np.float32) for words in sentences]
+        windows = list(self._encoder.encode(sentences))
+        for number, output in word_outputs(
+            self._model,
+            windows,
+            self._encoder.pad_id,
+            device=self._device,
+            autocast_dtype=self._autocast_dtype,
+            with_projections=size > 0,
+        ):
+            window = windows[number]
+            probs[window.sentence][window.word_numbers] = output.probs
+            if output.projections is not None:
+                projections[window.sentence][window.word_numbers] = output.projections
+        return [soft_row(*row) for row in zip(sentences, probs, projections, strict=True)]
+
+
+class _CompactLabeller:
+    """A compact student that teaches; it has a number format of its own."""
+
+    def __init__(self, teacher: str, device: torch.device, _: torch.dtype | None) -> None:
+        self._tagger = load_tagger(teacher, device=device.type)
+        self.tags, self.projection_size, self.curve = self._tagger.labels.tags, 0, (1.0, 0.0)
+
+    def rows(self, sentences: Sequence[Sequence[str]]) -> list[SoftRow]:
+        """As `_Labeller.rows`."""
+        probs = self._tagger.probs(sentences)
+        return [soft_row(words, rows, np.zeros((len(words), 0))) for words, rows in zip(sentences, probs, strict=True)]
 
 
 def target_stream(path: Path, recipe: CorpusRecipe) -> Iterator[Sentence]:

@@ -20,6 +20,7 @@ from xlner.files import RUNS, json_digest, read_json, write_json
 from xlner.models.folder import read_settings
 from xlner.models.inference import number_format
 from xlner.models.token_classifier import read_tags
+from xlner.predict import known_tags, mix_probs
 from xlner.soft_labels.label import (
     Teachers,
     check_teacher,
@@ -51,35 +52,6 @@ LOG = logging.getLogger("xlner")
 
 
 Probs = NDArray[np.float64]
-
-
-def mix_probs(probs: Probs, known: NDArray[np.bool_], weights: Probs, outside: int) -> Probs:
-    """The weighted mean of what teachers say, in which none speaks of tags that it does not know.
-
-    For an entity tag c, with the weights a_t of the teachers that know it and have seen the word,
-
-        p(c) = sum_t a_t p_t(c) / sum_t a_t,    p(O) = max(0, 1 - sum_c p(c)),    then normalised.
-
-    Where every teacher knows every tag this is their weighted mean.
-
-    Args:
-        probs: Of each teacher, (T, W, C); a row of zeros for a word that it has not seen.
-        known: Which tags each teacher knows, (T, C).
-        weights: a_t of each word, (T, W), not below 0: the teacher's weight times the trust in what it said there.
-        outside: The number of `O`.
-
-    Returns:
-        (W, C), each row summing to 1; zeros where no teacher has a say.
-    """
-    say = weights * probs.any(axis=2)
-    shares = say[:, :, None] * known[:, None, :]
-    total = shares.sum(axis=0)
-    mixed: Probs = (shares * probs).sum(axis=0) / np.where(total > 0, total, 1.0)
-    mixed[:, outside] = 0.0
-    mixed[:, outside] = np.maximum(0.0, 1.0 - mixed.sum(axis=1))
-    mixed[~(say > 0).any(axis=0)] = 0.0
-    sums = mixed.sum(axis=1, keepdims=True)
-    return mixed / np.where(sums > 0, sums, 1.0)
 
 
 def mix_trust(trust: Probs, weights: Probs, seen: NDArray[np.bool_]) -> Probs:
@@ -189,11 +161,6 @@ class AnnotationMember:
 
 
 Member = ModelMember | AnnotationMember
-
-
-def known_tags(labels: LabelSet, types: Sequence[str]) -> NDArray[np.bool_]:
-    """Which tags are `O` or of these types, (C,)."""
-    return np.asarray([tag == OUTSIDE or tag[2:] in types for tag in labels.tags])
 
 
 # The soft labels of all teachers of a run, as one: each teacher's own, and their mixture, stored once.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xlner.config.load import choose
-from xlner.config.schema import LossRecipe
+from xlner.config.schema import CompactRecipe, LossRecipe
 from xlner.encode import Window
 from xlner.models.inference import TokenBatch, collate
 from xlner.soft_labels.store import SoftLabels
@@ -39,7 +39,7 @@ def token_cross_entropy(logits: Tensor, tag_ids: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), tag_ids, reduction="none")
 
 
-def soft_cross_entropy(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+def soft_cross_entropy(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     """Cross-entropy of the student's tag distribution against the teacher's soft labels.
 
     It is KL(teacher || student) plus the teacher's entropy, which does not depend on the student: the gradients
@@ -66,7 +66,7 @@ def soft_cross_entropy(student_logits: Tensor, teacher_probs: Tensor, *, tempera
     return -(targets * log_probs).sum(dim=-1) * temperature**2
 
 
-def squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+def squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     """Squared difference of the probabilities, summed over tags.
 
     Args and Raises as for `soft_cross_entropy`.
@@ -81,7 +81,7 @@ def squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature:
     return (F.softmax(student_logits.float() / temperature, dim=-1) - targets).square().sum(dim=-1)
 
 
-def mean_squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float = 1.0) -> Tensor:
+def mean_squared_error(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
     """Squared difference of the probabilities, averaged over tags: `squared_error` divided by C.
 
     Args and Raises as for `soft_cross_entropy`.
@@ -94,7 +94,36 @@ def mean_squared_error(student_logits: Tensor, teacher_probs: Tensor, *, tempera
     return squared_error(student_logits, teacher_probs, temperature=temperature) / student_logits.shape[-1]
 
 
-def soften(probs: Tensor, temperature: float) -> Tensor:
+# Logarithms of probabilities below this are taken for it: gold tags leave the others a probability of 0.
+LEAST_PROBABILITY = 1e-6
+
+
+def squared_logits(student_logits: Tensor, teacher_probs: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
+    """Squared difference of the logits, averaged over tags; the teacher's are the logarithms of its probabilities.
+
+    Logits are told by their softmax up to a number that is the same for all tags, so both are taken from their mean.
+
+    Args:
+        student_logits: Unnormalised scores, (N, C).
+        teacher_probs: As for `soft_cross_entropy`; a row of zeros (a position without a teacher) costs nothing.
+        temperature: Divides the logits of both; the result is multiplied by its square, so that nothing changes.
+
+    Returns:
+        From 0 on, per word, (N,).
+
+    Raises:
+        ValueError: If the two shapes differ.
+
+    Source: Ba and Caruana 2014 (arXiv:1312.6184), equation 1; Tang et al. 2019 (arXiv:1903.12136), section 3.2.
+    """
+    _same_shape(student_logits, teacher_probs)
+    targets = teacher_probs.detach().float().clamp_min(LEAST_PROBABILITY).log()
+    difference = student_logits.float() - targets
+    squares = (difference - difference.mean(dim=-1, keepdim=True)).square().mean(dim=-1)
+    return squares * teacher_probs.any(dim=-1)
+
+
+def soften(probs: Tensor, temperature: float | Tensor) -> Tensor:
     """Probabilities at a temperature: what `softmax(logits / temperature)` gives, from `softmax(logits)`.
 
     Rows of zeros (positions without a teacher) stay zeros.
@@ -120,6 +149,7 @@ DISTILLATION_LOSSES: dict[str, Callable[..., Tensor]] = {
     "soft_cross_entropy": soft_cross_entropy,
     "squared_error": squared_error,
     "mean_squared_error": mean_squared_error,
+    "squared_logits": squared_logits,
 }
 
 
@@ -297,7 +327,7 @@ class WordLoss:
         """
         self._distance: Callable[..., Tensor] = choose(DISTILLATION_LOSSES, recipe.recognizer, "loss.recognizer")
         self._alpha: Callable[[Tensor], Tensor] = choose(ALPHAS, alpha, "weights.alpha")
-        self._temperature = recipe.temperature
+        self.temperature = recipe.temperature
 
     def weights(self, probs: Tensor, trust: Tensor) -> Tensor:
         """Alpha of what the teacher says of each word, times the trust in it, (N,)."""
@@ -307,9 +337,9 @@ class WordLoss:
         """Alpha of whatever says these probabilities (N, C), (N,)."""
         return self._alpha(probs)
 
-    def distance(self, logits: Tensor, probs: Tensor) -> Tensor:
-        """Of scores (N, C) from probabilities (N, C), (N,)."""
-        return self._distance(logits, probs, temperature=self._temperature)
+    def distance(self, logits: Tensor, probs: Tensor, temperature: Tensor | None = None) -> Tensor:
+        """Of scores (N, C) from probabilities (N, C), (N,); at the temperature of the recipe, or another."""
+        return self._distance(logits, probs, temperature=self.temperature if temperature is None else temperature)
 
 
 class SoftWords(Objective[SoftBatch]):
@@ -338,7 +368,16 @@ class SoftWords(Objective[SoftBatch]):
         }
 
 
-class CompactWords(SoftWords):
+class CompactBatch(NamedTuple):
+    """As `SoftBatch`; `temperature` () is that of the epoch."""
+
+    tokens: TokenBatch
+    probs: Tensor
+    trust: Tensor
+    temperature: Tensor
+
+
+class CompactWords(Objective[CompactBatch]):
     """The loss of a compact student: what its teacher says of each word, and the tags themselves.
 
         L = soft * mean alpha KL(teacher || student) at temperature T + hard * mean alpha L_task
@@ -352,23 +391,32 @@ class CompactWords(SoftWords):
 
     in_parts = False
 
-    def __init__(
-        self, text: SoftText, loss: WordLoss, soft_share: float, hard_share: float, *, whole_sequences: bool
-    ) -> None:
+    def __init__(self, text: SoftText, loss: WordLoss, soft_share: float, recipe: CompactRecipe, n_epochs: int) -> None:
         """Keep them.
 
         Args:
             text: What it learns from.
             loss: How far it is from the teacher.
             soft_share: Of that.
-            hard_share: Of the task.
-            whole_sequences: Whether the network has a CRF.
+            recipe: Gives the share of the task, the temperature that training begins with, and whether there is a CRF.
+            n_epochs: Of the run.
         """
-        super().__init__(text, loss, soft_share)
-        self.terms = {"distillation": soft_share, "task": hard_share}
-        self._whole_sequences = whole_sequences
+        self._text, self._loss, self.lengths = text, loss, text.lengths
+        self.terms = {"distillation": soft_share, "task": recipe.hard_weight}
+        self._whole_sequences = recipe.decoder == "crf"
+        self._temperatures = np.linspace(recipe.first_temperature or loss.temperature, loss.temperature, n_epochs)
 
-    def loss_sums(self, network: nn.Module, batch: SoftBatch) -> dict[str, Tensor]:
+    def batch(self, plan: Plan) -> CompactBatch:
+        """See `Objective.batch`."""
+        _, epoch, *_ = plan.seed
+        found = self._text.batch(self._text.windows(plan))
+        return CompactBatch(*found, torch.tensor(self._temperatures[epoch], dtype=torch.float32))
+
+    def counts(self, batch: CompactBatch) -> dict[str, int]:
+        """Words."""
+        return dict.fromkeys(self.terms, len(batch.trust))
+
+    def loss_sums(self, network: nn.Module, batch: CompactBatch) -> dict[str, Tensor]:
         """See `Objective.loss_sums`; the network is a `CompactNetwork`."""
         weights, likeliest = self._loss.weights(batch.probs, batch.trust), batch.probs.argmax(dim=-1)
         if self._whole_sequences:
@@ -377,4 +425,5 @@ class CompactWords(SoftWords):
         else:
             output = network(*batch.tokens)
             task = (token_cross_entropy(output.logits, likeliest) * weights).sum()
-        return {"distillation": (self._loss.distance(output.logits, batch.probs) * weights).sum(), "task": task}
+        distance = self._loss.distance(output.logits, batch.probs, batch.temperature)
+        return {"distillation": (distance * weights).sum(), "task": task}

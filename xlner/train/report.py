@@ -23,9 +23,11 @@ from xlner.files import read_json, write_json
 from xlner.models.card import Measured, Origin
 from xlner.models.folder import load_joint_model, read_settings, write_card
 from xlner.models.inference import TorchBackend, number_format, sentence_probs, word_encoder
+from xlner.models.settings import is_compact
 from xlner.models.token_classifier import tags_of_model
-from xlner.predict import BATCH_PIECES, Encoder, decide_tags, word_probs
+from xlner.predict import BATCH_PIECES, Encoder, Probs, decide_tags, word_probs
 from xlner.soft_labels.store import SoftLabels
+from xlner.tagger import load_tagger
 from xlner.tags import LabelMap, LabelSet, TagReading, is_iob
 from xlner.train.checkpoint import Progress
 from xlner.train.run import RunFolder, autocast_dtype, summed
@@ -122,14 +124,9 @@ class Evaluator:
                 return read_json(cache)
             except (OSError, ValueError) as problem:
                 LOG.warning(f"{problem}; scored again")
-        model = load_joint_model(folder).to(self._accelerator.device).eval()
-        encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
-        tags = tags_of_model(model.recognizer.config)
+        tags, probs = self._probs_of_folder(folder, corpus.words)
         reading = None if is_iob(tags) and not rename else TagReading.of(tags, rename or LabelMap({}))
         labels = LabelSet(tags) if reading is None else reading.labels
-        probs = sentence_probs(
-            model, encoder, corpus.words, device=self._accelerator.device, autocast_dtype=self._autocast
-        )
         predicted = [
             decide_tags(rows if reading is None else reading.iob2(rows).astype(np.float32), labels) for rows in probs
         ]
@@ -137,6 +134,17 @@ class Evaluator:
         if cache is not None:
             write_json(cache, scores)
         return scores
+
+    def _probs_of_folder(self, folder: str, words: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[Probs]]:
+        """The tags of a saved model, and what it says of words; a compact student has a number format of its own."""
+        device = self._accelerator.device
+        if is_compact(Path(folder)):
+            tagger = load_tagger(folder, device=device.type)
+            return tagger.labels.tags, tagger.probs(words)
+        model = load_joint_model(folder).to(device).eval()
+        encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
+        probs = sentence_probs(model, encoder, words, device=device, autocast_dtype=self._autocast)
+        return tags_of_model(model.recognizer.config), probs
 
     def of_network(self, network: nn.Module, corpus: Corpus, predictions: Path) -> Scores:
         """The quoted scores of a finished student, and its predictions in a file; as `of_folder`."""

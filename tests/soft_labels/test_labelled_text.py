@@ -7,7 +7,7 @@ from runs import DISTILL, brief, report_of, run_script, run_well
 
 from xlner.arrow_files import RowWriter
 from xlner.corpora.splits import Corpus
-from xlner.soft_labels.steps import with_source
+from xlner.soft_labels.labelled import with_source
 from xlner.soft_labels.store import COLUMNS, SoftLabelCard, SoftLabels, part_path, soft_row, write_card
 
 TAGS = ("I-LOC", "O", "B-LOC")

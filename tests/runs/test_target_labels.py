@@ -1,0 +1,146 @@
+"""A few labelled target sentences beside the soft labels: learnt, kept aside, refused and told."""
+
+import numpy as np
+import pytest
+from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, write_conll
+
+from xlner import load_tagger
+from xlner.compare import markdown, read_run, settings_of
+from xlner.jobs.target_labels import times_shown
+from xlner.soft_labels.store import SoftLabels
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def gold(tmp_path):
+    """Ten labelled sentences, none of which stands in the text."""
+    path = tmp_path / "few.conll"
+    write_conll(path, sentences(10, seed=77))
+    return path
+
+
+@pytest.fixture(scope="module")
+def arguments(teacher, small_data):
+    return ("target=de", f"teacher={teacher / 'model'}", f"data={small_data}", *brief(TINY), "run=first")
+
+
+@pytest.mark.parametrize("student", ["encoder", "bilstm"])
+def test_they_are_learnt_beside_the_soft_labels_and_told(arguments, gold, student, tmp_path):
+    finished = run_well(DISTILL, *arguments, f"gold={gold}", f"student={student}", "gold_share=0.5", cwd=tmp_path)
+
+    (folder,) = (tmp_path / "runs" / "soft-labels").glob("**/gold-*")
+    stored, run = SoftLabels(folder), tmp_path / "runs" / "first"
+    assert len(stored) == 70
+    assert all(set(stored.probs(number).max(axis=1)) == {1.0} for number in range(60, 70))
+    assert "target labels used: 10 sentences" in finished.stdout
+    assert list(report_of(run)["scores"]) == ["teacher", "tuned teacher", "student"]
+    assert report_of(run)["target_labels"] == {"learnt": 10, "held_out": 0}
+    lines = markdown(settings_of([read_run(run)]), [read_run(run)], ["de"], "x")
+    assert any(line.startswith("Learnt from labels of the target language (gold=)") for line in lines)
+    assert "10 with labels" in (run / "model" / "README.md").read_text(encoding="utf-8")
+    # Of the text what is neither held out nor labelled, and each labelled sentence six times, in batches of 8.
+    held_out = np.random.default_rng(0).permutation(60)[:3]
+    n_text = sum(stored.weights(number).any() for number in range(60) if number not in held_out)
+    assert report_of(run)["training"]["steps"] == -(-(n_text + 60) // 8)
+
+
+def test_a_run_without_them_says_so(arguments, tmp_path):
+    run_well(DISTILL, *arguments, cwd=tmp_path)
+
+    report = report_of(tmp_path / "runs" / "first")
+    assert report["target_labels"] == {"learnt": 0, "held_out": 0}
+    assert report["selection"] == "last"
+
+
+@pytest.mark.parametrize(("asked", "n_sentences"), [("auto", 500), ("gold", 30)])
+def test_a_part_of_enough_is_kept_aside_and_chooses_the_student(arguments, asked, n_sentences, tmp_path):
+    gold = tmp_path / "many.conll"
+    write_conll(gold, sentences(n_sentences, seed=77))
+
+    finished = run_well(
+        DISTILL, *brief(arguments, 2), f"gold={gold}", f"selection={asked}", "gold_share=0.5", cwd=tmp_path
+    )
+
+    run, n_held_out = tmp_path / "runs" / "first", n_sentences // 10
+    report = report_of(run)
+    scores = {line["step"]: line["gold_f1"] for line in lines_with(run, "gold_f1")}
+    assert f"of which {n_held_out} are kept aside to choose the student by" in finished.stdout
+    assert report["target_labels"] == {"learnt": n_sentences - n_held_out, "held_out": n_held_out}
+    assert report["selection"] == "gold"
+    assert scores[report["training"]["best_step"]] == max(scores.values())
+
+
+def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_data, tmp_path):
+    gold = tmp_path / "cities.conll"
+    cities = [[(word, tag.replace("LOC", "CITY")) for word, tag in row] for row in sentences(20, seed=77)]
+    write_conll(gold, cities)
+
+    told = [
+        run_well(DISTILL, *arguments[:-1], f"gold={gold}", f"run={name}", cwd=tmp_path).stdout for name in ("a", "b")
+    ]
+
+    (run,) = (tmp_path / "runs" / "tuned-teachers").glob("*/run")
+    assert "learns from 20 labelled target sentences first" in told[0]
+    assert "has learnt from 20 labelled target sentences" in told[1]
+    assert report_of(run)["types"] == ["CITY", "LOC", "PER"]
+    assert load_tagger(tmp_path / "runs" / "b" / "model").types == ("CITY", "LOC", "PER")
+
+
+def test_a_teacher_that_does_not_learn_stays_as_it_is(arguments, gold, tmp_path):
+    run_well(DISTILL, *arguments, f"gold={gold}", "gold_tunes_teacher=false", cwd=tmp_path)
+
+    assert not (tmp_path / "runs" / "tuned-teachers").exists()
+    assert list(report_of(tmp_path / "runs" / "first")["scores"]) == ["teacher", "student"]
+
+
+def test_a_sentence_of_the_text_that_has_labels_teaches_by_them_alone(arguments, small_data, tmp_path):
+    gold, text = tmp_path / "few.conll", sentences(60, seed=4)
+    write_conll(gold, text[:10])
+    bare = tmp_path / "bare.conll"
+    write_conll(bare, text)
+
+    run_well(DISTILL, *arguments, f"text={bare}", f"gold={gold}", cwd=tmp_path)
+
+    (folder,) = (tmp_path / "runs" / "soft-labels").glob("**/gold-*")
+    stored = SoftLabels(folder)
+    known = {tuple(stored.words(number)) for number in range(60, 70)}
+    for number in range(60):
+        assert bool(stored.weights(number).any()) == (tuple(stored.words(number)) not in known)
+
+
+def test_sentences_of_the_test_set_among_them_are_told(arguments, small_data, tmp_path):
+    test = small_data / "de" / "test.conll"
+
+    finished = run_well(DISTILL, *arguments, f"gold={test}", cwd=tmp_path)
+
+    assert "so that the scores will be too good" in finished.stderr + finished.stdout
+
+
+def refused(arguments, *more, cwd):
+    finished = run_script(DISTILL, *arguments, *more, cwd=cwd)
+    assert finished.status == 2
+    (message,) = finished.messages
+    return message
+
+
+def test_what_cannot_be_learnt_is_refused(arguments, gold, tmp_path):
+    odd = tmp_path / "odd.conll"
+    odd.write_text("Ulm B-CITY\nist O\n\n", encoding="utf-8")
+    bare = tmp_path / "bare.txt"
+    bare.write_text("Ulm ist kalt .\n", encoding="utf-8")
+
+    unknown = refused(arguments, f"gold={odd}", "gold_tunes_teacher=false", cwd=tmp_path)
+    assert "has entities of CITY, the teacher knows LOC, PER" in unknown
+    assert "labels.map=CITY=" in unknown
+    assert "no corpus at" in refused(arguments, f"gold={tmp_path / 'none.conll'}", cwd=tmp_path)
+    assert "expected a tag for each word" in refused(arguments, f"gold={bare}", cwd=tmp_path)
+    assert "variant=pooled" in refused(arguments, f"gold={gold}", "variant=calibrated", cwd=tmp_path)
+    assert "give gold=FILE" in refused(arguments, "selection=gold", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("n_text", "n_gold", "share", "times"), [(1000, 50, 0.5, 20), (1000, 1000, 0.2, 1), (900, 100, 0.25, 3)]
+)
+def test_they_are_shown_as_often_as_their_share_asks_for(n_text, n_gold, share, times):
+    assert times_shown(n_text, n_gold, share) == times

@@ -1,0 +1,188 @@
+"""A few labelled target sentences: read, checked, told, and parted into what is learnt and what chooses the student.
+
+Whatever looks at target labels says so: on the terminal, in report.json and in the model's card.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from xlner.config.schema import CheckpointRecipe, DistillRecipe, OptimizationRecipe, TeacherRecipe
+from xlner.corpora.lines import existing_file
+from xlner.corpora.splits import Corpus, read_labelled, rename_types, repeated_sentences
+from xlner.errors import LabelError
+from xlner.files import RUNS, json_digest
+from xlner.jobs.teacher import train_tagger
+from xlner.models.settings import is_compact
+from xlner.models.token_classifier import read_tags
+from xlner.soft_labels.label import locked, teacher_fingerprint
+from xlner.tags import LabelMap, TagReading
+from xlner.train.run import read_report
+
+LOG = logging.getLogger("xlner")
+
+# From so many labelled sentences on, `selection=auto` keeps some aside.
+ENOUGH_TO_HOLD_OUT = 500
+HELD_OUT = 0.1  # of them
+# How a teacher learns from them: sentences that it sees in all, again and again, and how fast.
+TUNING_VISITS, MOST_EPOCHS, TUNING_RATE = 2000, 40, 1e-4
+
+
+@dataclass(frozen=True)
+class TargetLabels:
+    """Labelled target sentences: those that are learnt, and those that choose the student; None for none."""
+
+    learnt: Corpus | None = None
+    held_out: Corpus | None = None
+
+    @property
+    def n_learnt(self) -> int:
+        """How many sentences are learnt."""
+        return len(self.learnt.words) if self.learnt else 0
+
+    @property
+    def beside(self) -> str:
+        """What a card says of them, behind the text without labels; empty where there are none."""
+        return f", and {self.n_learnt:,} with labels" if self.n_learnt else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What report.json says of them."""
+        held_out = len(self.held_out.words) if self.held_out else 0
+        return {"learnt": self.n_learnt, "held_out": held_out}
+
+    def __str__(self) -> str:
+        n_held_out = len(self.held_out.words) if self.held_out else 0
+        kept = f", of which {n_held_out:,} are kept aside to choose the student by" if n_held_out else ""
+        return f"target labels used: {self.n_learnt + n_held_out:,} sentences{kept}"
+
+
+def read_target_labels(
+    recipe: DistillRecipe, known: Sequence[str], label_map: LabelMap, test: Corpus | None
+) -> TargetLabels:
+    """The labelled target sentences that a recipe names.
+
+    Args:
+        recipe: Names the file, which may be of another format than the text.
+        known: The teachers' types.
+        label_map: Of the recipe.
+        test: What the student will be scored on; sentences of it among the labelled ones are told.
+
+    Raises:
+        CorpusError: If there is no such file, it cannot be read, or has no labels.
+        LabelError: If it has types that the teachers do not know, and that the text would teach to be `O`.
+    """
+    if not recipe.gold:
+        return TargetLabels()
+    gold = read_labelled(existing_file(recipe.gold), replace(recipe.corpus, format="auto", max_sentences=0))
+    (gold,) = rename_types([gold], label_map, known)
+    if (unknown := sorted({*gold.types} - {*known})) and not is_tuned(recipe):
+        raise LabelError(
+            f"{gold.path}: has entities of {', '.join(unknown)}, the teacher knows {', '.join(known)}; "
+            f"rename or drop types, as in labels.map={unknown[0]}=, or leave gold_tunes_teacher=true"
+        )
+    if test is not None:
+        for warning in repeated_sentences(test, [gold]):
+            LOG.warning(f"warning: {warning}, so that the scores will be too good")
+    found = _parted(gold, recipe.selection)
+    LOG.info(f"{gold.path}: {found}")
+    return found
+
+
+def _parted(gold: Corpus, selection: str) -> TargetLabels:
+    n_sentences = len(gold.words)
+    keeps_some = selection == "gold" or (selection == "auto" and n_sentences >= ENOUGH_TO_HOLD_OUT)
+    order = np.random.default_rng(0).permutation(n_sentences)
+    held_out = np.sort(order[: round(n_sentences * HELD_OUT) if keeps_some else 0])
+    dev = _some(gold, held_out.tolist(), "held out")
+    if not dev.types:  # nothing to choose by
+        return TargetLabels(gold)
+    return TargetLabels(_some(gold, np.setdiff1d(order, held_out).tolist(), gold.name), dev)
+
+
+def _some(corpus: Corpus, numbers: Sequence[int], name: str) -> Corpus:
+    words, tags = [corpus.words[number] for number in numbers], [corpus.tags[number] for number in numbers]
+    return replace(corpus, name=name, words=words, tags=tags, fingerprint=f"{corpus.fingerprint}-{len(numbers)}")
+
+
+def times_shown(n_text: int, n_gold: int, share: float) -> int:
+    """How often each labelled target sentence stands in an epoch, at least once.
+
+    Args:
+        n_text: Sentences with soft labels.
+        n_gold: Labelled ones, above 0.
+        share: Of the labelled ones among all that are shown; 0: by their number.
+    """
+    share = share or share_for(n_gold)
+    return max(1, round(share / (1.0 - share) * n_text / n_gold))
+
+
+def share_for(n_gold: int) -> float:
+    """The share of labelled sentences that was best for their number, in Portuguese and Polish (docs/results.md)."""
+    return 0.3
+
+
+# The teacher that has read the labels. It is found again by what it was made of, as soft labels are.
+
+
+def is_tuned(recipe: DistillRecipe) -> bool:
+    """Whether the first teacher that is a model learns from the labels; a compact one cannot go on learning."""
+    models = recipe.model_teachers
+    return recipe.gold_tunes_teacher and bool(recipe.gold and models) and not is_compact(Path(models[0]))
+
+
+def with_tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> DistillRecipe:
+    """The recipe with the tuned teacher in the place of the first one that is a model; itself where none is tuned."""
+    if not gold.learnt or not is_tuned(recipe):
+        return recipe
+    first = recipe.model_teachers[0]
+    tuned = tuned_teacher(recipe, gold, accelerator)
+    return replace(recipe, teacher=",".join(tuned if name == first else name for name in recipe.teachers))
+
+
+def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> str:
+    """The model folder of the first teacher once it has learnt from the labelled target sentences; trained now if new.
+
+    It keeps all types that it knows, so that one which a few sentences lack is not lost.
+
+    Args:
+        recipe: Of the student.
+        gold: Labelled target sentences; those that are learnt are not none.
+        accelerator: Of the run; every process calls it.
+    """
+    assert gold.learnt is not None
+    teacher, n_sentences = recipe.model_teachers[0], gold.n_learnt
+    optimization = OptimizationRecipe(
+        epochs=min(MOST_EPOCHS, max(2, TUNING_VISITS // n_sentences)),
+        learning_rate=TUNING_RATE,
+        freeze=recipe.optimization.freeze,
+    )
+    # Without sentences to choose by, those that are learnt stand in: the last epoch counts.
+    corpora = gold.learnt, gold.held_out or replace(gold.learnt, name="dev")
+    made_of = [teacher_fingerprint(teacher), *(corpus.fingerprint for corpus in corpora), asdict(optimization)]
+    key = json_digest([*made_of, asdict(recipe.corpus), recipe.seed, accelerator.mixed_precision])[:12]
+    folder = RUNS / "tuned-teachers" / key
+    run = folder / "run"
+    with locked(folder, accelerator):
+        found = read_report(run)
+        accelerator.wait_for_everyone()  # nobody writes before all have looked
+        if found is None:
+            LOG.info(f"{teacher}: learns from {n_sentences:,} labelled target sentences first; into {run}")
+            own = TeacherRecipe(
+                language=recipe.target,
+                run=str(run),
+                encoder=teacher,
+                seed=recipe.seed,
+                corpus=recipe.corpus,
+                optimization=optimization,
+                hardware=recipe.hardware,
+                checkpoint=CheckpointRecipe(steps=0),
+            )
+            train_tagger(own, corpora, TagReading.of(read_tags(teacher), LabelMap({})).labels.types)
+        else:
+            LOG.info(f"{teacher}: has learnt from {n_sentences:,} labelled target sentences; as stored in {run}")
+    return str(run / "model")
