@@ -123,7 +123,7 @@ def test_parts_make_the_files_of_the_whole_and_the_last_one_tells_its_counts(lin
         told.append(capsys.readouterr().err)
 
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
-    assert '"label": "PER"' in (tmp_path / "parts" / "a-00000-of-00011.jsonl").read_text()
+    assert any(b'"label": "PER"' in shard for shard in content(tmp_path / "parts").values())
     assert ["whole: " in text for text in told] == [True, False, False, False, True]
     assert "part 3/3 is done; " in told[1]
     assert "part 1/3: 0 of " in told[3]
