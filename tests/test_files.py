@@ -222,8 +222,8 @@ def test_a_full_file_system_is_told_and_leaves_what_was_there(tmp_path):
             write_text(place / "file", "x" * 100_000)
         with pytest.raises(RunError, match="No space left on device"):
             append_line(place / "lines", "x" * 100_000)
-        found = (place / "file").read_text(), read_lines(place / "lines"), names(place)
+        found = (place / "file").read_text(), (place / "lines").read_text(), names(place)
     finally:
         subprocess.run(["umount", place], check=True)
 
-    assert found == ("old", ["first"], ["file", "lines"])
+    assert found == ("old", "first\n", ["file", "lines"])

@@ -20,6 +20,7 @@ from xlner import __version__
 from xlner.commands import as_options, check_data, compare, convert, evaluate, export, options_of, push, serve
 from xlner.errors import RunError, StoppedError, XlnerError, exit_status, lines_for_terminal, sigterm_as_ctrl_c
 from xlner.report.report_command import report
+from xlner.soft_labels.teacher_commands import project, rank_sources
 from xlner.tag_files.command import tag
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -237,6 +238,8 @@ COMMANDS: dict[str, Job | Callable[..., None]] = {
     "export": export,
     "compare": compare,
     "report": report,
+    "project": project,
+    "rank-sources": rank_sources,
     "push": push,
     "serve": serve,
 }

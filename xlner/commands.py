@@ -386,14 +386,21 @@ def export(
     half: Annotated[
         bool, typer.Option("--half", help="onnx: no graph, but weights in half the bytes, for torch or NumPy.")
     ] = False,
+    web: Annotated[
+        Path | None, typer.Option("--web", metavar="OUT", help="Folder to make: a compact student for browsers.")
+    ] = None,
+    onnxruntime_web: Annotated[
+        Path | None,
+        typer.Option(metavar="PLACE", help="web: this npm package, unpacked or as .tgz; else from the working folder."),
+    ] = None,
     corpus: Annotated[
-        str, typer.Option(help="onnx: sentences to compare on, best labelled; else a few built in.")
+        str, typer.Option(help="onnx, web: sentences to compare on, best labelled; else a few built in.")
     ] = "",
-    sentences: Annotated[int, typer.Option(min=1, help="onnx: how many of them at most.")] = 2000,
+    sentences: Annotated[int, typer.Option(min=1, help="onnx, web: how many of them at most.")] = 2000,
     format: Annotated[
-        str, typer.Option(help="onnx: format of the corpus: conll, text, ..., or auto: by its name.")
+        str, typer.Option(help="onnx, web: format of the corpus: conll, text, ..., or auto: by its name.")
     ] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="onnx: write it even if it differs too much.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="onnx, web: write it even if it differs too much.")] = False,
     spacy: Annotated[
         Path | None, typer.Option("--spacy", metavar="OUT", help="Folder to make: a pipeline that spaCy trains.")
     ] = None,
@@ -424,10 +431,11 @@ def export(
     """Export a tagger.
 
     For ONNX Runtime it is compared with the original on real sentences; the comparison is kept as parity.json. For
-    spaCy a small pipeline of spaCy's own learns from what the tagger, or several, find in raw text.
+    browsers a compact student is compared, too, and gets a script and a page beside it. For spaCy a small pipeline of
+    spaCy's own learns from what the tagger, or several, find in raw text.
     """
-    if (onnx is None) == (spacy is None):
-        raise ModelError("name one folder to make: --onnx OUT, or --spacy OUT")
+    if sum(target is not None for target in (onnx, web, spacy)) != 1:
+        raise ModelError("name one folder to make: --onnx OUT, --web OUT, or --spacy OUT")
     if spacy is not None:
         if not text:
             raise CorpusError("--spacy needs raw text in the language of the model to learn from: give --text FILE")
@@ -442,13 +450,25 @@ def export(
         _export_to_spacy(models, spacy, text, from_format, device, learning)
         if wheel is not None:
             typer.echo(str(build_wheel(spacy, wheel)))
+        return
+    if len(models) > 1:
+        raise ModelError(f"{'--web' if web else '--onnx'} exports one model, found {len(models)}: {', '.join(models)}")
+    if int8 and half:
+        raise typer.BadParameter("--int8 and --half: give one of them")
+    if half and web is not None:
+        raise typer.BadParameter("--half: not with --web, which stores weights in bytes")
+    words, gold = _sentences_to_compare_on(corpus, sentences, format)
+    if web is not None:
+        from xlner.export.in_browser import export_to_browser
+
+        published = export_to_browser(models[0], web, words, gold, runtime=onnxruntime_web, force=force, report=_tell)
     elif onnx is not None:
-        if len(models) > 1:
-            raise ModelError(f"--onnx exports one model, found {len(models)}: {', '.join(models)}")
-        if int8 and half:
-            raise typer.BadParameter("--int8 and --half: give one of them")
+        from xlner.export.onnx import export_model
+
         precision = "int8" if int8 else "fp16" if half else "fp32"
-        _export_to_onnx(models[0], onnx, precision, corpus, sentences, format, force)
+        published = export_model(models[0], onnx, words, gold, precision=precision, force=force, report=_tell)
+    n_bytes = sum(path.stat().st_size for path in (web or onnx or Path()).iterdir())
+    typer.echo(f"{web or onnx}: {published.scheme}, {n_bytes / 1e6:,.1f} MB; {published.parity}")
 
 
 def _export_to_spacy(
@@ -485,25 +505,20 @@ def _export_to_spacy(
     )
 
 
-def _export_to_onnx(
-    model: str, onnx: Path, precision: str, corpus: str, sentences: int, format: str, force: bool
-) -> None:
+def _sentences_to_compare_on(
+    corpus: str, most: int, format: str
+) -> tuple[Sequence[Sequence[str]], Sequence[Sequence[str]] | None]:
+    """Words of some sentences, and their tags where all have them; read before a model is loaded."""
     from itertools import islice
 
     from xlner.corpora.source import read_corpus
-    from xlner.export.onnx import built_in_sentences, export_model
+    from xlner.export.parity import built_in_sentences
 
-    gold = None
-    words: Sequence[Sequence[str]] = built_in_sentences()
-    if corpus:
-        # Opened first, so that a wrong path is told before a model is loaded.
-        found = list(islice(read_corpus(corpus, format=format), sentences))
-        words = [sentence.words for sentence in found]
-        tags = [sentence.tags for sentence in found if sentence.tags is not None]
-        gold = tags if len(tags) == len(words) else None
-    published = export_model(model, onnx, words, gold, precision=precision, force=force, report=_tell)
-    n_bytes = sum(path.stat().st_size for path in onnx.iterdir())
-    typer.echo(f"{onnx}: {published.scheme}, {n_bytes / 1e6:,.1f} MB; {published.parity}")
+    if not corpus:
+        return built_in_sentences(), None
+    found = list(islice(read_corpus(corpus, format=format), most))
+    tags = [sentence.tags for sentence in found if sentence.tags is not None]
+    return [sentence.words for sentence in found], tags if len(tags) == len(found) else None
 
 
 def _tell(attempt: "Attempt") -> None:
@@ -530,6 +545,9 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may call, as https://example.org; none by default.")
     ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Where corrections made on the page are saved.")
+    ] = None,
 ) -> None:
     """Tag and compare over HTTP, with a page that shows models side by side."""
     try:
@@ -549,5 +567,6 @@ def serve(
         max_body=max_body,
         timeout=timeout,
         origins=tuple(allow_origin or ()),
+        annotations=annotations,
     )
     run(settings, host=host, port=port, workers=workers)

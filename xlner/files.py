@@ -226,18 +226,26 @@ def write_text(path: Path, text: str, *, way_out: str = "") -> None:
 
 
 def append_line(path: Path, line: str, *, way_out: str = "") -> None:
-    """Append a line; what a killed process, a full disk or a power cut left of another one is dropped first.
+    """Append a line, or several; what a killed process or a power cut left of another one is dropped first.
 
     Raises:
-        RunError: If the disk refuses.
+        RunError: If the disk refuses; then nothing is left of it.
     """
-    with disk_errors(path, way_out), path.open("ab+") as file:
+    # Without a buffer, which would be written once more when the file is closed.
+    with disk_errors(path, way_out), path.open("ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         if end:
             file.seek(end - 1)
             if file.read(1) != b"\n":
-                file.truncate(len(_whole_lines(path)))
-        file.write(f"{line}\n".encode())
+                end = file.truncate(len(_whole_lines(path)))
+        left = memoryview(f"{line}\n".encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            with suppress(OSError):
+                file.truncate(end)
+            raise
 
 
 def read_lines(path: Path) -> list[str]:

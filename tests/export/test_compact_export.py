@@ -72,6 +72,17 @@ def test_bytes_say_nearly_the_same(tmp_path, kind, precision):
 
 
 @pytest.mark.parametrize("kind", ["bilstm", "linear"])
+def test_in_bytes_a_text_has_the_same_scores_alone_and_beside_others(tmp_path, kind):
+    make_student(tmp_path / "model", kind)
+    export_model(str(tmp_path / "model"), tmp_path / "small", SENTENCES[:1], precision="int8", force=True)
+
+    together = probs_of(tmp_path / "small", SENTENCES)
+
+    for sentence, beside in zip(SENTENCES, together, strict=True):
+        np.testing.assert_allclose(probs_of(tmp_path / "small", [sentence])[0], beside, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "linear"])
 def test_halves_take_half_the_bytes_and_are_opened_as_before(tmp_path, kind):
     make_student(tmp_path / "model", kind)
 

@@ -23,8 +23,8 @@ from xlner.errors import ModelError, RunError
 from xlner.export import int8 as rounding
 from xlner.export import onnx as export_folder
 from xlner.export.int8 import SCHEMES, quantize, round_weights
-from xlner.export.onnx import built_in_sentences, export_model
-from xlner.export.parity import Parity, Reference
+from xlner.export.onnx import export_model
+from xlner.export.parity import Parity, Reference, built_in_sentences
 from xlner.tagger import load_tagger
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")

@@ -265,7 +265,15 @@ def test_models_health_and_the_description_of_the_api_are_told(service):
     ]
     assert models["limits"] == {"characters": 100_000, "texts": 256, "bytes": 2_000_000, "seconds": 60.0}
     assert health == {"status": "ok", "models": 3, "waiting": 0}
-    assert set(api["paths"]) == {"/v1/tag", "/v1/compare", "/v1/models", "/healthz", "/metrics"}
+    assert set(api["paths"]) == {
+        "/v1/tag",
+        "/v1/compare",
+        "/v1/models",
+        "/v1/annotations",
+        "/v1/annotations/find",
+        "/healthz",
+        "/metrics",
+    }
 
 
 def test_metrics_count_requests_by_route_and_never_by_what_was_typed(service):
@@ -327,7 +335,7 @@ def test_a_request_that_takes_too_long_is_answered_all_the_same(settings):
 
 
 def test_the_page_and_its_files_come_with_a_strict_policy_and_name_no_other_server(service):
-    for path in ("/", "/page.js", "/page.css", "/icon.svg", "/docs/", "/docs/docs.js"):
+    for path in ("/", "/page.js", "/elements.js", "/annotate.js", "/page.css", "/icon.svg", "/docs/", "/docs/docs.js"):
         answer = service.ask(path)
 
         assert answer.status == 200

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from xlner.config.load import choose
 from xlner.corpora.columns import look_like_tags
 from xlner.corpora.conll import read_conll, read_csv
-from xlner.corpora.json_records import fields_of, read_json_records, read_jsonl
+from xlner.corpora.json_records import JsonRecord, fields_of, read_json_records, read_jsonl
 from xlner.corpora.lines import (
     SUFFIXES,
     CorpusProblem,
@@ -365,12 +365,10 @@ def read_annotations(path: Path) -> Annotations:
     known: tuple[str, ...] | None = None
     records: dict[str, Annotation] = {}
     for number, found in enumerate(read_json_records(path, "utf-8", refuse)):
-        place, record = found.place, dict(fields_of(found, refuse))
-        _check_keys(record, _RECORD_KEYS, "a record", place)
-        if number == 0 and record.keys() == {"types"}:
-            known = _types(record, place)
+        if number == 0 and names_types_alone(found.value):
+            known = _types(found.value, found.place)
             continue
-        key, said = _annotation(record, place, known)
+        key, said = annotation_of(found, known)
         if before := records.get(key):
             listed = None if before.types is None or said.types is None else {*before.types, *said.types}
             said = Annotation((*before.spans, *said.spans), None if listed is None else tuple(sorted(listed)))
@@ -423,8 +421,23 @@ def align(said: Annotation, words: Sequence[str]) -> Alignment:
     return Alignment(sorted(kept, key=lambda span: span.start), n_cut, n_lost, n_overlapping)
 
 
-def _annotation(record: dict[str, Any], place: str, known: tuple[str, ...] | None) -> tuple[str, Annotation]:
-    """The key of a record, and what it says with spans in visible characters."""
+def names_types_alone(record: object) -> bool:
+    """Whether a record, as the first of a file, says what was looked for in all of it."""
+    return isinstance(record, dict) and record.keys() == {"types"}
+
+
+def annotation_of(found: JsonRecord, types: tuple[str, ...] | None = None) -> tuple[str, Annotation]:
+    """The sentence of a record, by its visible characters, and what is said of it with spans in these.
+
+    Args:
+        found: The record.
+        types: What its labels may be where it names no types itself; None: anything.
+
+    Raises:
+        CorpusError: If it is not as the head of this section says.
+    """
+    place, record = found.place, dict(fields_of(found, refuse))
+    _check_keys(record, _RECORD_KEYS, "a record", place)
     words = record.get("words", record.get("tokens"))
     if "text" not in record and words is None:
         _refuse("XL021", place, f"expected text or words; found {', '.join(record) or 'nothing'}")
@@ -442,14 +455,14 @@ def _annotation(record: dict[str, Any], place: str, known: tuple[str, ...] | Non
         key = visible("".join(words))
     if not key:
         _refuse("XL021", place, "a record without a visible character")
-    types = _types(record, place) if "types" in record else None
+    own_types = _types(record, place) if "types" in record else None
     spans = record.get("spans", record.get("entities", []))
     if not isinstance(spans, list):
         _refuse("XL021", place, f"expected a list of spans; found {str(spans)[:_N_SHOWN]}")
     offsets = [0, *accumulate(widths)]
-    looked_for = types if types is not None else known
+    looked_for = own_types if own_types is not None else types
     read = [_scored_span(span, place, offsets, unit, looked_for) for span in spans]
-    return key, Annotation(tuple(read), types)
+    return key, Annotation(tuple(read), own_types)
 
 
 def _scored_span(span: Any, place: str, offsets: Sequence[int], unit: str, types: tuple[str, ...] | None) -> ScoredSpan:

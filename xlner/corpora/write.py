@@ -17,8 +17,8 @@ from xlner.corpora.spans import UNLABELLED, write_tags
 from xlner.corpora.stored import docbin_bytes
 from xlner.errors import CorpusError
 from xlner.files import replaced
-from xlner.tags import spans_of
-from xlner.words import Sentence
+from xlner.tags import Span, spans_of
+from xlner.words import Sentence, WordOffsets
 
 ROWS_PER_GROUP = 1000  # sentences of a Parquet row group
 
@@ -97,35 +97,33 @@ def _record_of_words(sentence: Sentence) -> str:
 
 
 def _record_of_spans(sentence: Sentence) -> str:
-    """Prodigy's form: the text, its tokens, and spans in characters and tokens."""
-    words, tags = sentence
-    ends = _ends(words)
+    offsets, end = [], -1
+    for word in sentence.words:
+        offsets.append((end + 1, end + 1 + len(word)))
+        end = offsets[-1][1]
+    spans = None if sentence.tags is None else spans_of(sentence.tags)
+    return json.dumps(record_of_spans(" ".join(sentence.words), offsets, spans), ensure_ascii=False) + "\n"
+
+
+def record_of_spans(text: str, words: WordOffsets, spans: Iterable[Span] | None) -> dict[str, object]:
+    """A text in Prodigy's form: its tokens, and its spans in characters and tokens; no spans where nobody looked."""
     tokens = [
-        {"text": word, "start": end - len(word), "end": end, "id": number, "ws": number + 1 < len(words)}
-        for number, (word, end) in enumerate(zip(words, ends, strict=True))
+        {"text": text[start:end], "start": start, "end": end, "id": number, "ws": text[end : end + 1].isspace()}
+        for number, (start, end) in enumerate(words)
     ]
-    fields: dict[str, object] = {"text": " ".join(words), "tokens": tokens}
-    if tags is not None:
+    fields: dict[str, object] = {"text": text, "tokens": tokens}
+    if spans is not None:
         fields["spans"] = [
             {
-                "start": ends[start] - len(words[start]),
-                "end": ends[end - 1],
+                "start": words[start][0],
+                "end": words[end - 1][1],
                 "token_start": start,
                 "token_end": end - 1,
                 "label": label,
             }
-            for label, start, end in spans_of(tags)
+            for label, start, end in spans
         ]
-    return json.dumps(fields, ensure_ascii=False) + "\n"
-
-
-def _ends(words: Iterable[str]) -> list[int]:
-    """Where each word ends, in characters of the text that spaces join them to."""
-    ends, position = [], -1
-    for word in words:
-        position += 1 + len(word)
-        ends.append(position)
-    return ends
+    return fields
 
 
 def _write_docbin(sentences: Iterable[Sentence], path: Path) -> None:

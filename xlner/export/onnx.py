@@ -292,8 +292,3 @@ def _export_halves(
         result = compared(unfinished, model, "halves", reference, force=force, report=report)
         _write_parity(unfinished, {"precision": "fp16", **result.parity.to_json()})
     return result
-
-
-def built_in_sentences() -> list[list[str]]:
-    """Sentences to compare an export on where no corpus is given, in words; they are some of the demo's test sets."""
-    return [line.split() for line in Path(__file__).with_name("sentences.txt").read_text("utf-8").splitlines()]

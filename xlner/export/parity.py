@@ -103,6 +103,11 @@ def _highest(before: Sequence[Probs], after: Sequence[Probs]) -> float:
     return max((float(np.abs(one - other).max(initial=0.0)) for one, other in pairs), default=0.0)
 
 
+def built_in_sentences() -> list[list[str]]:
+    """Sentences to compare an export on where no corpus is given, in words; they are some of the demo's test sets."""
+    return [line.split() for line in Path(__file__).with_name("sentences.txt").read_text("utf-8").splitlines()]
+
+
 # What exports of whole folders share: where they may be written, and that only what agrees with the original stays.
 
 

@@ -272,14 +272,15 @@ def word_vectors(
     model: "JointModel",
     windows: Sequence[Window],
     pad_id: int,
-    n_layers: int,
+    layers: slice,
     *,
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Hidden states of words: the mean of the recognizer's last `n_layers` layers at the first piece.
+    """Hidden states of words: the mean of some of the recognizer's layers at the first piece.
 
-    Other arguments and the order as for `word_outputs`.
+    `layers` are chosen among the embeddings, which are layer 0, and what each layer makes of them. Other arguments and
+    the order as for `word_outputs`.
 
     Yields:
         The place of a window in `windows`, and the vectors of its words, (words, D).
@@ -292,8 +293,8 @@ def word_vectors(
                 attention_mask=tokens.attention_mask.to(device).long(),
                 output_hidden_states=True,
             )
-            layers = torch.stack(output.hidden_states[-n_layers:])
-            vectors = _rows(layers.flatten(1, 2)[:, tokens.words.to(device)].float().mean(dim=0))
+            chosen = torch.stack(output.hidden_states[layers])
+            vectors = _rows(chosen.flatten(1, 2)[:, tokens.words.to(device)].float().mean(dim=0))
         for number, rows in word_rows(windows, batch):
             yield number, vectors[rows]
 

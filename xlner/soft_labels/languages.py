@@ -15,9 +15,11 @@ from sklearn.linear_model import LogisticRegression
 
 from xlner.arrow_files import in_blocks
 from xlner.corpora.lines import corpus_path
+from xlner.encode import WordEncoder
 from xlner.errors import CorpusError, RecipeError
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.models.inference import word_encoder, word_vectors
+from xlner.models.joint import JointModel
 from xlner.soft_labels.label import Teachers, target_stream, text_fingerprint
 from xlner.soft_labels.store import BLOCK, SoftLabels
 
@@ -126,7 +128,9 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 # Sentences of a source language, and (for one weight for all) of the target, that are looked at.
 N_SENTENCES = 3000
 LEAST_SENTENCES = 20
-N_LAYERS = 4  # the last layers, whose mean makes the vectors of words
+# What asks for languages: a recipe, or the option --data of `xlner rank-sources`.
+WANTS_LANGUAGES = "mixing.weights=language (or --data)"
+LAST_LAYERS = slice(-4, None)  # whose mean makes the vectors of words
 
 
 @dataclass(frozen=True)
@@ -154,26 +158,22 @@ def source_languages(teachers: Teachers) -> SourceLanguages:
     for teacher, language in zip(teachers.names, languages, strict=True):
         if not language:
             raise RecipeError(
-                f"mixing.weights=language: {teacher} does not say its language; "
-                'write {"language": "en"} into its xlner.json, or give mixing.weights as numbers'
+                f"{WANTS_LANGUAGES}: {teacher} does not say its language; "
+                'write {"language": "en"} into its xlner.json, or do without'
             )
         try:
             texts[language] = corpus_path(teachers.data, language, "train")
         except CorpusError as problem:
-            raise RecipeError(
-                f"mixing.weights=language needs text of {language}, for {teacher}: {problem}"
-            ) from problem
+            raise RecipeError(f"{WANTS_LANGUAGES} needs text of {language}, for {teacher}: {problem}") from problem
     if len(texts) < 2:
         raise RecipeError(
-            f"mixing.weights=language: all teachers are of one language, {languages[0]}; "
-            "set mixing.weights=uniform, or give them as numbers"
+            f"{WANTS_LANGUAGES}: all teachers are of one language, {languages[0]}; "
+            "set mixing.weights=uniform or numbers, or leave --data out"
         )
     for path in texts.values():
         n_sentences = sum(1 for _ in target_stream(path, replace(teachers.corpus, max_sentences=LEAST_SENTENCES)))
         if n_sentences < LEAST_SENTENCES:
-            raise RecipeError(
-                f"mixing.weights=language: {path} has {n_sentences} sentences; {LEAST_SENTENCES} are needed"
-            )
+            raise RecipeError(f"{WANTS_LANGUAGES}: {path} has {n_sentences} sentences; {LEAST_SENTENCES} are needed")
     names = tuple(sorted(texts))
     return SourceLanguages(
         names, tuple([texts[name] for name in names]), tuple([names.index(language) for language in languages])
@@ -201,12 +201,7 @@ def language_weights(
     texts = [[sentence.words for sentence in target_stream(path, corpus)] for path in sources.texts]
     step = 1 if per_sentence else max(1, len(soft_labels) // N_SENTENCES)
     target = [soft_labels.words(number) for number in range(0, len(soft_labels), step)]
-    *vectors, of_target = _sentence_vectors(teachers.names[0], [*texts, target], accelerator.device, autocast_dtype)
-    numbers = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    identifier = identify_languages(np.concatenate(vectors), numbers, len(texts))
-    probs = identifier.probs(of_target)
-    empty = ~of_target.any(axis=1)
-    probs[empty] = probs[~empty].mean(axis=0) if not empty.all() else 1.0 / len(texts)
+    identifier, probs = likeness(teachers.names[0], texts, target, accelerator.device, autocast_dtype)
     weights = teacher_weights(probs, np.asarray(sources.of_teachers))
     mean = probs.mean(axis=0)
     LOG.info(
@@ -218,17 +213,48 @@ def language_weights(
     return weights if per_sentence else weights.mean(axis=0, keepdims=True)
 
 
+def likeness(
+    teacher: str,
+    texts: Sequence[Sequence[Sequence[str]]],
+    target: Sequence[Sequence[str]],
+    device: torch.device,
+    autocast_dtype: torch.dtype | None,
+) -> tuple[LanguageIdentifier, NDArray[np.float64]]:
+    """A language identifier learnt from texts, one a language, and how like each target sentence is to each, (N, L).
+
+    Args:
+        teacher: Its encoder gives the vectors.
+        texts: Sentences of words, at least two languages of 5 sentences.
+        target: Sentences of words; one of which the encoder sees nothing is as all others on average.
+        device: Where to compute.
+        autocast_dtype: Number format of the pass; None for float32.
+    """
+    *vectors, of_target = _sentence_vectors(teacher, [*texts, target], device, autocast_dtype)
+    numbers = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    identifier = identify_languages(np.concatenate(vectors), numbers, len(texts))
+    probs = identifier.probs(of_target)
+    empty = ~of_target.any(axis=1)
+    probs[empty] = probs[~empty].mean(axis=0) if not empty.all() else 1.0 / len(texts)
+    return identifier, probs
+
+
 class VectorReader:
-    """A teacher in memory that gives the hidden states of words."""
+    """A network in memory that gives the hidden states of words."""
 
     def __init__(
-        self, teacher: str, n_layers: int, *, device: torch.device, autocast_dtype: torch.dtype | None
+        self,
+        model: JointModel,
+        encoder: WordEncoder,
+        layers: slice,
+        *,
+        device: torch.device,
+        autocast_dtype: torch.dtype | None,
     ) -> None:
-        """Load it; of the last `n_layers` layers the mean is taken."""
-        self._model = load_joint_model(teacher).to(device).eval()
-        self._encoder = word_encoder(teacher, self._model.recognizer, read_settings(teacher).max_length)
-        self._n_layers, self._device, self._autocast_dtype = n_layers, device, autocast_dtype
-        self.width = int(self._model.recognizer.config.hidden_size)
+        """Take a network and what makes its pieces; `layers` as for `word_vectors`."""
+        self._model = model.to(device).eval()
+        self._encoder = encoder
+        self._layers, self._device, self._autocast_dtype = layers, device, autocast_dtype
+        self.width = int(model.recognizer.config.hidden_size)
 
     def read(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         """The vectors of each sentence, (W, D); zeros for words without a piece."""
@@ -238,7 +264,7 @@ class VectorReader:
             self._model,
             windows,
             self._encoder.pad_id,
-            self._n_layers,
+            self._layers,
             device=self._device,
             autocast_dtype=self._autocast_dtype,
         )
@@ -254,7 +280,9 @@ def _sentence_vectors(
     autocast_dtype: torch.dtype | None,
 ) -> list[NDArray[np.float32]]:
     """For each text the means of its sentences' word vectors, (N, D); zeros for a sentence without a piece."""
-    reader = VectorReader(teacher, N_LAYERS, device=device, autocast_dtype=autocast_dtype)
+    model = load_joint_model(teacher)
+    encoder = word_encoder(teacher, model.recognizer, read_settings(teacher).max_length)
+    reader = VectorReader(model, encoder, LAST_LAYERS, device=device, autocast_dtype=autocast_dtype)
     found = []
     for text in texts:
         means = np.zeros((len(text), reader.width), dtype=np.float32)

@@ -16,9 +16,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request
@@ -29,16 +30,31 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
 
 from xlner import __version__
-from xlner.errors import ModelError, RunError, StoppedError
+from xlner.corpora.source import align
+from xlner.errors import CorpusError, ModelError, RunError, StoppedError
 from xlner.tagger import Tagger, entity_at, load_tagger
-from xlner.web.agreement import MARKS, MeanAgreement, Measured, marks, mean_agreement, measure
+from xlner.tags import Span
+from xlner.web.agreement import MeanAgreement, Measured, marks, mean_agreement, measure
+from xlner.web.annotations import AnnotationFile, ChangedError, TextLine, lines_of
 from xlner.web.batching import Batcher, QueueFullError
+from xlner.web.messages import (
+    CompareRequest,
+    CompareResponse,
+    FindRequest,
+    FindResponse,
+    Health,
+    ModelList,
+    Offsets,
+    SaveRequest,
+    SaveResponse,
+    TagRequest,
+    TagResponse,
+)
 from xlner.words import Entity
 
 PAGE = Path(__file__).parent / "page"
@@ -50,141 +66,7 @@ HEADERS = {
 }
 CONNECTIONS = 1000  # at once, of one process; more are answered 503 by uvicorn
 _PROMETHEUS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-
-
-# What requests hold, and the answers; FastAPI checks the former and describes both.
-
-
-MOST_ROUNDS = 50
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-Offsets = Literal["characters", "utf16"]
-OffsetsField = Annotated[
-    Offsets, Field(description="What start and end count: characters as Python, UTF-16 units as JavaScript.")
-]
-Threshold = Annotated[
-    float, Field(ge=0, le=1, allow_inf_nan=False, description="Entities of a lower score are left out.")
-]
-
-
-class TagRequest(_Strict):
-    """One text or several."""
-
-    text: str | None = Field(None, description="One text; or else give texts.")
-    texts: list[str] | None = Field(None, description="Several texts.")
-    model: str | None = Field(None, description="A name of /v1/models; default: the first.")
-    threshold: Threshold = 0.0
-    types: list[str] | None = Field(None, description="Entities of other types are left out.")
-    offsets: OffsetsField = "characters"
-
-
-class FoundEntity(BaseModel):
-    """An entity: `text[start:end]` of what was sent, and the probability of it."""
-
-    text: str
-    label: str
-    start: int
-    end: int
-    score: float
-
-
-class TaggedText(BaseModel):
-    """The entities of one text, in order."""
-
-    entities: list[FoundEntity]
-
-
-class TagResponse(BaseModel):
-    """A result for each text, in order; one for `text`."""
-
-    model: str
-    results: list[TaggedText]
-
-
-class CompareRequest(_Strict):
-    """A text for several models."""
-
-    text: str
-    models: list[str] | None = Field(None, min_length=1, description="Names of /v1/models; default: all.")
-    threshold: Threshold = 0.0
-    rounds: int = Field(5, ge=1, le=MOST_ROUNDS, description="Timed runs after one that warms up; fewer if slow.")
-    offsets: OffsetsField = "characters"
-
-
-class MarkedEntity(FoundEntity):
-    """An entity, and how it stands to those of the other models."""
-
-    mark: str = Field(description=f"One of {', '.join(MARKS)}.")
-
-
-class Agreement(BaseModel):
-    """Means over words; null where there are none. Jensen-Shannon divergence in bits."""
-
-    words: int
-    cosine: float | None
-    jensen_shannon: float | None
-
-
-class AgreementWithFirst(BaseModel):
-    """Of the tag probabilities with those of the first model."""
-
-    all_words: Agreement
-    entity_words: Agreement = Field(description="Words that either model takes for a part of an entity.")
-
-
-class Seconds(BaseModel):
-    """Of the timed runs."""
-
-    median: float
-    p95: float
-    runs: int
-
-
-class ComparedModel(BaseModel):
-    """What one model found, how long it took, and how far it agrees with the first; null for the first itself."""
-
-    model: str
-    entities: list[MarkedEntity]
-    seconds: Seconds
-    words_per_second: float
-    parameters: int | None
-    bytes: int
-    agreement: AgreementWithFirst | None
-
-
-class CompareResponse(BaseModel):
-    """All models saw the same words, as the first one splits the text."""
-
-    words: int
-    models: list[ComparedModel]
-
-
-class ModelDescription(BaseModel):
-    """A model that is served."""
-
-    name: str
-    types: list[str]
-    parameters: int | None
-    bytes: int
-
-
-class ModelList(BaseModel):
-    """The first one is the default. The limits are those of the service: characters, texts, bytes, seconds."""
-
-    models: list[ModelDescription]
-    limits: dict[str, float]
-
-
-class Health(BaseModel):
-    """Whether requests are answered, and how many wait."""
-
-    status: str
-    models: int
-    waiting: int
+_NOT_SAVED = (ChangedError, CorpusError, RunError)
 
 
 # The service.
@@ -203,6 +85,7 @@ class ServeSettings:
     timeout: float = 60.0  # seconds
     origins: tuple[str, ...] = ()  # whose pages may call
     hosts: tuple[str, ...] = ("*",)  # names that requests may call this server by
+    annotations: Path | None = None  # where corrections are saved; None: nowhere
 
 
 @dataclass(frozen=True)
@@ -298,11 +181,13 @@ def make_app(settings: ServeSettings) -> FastAPI:
         docs_url=None,  # that page loads scripts of other servers; page/docs stands for it
         redoc_url=None,
     )
-    for problem in (RequestValidationError, QueueFullError, TimeoutError, ModelError):
+    for problem in (RequestValidationError, QueueFullError, TimeoutError, ModelError, *_NOT_SAVED):
         app.add_exception_handler(problem, service.refuse)
     app.post("/v1/tag", response_model=TagResponse)(service.tag)
     app.post("/v1/compare", response_model=CompareResponse)(service.compare)
     app.get("/v1/models", response_model=ModelList)(service.list_models)
+    app.post("/v1/annotations", response_model=SaveResponse)(service.save_annotations)
+    app.post("/v1/annotations/find", response_model=FindResponse)(service.find_annotations)
     app.get("/healthz", response_model=Health)(service.health)
     app.get("/metrics", response_class=PlainTextResponse)(service.tell_metrics)
     app.mount("/", StaticFiles(directory=PAGE, html=True))
@@ -326,6 +211,7 @@ class _Service:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._models = open_models(settings.models, settings.device)
+        self._file = None if settings.annotations is None else AnnotationFile(settings.annotations)
         self.metrics = _Metrics()
         self._batcher: Batcher
         self._running: asyncio.Task[None]
@@ -347,7 +233,12 @@ class _Service:
         if isinstance(problem, TimeoutError):
             detail = f"not done within {self._settings.timeout:g} s; send less text, or try again later"
             return JSONResponse({"detail": detail}, 503, {"Retry-After": "5"})
-        return JSONResponse({"detail": str(problem)}, 500)
+        if isinstance(problem, ChangedError):
+            return JSONResponse({"detail": "other corrections of this text were saved meanwhile; find them first"}, 409)
+        if isinstance(problem, CorpusError):  # told without what the file holds
+            detail = f"{self._settings.annotations} cannot be read as annotations; xlner check-data tells where"
+            return JSONResponse({"detail": detail}, 500)
+        return JSONResponse({"detail": str(problem)}, 507 if isinstance(problem, RunError) else 500)
 
     async def tag(self, asked: TagRequest) -> Response:
         """Find the entities of one text, or of each of several."""
@@ -389,7 +280,47 @@ class _Service:
             "bytes": self._settings.max_body,
             "seconds": self._settings.timeout,
         }
-        return JSONResponse({"models": described, "limits": limits})
+        return JSONResponse({"models": described, "limits": limits, "annotations": self._file is not None})
+
+    async def find_annotations(self, asked: FindRequest) -> Response:
+        """What is saved of a text: its sentences, their words, and the corrected entities of each."""
+        file, lines = self._file_and_lines(asked.text)
+        async with asyncio.timeout(self._settings.timeout):
+            said, version = await asyncio.to_thread(file.said_of, lines)
+            types = await asyncio.to_thread(self._types, file)
+        counted = _counter(asked.text, asked.offsets)
+        sentences = []
+        for line, one in zip(lines, said, strict=True):
+            words = [[counted(line.start + place) for place in word] for word in line.words]
+            sentence: dict[str, object] = {"start": counted(line.start), "end": counted(line.start + len(line.text))}
+            sentence |= {"words": words, "entities": None}
+            if one is not None:
+                spans = align(one, [line.text[start:end] for start, end in line.words]).spans
+                sentence["entities"] = [
+                    {"start": words[first][0], "end": words[end - 1][1], "label": label}
+                    for label, first, end, _ in spans
+                ]
+            sentences.append(sentence)
+        return JSONResponse({"version": version, "types": types, "sentences": sentences})
+
+    async def save_annotations(self, asked: SaveRequest) -> Response:
+        """Have the corrected entities of a text on the disk, before the answer comes."""
+        file, lines = self._file_and_lines(asked.text)
+        async with asyncio.timeout(self._settings.timeout):
+            types = await asyncio.to_thread(self._types, file)
+            spans = _spans_of_lines(asked, lines, types)
+            saved, version = await asyncio.to_thread(file.save, lines, spans, types, asked.version)
+        return JSONResponse({"saved": saved, "version": version})
+
+    def _file_and_lines(self, text: str) -> tuple[AnnotationFile, list[TextLine]]:
+        if self._file is None:
+            raise HTTPException(404, "no corrections are saved here; start with xlner serve --annotations FILE.jsonl")
+        _check_texts([text], self._settings)
+        return self._file, lines_of(text, next(iter(self._models.values())).tagger.word_splitter)
+
+    def _types(self, file: AnnotationFile) -> list[str]:
+        """What an entity may be: what a model knows, or a record of the file."""
+        return sorted(file.types().union(*(model.tagger.types for model in self._models.values())))
 
     async def health(self) -> Response:
         """200 while requests are answered."""
@@ -428,6 +359,35 @@ def _known_types(model: ServedModel, types: Collection[str] | None) -> Collectio
         known = ", ".join(model.tagger.types)
         raise HTTPException(422, f"types: {len(unknown)} of them {model.name} does not know; it knows {known}")
     return types
+
+
+def _spans_of_lines(asked: SaveRequest, lines: Sequence[TextLine], types: Collection[str]) -> list[list[Span]]:
+    """The entities of each line, in its words and in order; HTTPException if they are none of them."""
+    counted = _counter(asked.text, asked.offsets)
+    words = [(number, word) for number, line in enumerate(lines) for word in range(len(line.words))]
+    places = [line.start + place for line in lines for word in line.words for place in word]
+    starts, ends = (dict(zip(map(counted, places[first::2]), words, strict=True)) for first in (0, 1))
+    found: list[list[Span]] = [[] for _ in lines]
+    for number, (start, end, label) in enumerate((one.start, one.end, one.label) for one in asked.entities):
+        wrong = f"entity {number} (from 0) "
+        if not 0 <= start < end <= counted(len(asked.text)):
+            raise HTTPException(422, f"{wrong}is outside the text: {start} to {end}")
+        if label not in types:
+            raise HTTPException(422, f"{wrong}is of an unknown type; expected one of: {', '.join(types)}")
+        if start not in starts or end not in ends:
+            raise HTTPException(422, f"{wrong}begins or ends at no word: {start} to {end}")
+        (line, first), (last_line, last) = starts[start], ends[end]
+        if line != last_line:
+            raise HTTPException(422, f"{wrong}goes over the end of a line, and so of a sentence: {start} to {end}")
+        found[line].append(Span(label, first, last + 1))
+    same: dict[str, list[Span]] = {}
+    for number, spans in enumerate(found):
+        spans.sort(key=lambda span: span.start)
+        if any(after.start < before.end for before, after in pairwise(spans)):
+            raise HTTPException(422, f"sentence {number} (from 0) has entities that overlap")
+        if same.setdefault(lines[number].key, spans) != spans:
+            raise HTTPException(422, f"sentence {number} (from 0) stands twice in the text, with other entities")
+    return found
 
 
 def _counter(text: str, offsets: Offsets) -> Callable[[int], int]:
@@ -554,10 +514,13 @@ def run(settings: ServeSettings, *, host: str, port: int, workers: int = 1) -> N
 
     Raises:
         ModelError: If a model cannot be opened.
-        RunError: If nothing can listen at that address.
+        CorpusError: If the file for corrections holds other things.
+        RunError: If nothing can listen at that address, or corrections cannot be saved.
         StoppedError: After Ctrl-C.
     """
     listening = _listen(host, port)
+    if settings.annotations is not None:
+        AnnotationFile(settings.annotations).check()
     if _is_loopback(host):
         # Or a page of elsewhere could call a name of its own that leads here.
         settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", "::1", host))

@@ -1,9 +1,11 @@
-// The page of `xlner serve`. Whatever comes from a text or a model becomes a text node, never HTML.
+// The page of `xlner serve`: models side by side.
+
+import { openEditor, textsOfDrafts } from "./annotate.js";
+import { ask, byId, colourOf, make, say } from "./elements.js";
 
 const LONGEST_LINK = 8000; // characters; longer addresses get lost in mails and proxies
 const MOST_ROWS = 500;
 const MOST_MARKS = 2000; // of a model; a browser takes long to lay out many more in one paragraph
-const N_COLOURS = 8;
 const MARKS = {
   agreed: ["✓", "all models"],
   other_type: ["≠", "other type elsewhere"],
@@ -12,35 +14,8 @@ const MARKS = {
   only_one: ["1", "this model alone"],
 };
 
-const byId = (id) => document.getElementById(id);
 let last = null; // what was asked and what was answered
-
-/** An element with attributes and children; a child that is a string becomes text. */
-function make(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
-
-function say(message, isError = false) {
-  byId("status").textContent = message;
-  byId("status").classList.toggle("error", isError);
-}
-
-/** The content of a JSON answer; an error with the server's own words otherwise. */
-async function ask(path, content) {
-  const options = content && {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(content),
-  };
-  const response = await fetch(path, options);
-  const answer = await response.json().catch(() => ({}));
-  if (response.ok) return answer;
-  const detail = Array.isArray(answer.detail) ? answer.detail.map((part) => part.msg).join("; ") : answer.detail;
-  throw new Error(detail || `the server answered ${response.status}`);
-}
+let isCorrected = false; // whether the server saves corrections
 
 const chosenModels = () => [...document.querySelectorAll("#models input:checked")].map((box) => box.value);
 
@@ -58,6 +33,8 @@ async function compare() {
     const link = linkOf(asked);
     history.replaceState(null, "", link.length > LONGEST_LINK ? location.pathname : link);
     const found = answer.models.map((model) => `${model.model} ${model.entities.length}`).join(", ");
+    if (isCorrected) await openEditor(asked.text, answer.models);
+    byId("drafts").hidden = true;
     say(`${answer.words.toLocaleString("en")} words. Entities: ${found}.`);
   } catch (problem) {
     say(problem.message, true);
@@ -68,24 +45,22 @@ async function compare() {
 
 function show() {
   const { asked, answer } = last;
-  const types = [...new Set(answer.models.flatMap((model) => model.entities.map((entity) => entity.label)))].sort();
-  byId("texts").replaceChildren(...answer.models.map((model, number) => taggedText(asked.text, model, types, number)));
+  byId("texts").replaceChildren(...answer.models.map((model, number) => taggedText(asked.text, model, number)));
   showDifferences();
   showFigures(answer);
   byId("results").hidden = false;
   for (const id of ["link", "json"]) byId(id).disabled = false;
 }
 
-function taggedText(text, model, types, number) {
+function taggedText(text, model, number) {
   const tagged = make("div", { class: "tagged", dir: "auto", tabindex: "0", role: "group" });
   tagged.setAttribute("aria-labelledby", `model-${number}`);
   let place = 0;
   for (const entity of model.entities.slice(0, MOST_MARKS)) {
     tagged.append(text.slice(place, entity.start));
     const label = make("span", { class: "label", dir: "ltr" }, ...labelOf(entity));
-    const colour = types.indexOf(entity.label) % N_COLOURS;
     const words = text.slice(entity.start, entity.end);
-    tagged.append(make("mark", { class: `type-${colour} ${entity.mark}` }, words, label));
+    tagged.append(make("mark", { class: `${colourOf(entity.label)} ${entity.mark}` }, words, label));
     place = entity.end;
   }
   tagged.append(text.slice(place));
@@ -191,6 +166,13 @@ async function copy(content, what) {
   }
 }
 
+/** Tell of changes that were never saved, and whose text is not in the address. */
+function showDrafts() {
+  const texts = textsOfDrafts();
+  byId("drafts").hidden = !texts.length || location.hash.includes("text=");
+  byId("drafts-count").textContent = `Corrections of ${texts.length} text${texts.length === 1 ? "" : "s"} are not saved yet.`;
+}
+
 function openLink() {
   const parts = new URLSearchParams(location.hash.slice(1));
   if (!parts.has("text")) return;
@@ -216,9 +198,15 @@ byId("link").addEventListener("click", () => {
   return copy(link, "Link");
 });
 window.addEventListener("hashchange", openLink);
+byId("open-draft").addEventListener("click", () => {
+  byId("text").value = textsOfDrafts()[0] ?? "";
+  byId("form").requestSubmit();
+});
 
 try {
-  const { models } = await ask("v1/models");
+  const { models, annotations } = await ask("v1/models");
+  isCorrected = annotations;
+  models.flatMap(({ types }) => types).sort().forEach(colourOf);
   byId("models").append(
     ...models.map((model) => {
       const box = make("input", { type: "checkbox", value: model.name });
@@ -226,6 +214,7 @@ try {
       return make("label", { title: model.types.join(", ") }, box, " ", model.name);
     }),
   );
+  if (isCorrected) showDrafts();
   openLink();
 } catch (problem) {
   say(problem.message, true);

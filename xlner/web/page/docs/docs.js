@@ -1,11 +1,6 @@
 // Shows openapi.json. FastAPI's own page would load its scripts from another server.
 
-function make(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
+import { make } from "../elements.js";
 
 const api = await (await fetch("../openapi.json")).json();
 const resolve = (schema) => (schema.$ref ? api.components.schemas[schema.$ref.split("/").pop()] : schema);
