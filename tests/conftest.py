@@ -20,8 +20,12 @@ from transformers import (
 )
 
 from xlner.corpora.source import read_corpus
+from xlner.models.compact import new_network
+from xlner.models.compact_folder import write_student
+from xlner.models.compact_words import hashed_encoder
 from xlner.models.folder import ModelSettings, save_model
 from xlner.models.joint import JointModel, new_head
+from xlner.models.settings import Sizes, StudentSettings
 from xlner.tags import LabelSet
 from xlner.words import Sentence
 
@@ -189,6 +193,23 @@ def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     config = XLMRobertaConfig(vocab_size=70, tokenizer_class="XLMRobertaTokenizer", max_position_embeddings=66)
     config.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture
+def linear(tmp_path):
+    """A compact student with weights of chance, which needs no torch; transformers does not open it."""
+    encoder = hashed_encoder(64)
+    sizes = Sizes(0, 0, 0, 0, 0, 0, 0, 0, 64)
+    settings = StudentSettings("linear", "softmax", ("O", "B-PER", "I-PER"), sizes, 64)
+    network = new_network(settings, encoder.width)
+    folder = tmp_path / "linear"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: torch.randn(value.shape, generator=generator).numpy() for name, value in network.state_dict().items()
+    }
+    write_student(folder, settings, weights, ModelSettings(language="de"))
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,7 +31,7 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALL
 LONGEST_RUN = 180.0  # seconds, after which a process is killed
 PRELOADED = [
     "xlner.jobs.adapt",
-    "xlner.tag_files.job",
+    "xlner.tag_files.engines",
     "xlner.jobs.teacher",
     "xlner.jobs.distill",
     "xlner.train.run",

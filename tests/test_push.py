@@ -17,10 +17,6 @@ from conftest import REPOSITORY
 from xlner import load_tagger
 from xlner.errors import ModelError
 from xlner.hub import push
-from xlner.models.compact import new_network
-from xlner.models.compact_folder import write_student
-from xlner.models.compact_words import hashed_encoder
-from xlner.models.settings import ModelSettings, Sizes, StudentSettings
 
 TEXT = "Angela Merkel besuchte Kiel."
 
@@ -154,20 +150,6 @@ try: tagger = load_tagger(sys.argv[1], revision=sys.argv[2])
 except ModelError as problem: print("refused:", problem)
 else: print(tagger.name, tagger.tag_words(tagger.words(sys.argv[3])))
 """
-
-
-@pytest.fixture
-def linear(tmp_path):
-    """A compact student, which transformers does not open."""
-    encoder = hashed_encoder(64)
-    sizes = Sizes(0, 0, 0, 0, 0, 0, 0, 0, 64)
-    settings = StudentSettings("linear", "softmax", ("O", "B-PER", "I-PER"), sizes, 64)
-    network = new_network(settings, encoder.width)
-    folder = tmp_path / "linear"
-    folder.mkdir()
-    weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    write_student(folder, settings, weights, ModelSettings(language="de"))
-    return folder
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from xlner.jobs.adapt import adapt_encoder as adapt_encoder
     from xlner.jobs.distill import distill as distill
     from xlner.jobs.teacher import train_teacher as train_teacher
+    from xlner.tag_batch import TagBatch as TagBatch
     from xlner.tagger import Tagger as Tagger
     from xlner.tagger import load_tagger as load_tagger
 
@@ -19,12 +20,13 @@ __version__ = "0.2.0"
 _HOMES = {
     "load_tagger": "xlner.tagger",
     "Tagger": "xlner.tagger",
+    "TagBatch": "xlner.tag_batch",
     "train_teacher": "xlner.jobs.teacher",
     "distill": "xlner.jobs.distill",
     "adapt_encoder": "xlner.jobs.adapt",
     "load_recipe": "xlner.config.load",
 }
-__all__ = ["Tagger", "adapt_encoder", "distill", "load_recipe", "load_tagger", "train_teacher"]
+__all__ = ["TagBatch", "Tagger", "adapt_encoder", "distill", "load_recipe", "load_tagger", "train_teacher"]
 
 
 def __getattr__(name: str) -> object:

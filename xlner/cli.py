@@ -214,7 +214,7 @@ def _work(kind: str) -> Callable[[Any], object]:
         from xlner.jobs.adapt import adapt_encoder
 
         return adapt_encoder
-    from xlner.tag_files.job import tag_corpus
+    from xlner.tag_files.engines import tag_corpus
 
     return tag_corpus
 

@@ -31,7 +31,7 @@ Files = Mapping[str, tuple[int, str]]
 _DIGEST_KEY = "sha256"
 _LONGEST_NAME = 255  # bytes, on nearly all file systems
 _NUMBERS = itertools.count()
-_MARK = re.compile(r"([\w-]*)@(\d+)-\d+\.unfinished$")
+_MARK = re.compile(r"([\w-]*)@(\d+)-\d+\.(?:unfinished|published|lock)$")
 
 
 @functools.cache
@@ -74,7 +74,7 @@ def replaced(path: Path, check_folder: Callable[[Path], None] | None = None, *, 
             raise RunError(f"{path}: is a file; expected a folder to write, or nothing")
         if check_folder is not None and target.is_dir():
             check_folder(target)
-        unfinished = _beside(target, f"{_host()}@{os.getpid()}-{next(_NUMBERS)}.unfinished")
+        unfinished = private_path(target)
         try:
             yield unfinished
             _make_readable(unfinished, target)
@@ -84,6 +84,11 @@ def replaced(path: Path, check_folder: Callable[[Path], None] | None = None, *, 
         finally:
             with suppress(OSError):  # what went wrong before matters more
                 remove(unfinished)
+
+
+def private_path(target: Path) -> Path:
+    """A hidden path beside a target that is no other process' on any machine; `remove_unfinished` knows it."""
+    return _beside(target, f"{_host()}@{os.getpid()}-{next(_NUMBERS)}.unfinished")
 
 
 def is_special(path: Path) -> bool:
@@ -126,6 +131,7 @@ def remove_unfinished(targets: Iterable[Path]) -> None:
     Raises:
         RunError: If the disk refuses.
     """
+    _unfinished_in.cache_clear()
     for target in targets:
         with disk_errors(target, ""):
             for path, _, _ in _unfinished_of(target) if target.parent.is_dir() else ():

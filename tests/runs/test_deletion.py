@@ -88,11 +88,12 @@ def test_a_folder_of_something_else_is_not_replaced_by_a_model(precious, tmp_pat
 @pytest.mark.parametrize("open_it", [True, False])
 def test_tagging_drops_nothing_behind_a_link(precious, tmp_path, format, open_it):
     behind = precious / "letter.txt" if format == "jsonl" else precious
-    target = tmp_path / f"out.{format}"
-    (tmp_path / f".out.{format}.unfinished").symlink_to(behind)
+    unfinished = tmp_path / f".out.{format}.unfinished"
+    unfinished.symlink_to(behind)
+    bad_records = BadRecords(stops=True, tell=print, way_out="")
 
     with pytest.raises(RunError, match="is a link, which no run of xlner made"):
-        open_output(target, format, BadRecords(stops=True, tell=print, way_out="")) if open_it else discard(target)
+        open_output(unfinished, format, bad_records) if open_it else discard(unfinished)
 
     assert (precious / "letter.txt").read_text() == "dear"
 

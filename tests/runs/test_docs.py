@@ -121,8 +121,8 @@ def check_program(arguments: list[str]) -> None:
     command = program.commands[arguments[0]]
     if "--help" not in arguments:
         context = command.make_context(arguments[0], arguments[1:])
-        for value in context.params.values():
-            for name in value if isinstance(value, list) else [value]:
+        for key, value in context.params.items():
+            for name in value if isinstance(value, list) else [value] if key != "part" else []:
                 if isinstance(name, str) and "/" in name:
                     check_file(name)
 

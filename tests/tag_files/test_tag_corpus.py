@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from runs import TAG_CORPUS, run_on_two, run_script
 
-from xlner.errors import CorpusError
-from xlner.tag_files.job import input_files, plan_shards
+from xlner.config.schema import TagRecipe
+from xlner.errors import CorpusError, RecipeError, RunError
+from xlner.tag_files.engines import tag_corpus
 from xlner.tag_files.records import InputOptions, read_records
+from xlner.tag_files.shards import input_files, plan_shards, prepare
 from xlner.tagger import load_tagger
 
 N_RECORDS = 60
@@ -106,6 +109,37 @@ def test_a_restart_makes_only_the_shards_that_are_missing(bert_folder, corpus, t
     mine = {".mine.unfinished/thesis.tex": b"years of work"}
     assert content(tmp_path / "tagged") == before | mine
     assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def part(model, corpus, output, number):
+    return TagRecipe(str(model), str(corpus), str(output), shard_megabytes=0.0005, part=number, cpu=True, threads=1)
+
+
+def test_parts_make_the_files_of_the_whole_and_the_last_one_tells_its_counts(linear, corpus, tmp_path, capsys):
+    tag_corpus(part(linear, corpus, tmp_path / "whole", "1/1"))
+    told = [capsys.readouterr().err]
+    for number in ("3/3", "1/3", "1/3", "2/3"):
+        tag_corpus(part(linear, corpus, tmp_path / "parts", number))
+        told.append(capsys.readouterr().err)
+
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+    assert any(b'"label": "PER"' in shard for shard in content(tmp_path / "parts").values())
+    assert ["whole: " in text for text in told] == [True, False, False, False, True]
+    assert "part 3/3 is done; " in told[1]
+    assert "part 1/3: 0 of " in told[3]
+
+
+@pytest.mark.parametrize("given", ["0/16", "17/16", "3", "3/", "a/b", "-1/3", "1/0"])
+def test_a_part_that_is_none_is_refused(given):
+    with pytest.raises(RecipeError, match=f"part is .?{given}.*(count from 1|expected which part of how many)"):
+        TagRecipe("model", "input", "output", part=given)
+
+
+@pytest.mark.parametrize(("running", "wanted"), [("1/3", "2/2"), ("", "1/3"), ("1/3", ""), ("1/3", "1/3")])
+def test_what_is_no_other_part_of_the_same_number_is_kept_out(linear, corpus, tmp_path, running, wanted):
+    with ExitStack() as held, pytest.raises(RunError, match="another run is tagging into it at this moment"):  # noqa: PT012
+        prepare(part(linear, corpus, tmp_path / "tagged", running), held)
+        prepare(part(linear, corpus, tmp_path / "tagged", wanted), ExitStack())
 
 
 def lengthen(corpus, n_records):

@@ -750,11 +750,40 @@ class TagRecipe:
         0, "subword pieces per forward pass, padding included; 0: what suits the device", low=0, high=10_000_000
     )
     cpu: bool = key(False, "compute on the CPU even where there is a GPU")
-    threads: int = key(0, "CPU threads of each process; 0: the cores, shared out among the processes here", low=0)
+    threads: int = key(
+        0,
+        "CPU threads of each process; 0: the cores, shared out among the processes here; of a worker of Ray, one",
+        low=0,
+    )
+    part: str = key("", "tag every n-th shard alone, as in 3/16, the third of 16 parts; for queues such as SLURM's")
+    engine: str = key(
+        "processes", "who hands out the shards: the processes themselves, or Ray", choices="processes ray"
+    )
+    address: str = key(
+        "", "of a Ray cluster: auto, host:6379 or ray://host:10001; empty: RAY_ADDRESS, or Ray started here"
+    )
+    workers: int = key(0, "models that Ray holds open, each with its threads; 0: one for each CPU there is", low=0)
 
     def __post_init__(self) -> None:
         """Check the bounds, and that all is named."""
         check_bounds(self)
+        if self.engine != "ray" and (self.address or self.workers):
+            raise RecipeError("address and workers are for a Ray cluster; give engine=ray with them")
+        number, n_parts = self.part_numbers
+        if not 1 <= number <= n_parts:
+            raise RecipeError(f"part is {self.part}; parts count from 1, as in 1/16, 2/16, ... 16/16")
         for name, value in (("model", self.model), ("input", self.input), ("output", self.output)):
             if not value:
                 raise RecipeError(f"{name}= is missing; as in model=runs/de/model input=corpus output=tagged")
+
+    @property
+    def part_numbers(self) -> tuple[int, int]:
+        """Which part of how many; 1 of 1 for the whole.
+
+        Raises:
+            RecipeError: If it is no such text.
+        """
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", self.part or "1/1")
+        if found is None:
+            raise RecipeError(f"part is {self.part!r}; expected which part of how many, as in 3/16")
+        return int(found[1]), int(found[2])

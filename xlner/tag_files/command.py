@@ -60,8 +60,29 @@ def tag(
         ),
     ] = "0",
     types: Annotated[str, typer.Option(help="Leave out entities of other types than these, as in PER,LOC.")] = "",
+    part: Annotated[
+        str, typer.Option(metavar="N/OF", help="A corpus in shards: tag the part 3/16 of it, say, in a job of a queue.")
+    ] = "",
+    engine: Annotated[str, typer.Option(help="ray: a corpus in shards, tagged by workers on a Ray cluster.")] = "",
+    address: Annotated[
+        str, typer.Option(help="Of the cluster: auto, or HOST:6379. Default: Ray is started here.")
+    ] = "",
+    workers: Annotated[int, typer.Option(help="Ray: models that are held open; 0: one for each CPU.")] = 0,
 ) -> None:
-    """Tag text or words, record by record. With --out, a command that was stopped goes on when it is given again."""
+    """Tag text or words, record by record. With --out, a command that was stopped goes on when it is given again.
+
+    With --part or --engine the input is one file, folder or quoted glob, which is tagged in shards into the folder
+    --out: what `xlner tag-corpus` does, whose keys set all that is not an option here.
+    """
+    if part or engine or address or workers:
+        given = {"--from": from_format != "auto", "--to": to_format != "auto", "--fresh": fresh, "--types": bool(types)}
+        given |= {"--columns": columns != "auto", "--encoding": encoding != "utf-8", "--threshold": threshold != "0"}
+        _tag_corpus(
+            {"model": model, "input": files or [], "output": out, "on_error": on_error, "cpu": device == "cpu"}
+            | {"part": part, "engine": engine or "processes", "address": address, "workers": workers},
+            [name for name, is_given in given.items() if is_given],
+        )
+        return
     from tqdm import tqdm
 
     from xlner.config.load import choose
@@ -89,6 +110,25 @@ def tag(
             for target, format, group in _targets(inputs, Path(out), out.endswith("/"), to_format)
         }
         _run(tagging, model, device, wanted, bar.update)
+
+
+def _tag_corpus(keys: dict[str, Any], given: Sequence[str]) -> None:
+    """Tag a corpus in shards, by the keys of a `TagRecipe`; `given` are options that are not for that."""
+    from xlner.config.schema import TagRecipe
+
+    if given:
+        raise CorpusError(f"{given[0]} is not for --part and --engine, which tag all records of a corpus, in UTF-8")
+    if len(keys["input"]) != 1 or "-" in keys["input"] or not keys["output"]:
+        raise CorpusError("--part and --engine take one file, folder or quoted glob, and a folder for --out")
+    recipe = TagRecipe(**keys | {"input": keys["input"][0]})
+    from xlner.tag_files.engines import tag_corpus
+
+    try:
+        with sigterm_as_ctrl_c():
+            tag_corpus(recipe)
+    except KeyboardInterrupt as stop:
+        message = "stopped; the same command goes on from the shards that are published"
+        raise StoppedError(message, exit_status(stop)) from None
 
 
 def _threshold(text: str) -> "Threshold":

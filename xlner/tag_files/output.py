@@ -488,20 +488,19 @@ def unfinished_path(target: Path) -> Path:
 
 
 def open_output(
-    target: Path, format: str, bad_records: BadRecords, schema: "Schema | None" = None, position: int = 0
+    unfinished: Path, format: str, bad_records: BadRecords, schema: "Schema | None" = None, position: int = 0
 ) -> Lines | Parts:
-    """The output that is to become a target, up to a position that `save` gave; 0 for a new one.
+    """The output that grows at a path, up to a position that `save` gave; 0 for a new one.
 
     Records that the format cannot hold go to `bad_records`. Without a schema, the columns of Parquet are found out.
 
     Raises:
         RunError: If another run has it open, it is a link, or is not as it was left.
     """
-    path = unfinished_path(target)
-    _refuse_link(path)
+    _refuse_link(unfinished)
     if format in LINE_FORMATS:
-        return Lines(path, line_rendering(format, bad_records), position)
-    return Parts(path, PART_FORMATS[format], bad_records, schema, position)
+        return Lines(unfinished, line_rendering(format, bad_records), position)
+    return Parts(unfinished, PART_FORMATS[format], bad_records, schema, position)
 
 
 def line_rendering(format: str, bad_records: BadRecords) -> Render:
@@ -518,18 +517,17 @@ def line_rendering(format: str, bad_records: BadRecords) -> Render:
     return text_of
 
 
-def discard(target: Path) -> None:
+def discard(unfinished: Path) -> None:
     """Remove what there is of an unfinished output.
 
     Raises:
         RunError: If another run is writing it, or it is a link.
     """
-    path = unfinished_path(target)
-    _refuse_link(path)
-    if path.exists() or _published(path).exists():
-        with _locked(path):
-            remove(path)
-            _remove_published(path)
+    _refuse_link(unfinished)
+    if unfinished.exists() or _published(unfinished).exists():
+        with _locked(unfinished):
+            remove(unfinished)
+            _remove_published(unfinished)
 
 
 def _published(unfinished: Path) -> Path:
