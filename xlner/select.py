@@ -160,9 +160,9 @@ def sentence_vectors(tagger: Tagger, candidates: Sequence[Candidate]) -> Values:
     """
     from xlner.models.inference import word_vectors
 
-    windows = list(tagger.encoder.encode([one.record.words for one in candidates]))
+    windows, last = list(tagger.encoder.encode([one.record.words for one in candidates])), slice(-1, None)
     sums: Values | None = None
-    for number, vectors in word_vectors(network_of(tagger), windows, tagger.encoder.pad_id, 1, device=tagger.device):
+    for number, vectors in word_vectors(network_of(tagger), windows, tagger.encoder.pad_id, last, device=tagger.device):
         window = windows[number]
         if sums is None:
             sums = np.zeros((len(candidates), vectors.shape[1]))

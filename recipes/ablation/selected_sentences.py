@@ -25,7 +25,7 @@ from xlner.evaluate import evaluate_tags
 from xlner.models.inference import collate, word_vectors
 from xlner.models.token_classifier import freeze, output_layer
 from xlner.predict import decide_tags
-from xlner.select import CANDIDATES, Candidate, most_different, most_doubtful, without_repeats
+from xlner.select import CANDIDATES, Candidate, most_different, most_doubtful, network_of, without_repeats
 from xlner.tag_files.records import Record
 from xlner.tagger import Tagger, load_tagger
 from xlner.tags import LabelMap
@@ -94,7 +94,7 @@ def main() -> int:
 def choose(tagger: Tagger, candidates: Sequence[Candidate], way: str, n: int, draw: int, n_sentences: int) -> list[int]:
     """The numbers of n sentences of a part."""
     if way == RANDOM:
-        return np.random.default_rng(draw).permutation(n_sentences)[:n].tolist()
+        return [int(number) for number in np.random.default_rng(draw).permutation(n_sentences)[:n]]
     if way == DOUBTFUL:
         found = without_repeats([one.record for one in candidates], n)
     else:
@@ -105,21 +105,20 @@ def choose(tagger: Tagger, candidates: Sequence[Candidate], way: str, n: int, dr
 def fine_tune(tagger: Tagger, sentences: Sequence[Sentence], seed: int) -> None:
     """Train the tagger's network on labelled sentences, in place."""
     torch.manual_seed(seed)
-    model = tagger.model.train()
+    model = network_of(tagger).train()
     freeze(model.recognizer, FREEZE)
     windows = list(tagger.encoder.encode([one.words for one in sentences]))
     tags = [np.asarray(tagger.labels.ids(one.tags or ())) for one in sentences]
-    plan = [
-        batch for _ in range(max(3, VISITS // len(sentences))) for batch in torch.randperm(len(windows)).split(BATCH)
-    ]
+    orders = [torch.randperm(len(windows)).tolist() for _ in range(max(3, VISITS // len(sentences)))]
+    plan = [order[start : start + BATCH] for order in orders for start in range(0, len(order), BATCH)]
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.01)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / 6, 1 - step / len(plan)))
     for batch in plan:
-        chosen = [windows[number] for number in batch.tolist()]
+        chosen = [windows[number] for number in batch]
         tag_ids = np.concatenate([tags[window.sentence][window.word_numbers] for window in chosen])
         logits = model(*collate(chosen, tagger.encoder.pad_id)).logits
-        token_cross_entropy(logits, torch.from_numpy(tag_ids)).mean().backward()
+        torch.autograd.backward(token_cross_entropy(logits, torch.from_numpy(tag_ids)).mean())
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -138,12 +137,12 @@ class Heads:
         """F1 on dev in percent, of the tagger's own layer after training on these sentences of the part."""
         torch.manual_seed(seed)
         labels = self._tagger.labels
-        layer = deepcopy(output_layer(self._tagger.model.recognizer, len(labels.tags))[1]).train()
+        layer = deepcopy(output_layer(network_of(self._tagger).recognizer, len(labels.tags))[1]).train()
         states = torch.cat([self._of_part[number] for number in numbers])
         tag_ids = torch.from_numpy(np.concatenate([labels.ids(self._part[number].tags or ()) for number in numbers]))
         optimizer = torch.optim.AdamW(layer.parameters(), lr=HEAD_RATE, weight_decay=0.01)
         for _ in range(HEAD_STEPS):
-            token_cross_entropy(layer(states), tag_ids).mean().backward()
+            torch.autograd.backward(token_cross_entropy(layer(states), tag_ids).mean())
             optimizer.step()
             optimizer.zero_grad()
         with torch.no_grad():
@@ -155,11 +154,11 @@ class Heads:
 
 def hidden_states(tagger: Tagger, sentences: Sequence[Sentence]) -> list[torch.Tensor]:
     """Of the words of each sentence, those of the last layer, (W, D)."""
-    model, words = tagger.model, [one.words for one in sentences]
+    model, words = network_of(tagger), [one.words for one in sentences]
     windows = list(tagger.encoder.encode(words))
-    width = model.recognizer.config.hidden_size
+    width = int(model.recognizer.config.hidden_size)
     found = [np.zeros((len(one), width), dtype=np.float32) for one in words]
-    for number, vectors in word_vectors(model, windows, tagger.encoder.pad_id, 1, device=tagger.device):
+    for number, vectors in word_vectors(model, windows, tagger.encoder.pad_id, slice(-1, None), device=tagger.device):
         found[windows[number].sentence][windows[number].word_numbers] = vectors
     return [torch.from_numpy(rows) for rows in found]
 
