@@ -300,6 +300,8 @@ def test_help_is_given_without_loading_torch_and_lists_all_commands():
         "export",
         "compare",
         "report",
+        "project",
+        "rank-sources",
         "push",
         "serve",
     ]

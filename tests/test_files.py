@@ -116,8 +116,7 @@ def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_and_nothin
     assert names(tmp_path) == sorted([*(path.name for path in kept), "out.jsonl"])
 
 
-def test_the_owner_of_a_folder_removes_what_is_left_of_its_files_by_any_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_unfinished_in", files._unfinished_in.__wrapped__)
+def test_the_owner_of_a_folder_removes_what_is_left_of_its_files_by_any_machine(tmp_path):
     target, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     left_by(target, host="other")
     kept = left_by(other, host="other")

@@ -1,14 +1,18 @@
 """Where the numbers of a run go beside metrics.jsonl."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from runs import TEACHER, brief, lines_with, run_script, run_well
+from runs import TEACHER, brief, lines_with, run_ranks, run_well
 
 from xlner.errors import RecipeError
 from xlner.train.run import check_trackers
+
+
+def teach(environment, teaching, trackers, cwd):
+    arguments = (*brief(teaching), "run=first", f"trackers={trackers}")
+    return run_ranks([environment], TEACHER, *arguments, cwd=cwd, meanwhile=None)[0]
 
 
 @pytest.mark.slow
@@ -29,14 +33,36 @@ def test_tensorboard_gets_the_numbers_of_the_metrics(teaching, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
-def test_wandb_writes_a_run_without_a_network(teaching, tmp_path, monkeypatch):
-    monkeypatch.setitem(os.environ, "WANDB_MODE", "offline")
-
+def test_wandb_writes_a_run_without_a_network(teaching, tmp_path):
     # Its package prints lines of its own.
-    finished = run_script(TEACHER, *brief(teaching), "run=first", "trackers=wandb", cwd=tmp_path)
+    finished = teach({"WANDB_MODE": "offline"}, teaching, "wandb", tmp_path)
 
     assert finished.status == 0
     assert list(Path(tmp_path).rglob("offline-run-*/*.wandb"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
+def test_mlflow_keeps_the_numbers_in_a_local_folder(teaching, tmp_path):
+    # It would rather have a data base.
+    environment = {"MLFLOW_TRACKING_URI": (tmp_path / "mlruns").as_uri(), "MLFLOW_ALLOW_FILE_STORE": "true"}
+
+    finished = teach(environment, teaching, "mlflow", tmp_path)
+
+    assert finished.status == 0, finished.stderr
+    (losses,) = tmp_path.rglob("metrics/loss")
+    expected = [(line["step"], line["loss"]) for line in lines_with(tmp_path / "runs" / "first", "loss")]
+    found = [line.split() for line in losses.read_text(encoding="utf-8").splitlines()]
+    assert [(int(step), pytest.approx(float(value))) for _, value, step in found] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
+def test_a_tracker_that_does_not_start_ends_the_run_with_its_reason(teaching, tmp_path):
+    finished = teach({"MLFLOW_TRACKING_URI": "nothing://nowhere"}, teaching, "mlflow", tmp_path)
+
+    assert finished.status == 2
+    assert "trackers=mlflow: does not start: " in finished.messages[-1]
 
 
 def test_a_tracker_that_nobody_knows_is_refused_with_the_near_one():

@@ -92,7 +92,11 @@ def train_student(recipe: DistillRecipe) -> Path:
         held_out_sentences = held_out_of(inputs.n_target, recipe)
         student = kind(inputs.recipe, inputs, accelerator)
         windows = student_windows(student.words, student.encoder, accelerator)
-        text = training_text(student, windows, held_out_sentences, inputs, recipe.denoising)
+        text = training_text(
+            *(student, windows, held_out_sentences, recipe.denoising),
+            repeated=inputs.gold_rows,
+            times=inputs.gold_times,
+        )
         held_out = sorted(held_out_sentences)
         start_run(run, recipe)
         objective, network = student.objective(text), student.for_training()

@@ -464,7 +464,13 @@ def held_out_of(n_sentences: int, recipe: DistillRecipe) -> frozenset[int]:
 
 
 def training_text(
-    student: Student, windows: StoredWindows, held_out: frozenset[int], inputs: StudentInputs, denoising: str
+    student: Student,
+    windows: StoredWindows,
+    held_out: frozenset[int],
+    denoising: str,
+    *,
+    repeated: range = range(0),
+    times: int = 1,
 ) -> SoftText:
     """The windows that a student is trained on: of sentences that are not held out, with a word that counts.
 
@@ -472,8 +478,9 @@ def training_text(
         student: Whose windows and soft labels they are.
         windows: Of all sentences.
         held_out: Sentences that are not trained on.
-        inputs: Tell which sentences stand there several times.
         denoising: What the recipe says, for the message.
+        repeated: Sentences whose windows stand there several times.
+        times: How often.
 
     Raises:
         RecipeError: If denoising left no word to learn from.
@@ -483,7 +490,7 @@ def training_text(
         if window.sentence in held_out:
             continue
         if soft_labels.weights(window.sentence)[window.word_numbers].any():
-            trained += [number] * (inputs.gold_times if window.sentence in inputs.gold_rows else 1)
+            trained += [number] * (times if window.sentence in repeated else 1)
         else:
             n_left_out += 1
     if n_left_out and not trained:

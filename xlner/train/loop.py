@@ -28,7 +28,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from xlner.config.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
-from xlner.errors import CorpusError, RunError, StoppedError
+from xlner.errors import CorpusError, RunError, StoppedError, first_line
 from xlner.train.batches import Plan, parts_within, plan_epoch
 from xlner.train.checkpoint import (
     KEPT,
@@ -110,10 +110,17 @@ def make_schedule(optimizer: AdamW, recipe: OptimizationRecipe, n_steps: int) ->
 
 
 def make_tracker(accelerator: Accelerator, name: str, *, trackers: str) -> Callable[[dict[str, float], int], None]:
-    """Where numbers go beside metrics.jsonl: the trackers that were asked for, which know the run by its name."""
+    """Where numbers go beside metrics.jsonl: the trackers that were asked for, which know the run by its name.
+
+    Raises:
+        RunError: If one does not start, as without a login or a data base.
+    """
     if not trackers:
         return lambda numbers, step: None
-    accelerator.init_trackers("xlner", init_kwargs={"wandb": {"name": name}, "mlflow": {"run_name": name}})
+    try:
+        accelerator.init_trackers("xlner", init_kwargs={"wandb": {"name": name}, "mlflow": {"run_name": name}})
+    except Exception as problem:  # each package has its own kinds
+        raise RunError(f"trackers={trackers}: does not start: {first_line(problem)}") from problem
     return lambda numbers, step: accelerator.log(numbers, step=step)
 
 
