@@ -36,8 +36,9 @@ LABELLED = DATA / "en/train.conll"
 TARGETS = {"de": "German", "es": "Spanish"}
 SENTENCE = "Elena Rossi flog am Montag von Oslo nach Lima und sprach dort mit Siemens."
 SCRIPTS = {"teacher": "train_teacher.py", "distill": "distill.py"}
-# Nothing is fetched but the encoder's package.
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+# Nothing is fetched but the encoder's package. Threads that wait for one another sleep rather than spin: where other
+# programs compute on the same cores, spinning makes a small network many times slower.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 
 FEWEST_SENTENCES, MOST_SENTENCES = 50, 3000  # of a text of one's own
 SENTENCES_SEEN = 4000  # by its student in all epochs together
