@@ -36,9 +36,10 @@ LABELLED = DATA / "en/train.conll"
 TARGETS = {"de": "German", "es": "Spanish"}
 SENTENCE = "Elena Rossi flog am Montag von Oslo nach Lima und sprach dort mit Siemens."
 SCRIPTS = {"teacher": "train_teacher.py", "distill": "distill.py"}
-# Nothing is fetched but the encoder's package. Threads that wait for one another sleep rather than spin: where other
-# programs compute on the same cores, spinning makes a small network many times slower.
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
+# Nothing is fetched but the encoder's package. Threads that wait for one another spin for a moment, then sleep. Words a
+# second on two cores, and beside a program that uses one of them: so 857 and 532; as libgomp does it by itself 983, but
+# beside the program 231 even at 30,000 turns; if they sleep at once (OMP_WAIT_POLICY=PASSIVE) 585 and 630.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "3000"}
 
 FEWEST_SENTENCES, MOST_SENTENCES = 50, 3000  # of a text of one's own
 SENTENCES_SEEN = 4000  # by its student in all epochs together
