@@ -115,15 +115,9 @@ def times_shown(n_text: int, n_gold: int, share: float) -> int:
     Args:
         n_text: Sentences with soft labels.
         n_gold: Labelled ones, above 0.
-        share: Of the labelled ones among all that are shown; 0: by their number.
+        share: Of the labelled ones among all that are shown, below 1.
     """
-    share = share or share_for(n_gold)
     return max(1, round(share / (1.0 - share) * n_text / n_gold))
-
-
-def share_for(n_gold: int) -> float:
-    """The share of labelled sentences that was best for their number, in Portuguese and Polish (docs/results.md)."""
-    return 0.3
 
 
 # The teacher that has read the labels. It is found again by what it was made of, as soft labels are.
