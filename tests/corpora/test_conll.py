@@ -500,3 +500,11 @@ def test_columns_of_a_table_are_asked_for_by_name_or_number(read):
 
     assert by_name == [Sentence(("Anna", "lebt"), ("O", "O")), Sentence(("hier",), ("B-LOC",))]
     assert by_number == [Sentence(("Anna", "lebt"), ("B-PER", "O")), Sentence(("hier",), ("O",))]
+
+
+def test_a_table_of_numbered_sentences_without_a_column_of_words_is_refused_by_its_names(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("Sentence #,ord,POS,Tag\nSentence: 1,Anna,NN,B-PER\nSentence: 2,Kiel,NN,B-LOC\n", encoding="utf-8")
+
+    with pytest.raises(CorpusError, match="no column of words or texts among Sentence #, ord, POS, Tag"):
+        list(read_corpus(path))

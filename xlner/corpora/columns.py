@@ -420,7 +420,11 @@ def table_columns(path: object, rows: Sequence[list[str]], wanted: Wanted, ignor
         # `Sentence` is the text of a row where no column has words, and `Sentence #` its number.
         if text is None:
             text = _named([name if "#" not in name else "" for name in names], SENTENCE_NAMES)
-        assert text is not None
+        if text is None:
+            raise CorpusError(
+                f"{path}: no column of words or texts among {', '.join(names)}; name those of word and tag with "
+                "corpus.columns, as in corpus.columns=Word,Tag"
+            )
         if tag is not None and not look_like_tags(cell for row in content for cell in TAG_IN_CELL.findall(row[tag])):
             if any(row[tag].startswith("[{") for row in content):
                 raise CorpusError(
