@@ -1,5 +1,7 @@
 """A few labelled target sentences beside the soft labels: learnt, kept aside, refused and told."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, write_conll
@@ -137,6 +139,23 @@ def test_what_cannot_be_learnt_is_refused(arguments, gold, tmp_path):
     assert "expected a tag for each word" in refused(arguments, f"gold={bare}", cwd=tmp_path)
     assert "variant=pooled" in refused(arguments, f"gold={gold}", "variant=calibrated", cwd=tmp_path)
     assert "give gold=FILE" in refused(arguments, "selection=gold", cwd=tmp_path)
+    write_conll(gold, sentences(4, seed=77))
+    assert "keeps 0 of its 4 sentences aside" in refused(arguments, f"gold={gold}", "selection=gold", cwd=tmp_path)
+    gold.write_text("", encoding="utf-8")
+    finished = run_script(DISTILL, *arguments, f"gold={gold}", cwd=tmp_path)
+    assert finished.status == 2
+    assert finished.messages[0].startswith(f"{gold}: no sentence in it")
+
+
+def test_patterns_teach_beside_them(arguments, gold, tmp_path):
+    pytest.importorskip("spacy", reason="spaCy is not installed")
+    (tmp_path / "names.jsonl").write_text('{"label": "LOC", "pattern": "Kiel"}\n', encoding="utf-8")
+
+    run_well(DISTILL, *arguments, f"gold={gold}", "patterns=names.jsonl", cwd=tmp_path)
+
+    report = report_of(tmp_path / "runs" / "first")
+    assert [Path(one["teacher"]).name for one in report["teachers"]] == ["model", "names.jsonl"]
+    assert "tuned-teachers" in report["teachers"][0]["teacher"]
 
 
 @pytest.mark.parametrize(

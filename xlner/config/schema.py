@@ -169,7 +169,7 @@ class OptimizationRecipe(Section):
     clip_norm: float = key(1.0, "longest gradient; 0: no clipping", low=0)
     freeze: str = key("none", "none, embeddings, or embeddings+N: with the N lowest layers")
     gradient_checkpointing: bool = key(
-        False, "layers are computed a second time on the way back instead of kept: less memory, a third more time"
+        False, "layers are computed a second time on the way back instead of kept: less memory, more time"
     )
     evaluations: int = key(1, "evaluations per epoch", low=1, high=1000)
     log_steps: int = key(20, "optimizer steps between two lines of metrics.jsonl", low=1)
@@ -379,7 +379,8 @@ class CompactRecipe(Section):
     )
     first_temperature: float = key(
         0.0,
-        "of the first epoch, from which it falls evenly to loss.temperature in the last; 0: the same in all",
+        "of the first epoch, from which it falls evenly to loss.temperature in the last; 0: the same in all; it changes "
+        "nothing where loss.recognizer is squared_logits",
         low=0,
         high=100,
     )

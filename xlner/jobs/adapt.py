@@ -34,7 +34,7 @@ from xlner.hub import revision_of
 from xlner.models.folder import replaced_folder
 from xlner.models.inference import word_encoder
 from xlner.models.masked_lm import MaskedModel, extend_embeddings, load_masked_network, save_encoder
-from xlner.models.token_classifier import forget_activations, freeze
+from xlner.models.token_classifier import ready_to_train
 from xlner.models.vocabulary import check_extendable, extend_tokenizer
 from xlner.train.checkpoint import checkpoints
 from xlner.train.loop import Validation, fit
@@ -220,9 +220,8 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
         for when, found in pieces.items():
             LOG.info(f"pieces {when}: {spelling_line(found)}")
         refuse_unknown_text(list(pieces.values())[-1], texts)
-        freeze(network, recipe.optimization.freeze)
-        if recipe.optimization.gradient_checkpointing:
-            forget_activations(network)
+        optimization = recipe.optimization
+        ready_to_train(network, optimization.freeze, gradient_checkpointing=optimization.gradient_checkpointing)
         model = MaskedModel(network)
         masker = Masker(encoder.tokenizer, recipe.masking)
         rows = training_rows(encoder, texts, LOG.info)

@@ -23,8 +23,9 @@ from xlner.models.compact import CompactNetwork, new_network
 from xlner.models.compact_folder import load_network, write_student
 from xlner.models.compact_words import FIRST, VOCABULARY_FILE, Vocabulary, hashed_encoder, looked_up
 from xlner.models.folder import load_joint_model, replaced_folder
-from xlner.models.settings import ModelSettings, Sizes, StudentSettings, is_compact
+from xlner.models.settings import ModelSettings, Sizes, StudentSettings
 from xlner.soft_labels.augment import with_augmented
+from xlner.soft_labels.label import begins_with_compact
 from xlner.train.objectives import CompactWords, Objective, SoftText, WordLoss
 from xlner.train.report import Evaluator
 from xlner.train.run import autocast_dtype
@@ -212,10 +213,14 @@ class CompactStudent(Student):
         WordLoss(recipe.loss, recipe.weights.alpha)
         if recipe.compact.whole_vectors and recipe.compact.vectors in ("random", "teacher"):
             raise RecipeError("compact.whole_vectors=true needs a file of vectors; give compact.vectors=FILE")
-        first = recipe.model_teachers[0] if recipe.model_teachers else ""
-        if recipe.student != "linear" and recipe.compact.vectors == "teacher" and is_compact(Path(first)):
+        if (
+            recipe.student != "linear"
+            and recipe.compact.vectors == "teacher"
+            and begins_with_compact(recipe.model_teachers)
+        ):
             raise RecipeError(
-                f"teacher={first}: is a compact student, without table of pieces; give compact.vectors=random or a file"
+                f"teacher={recipe.model_teachers[0]}: is a compact student, without table of pieces; give "
+                "compact.vectors=random or a file"
             )
         return False
 

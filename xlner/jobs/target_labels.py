@@ -6,7 +6,6 @@ Whatever looks at target labels says so: on the terminal, in report.json and in 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,15 @@ from accelerate import Accelerator
 
 from xlner.config.schema import CheckpointRecipe, DistillRecipe, OptimizationRecipe, TeacherRecipe
 from xlner.corpora.lines import existing_file
-from xlner.corpora.splits import Corpus, read_labelled, rename_types, repeated_sentences
-from xlner.errors import LabelError
+from xlner.corpora.splits import Corpus, fingerprint, read_labelled, rename_types, repeated_sentences
+from xlner.errors import CorpusError, LabelError
 from xlner.files import RUNS, json_digest
 from xlner.jobs.teacher import train_tagger
-from xlner.models.settings import is_compact
 from xlner.models.token_classifier import read_tags
-from xlner.soft_labels.label import locked, teacher_fingerprint
+from xlner.soft_labels.label import begins_with_compact, locked, teacher_fingerprint
 from xlner.tags import LabelMap, TagReading
 from xlner.train.run import read_report
+from xlner.words import Sentence
 
 LOG = logging.getLogger("xlner")
 
@@ -50,15 +49,18 @@ class TargetLabels:
         """What a card says of them, behind the text without labels; empty where there are none."""
         return f", and {self.n_learnt:,} with labels" if self.n_learnt else ""
 
+    @property
+    def n_held_out(self) -> int:
+        """How many sentences choose the student."""
+        return len(self.held_out.words) if self.held_out else 0
+
     def to_json(self) -> dict[str, Any]:
         """What report.json says of them."""
-        held_out = len(self.held_out.words) if self.held_out else 0
-        return {"learnt": self.n_learnt, "held_out": held_out}
+        return {"learnt": self.n_learnt, "held_out": self.n_held_out}
 
     def __str__(self) -> str:
-        n_held_out = len(self.held_out.words) if self.held_out else 0
-        kept = f", of which {n_held_out:,} are kept aside to choose the student by" if n_held_out else ""
-        return f"target labels used: {self.n_learnt + n_held_out:,} sentences{kept}"
+        kept = f", of which {self.n_held_out:,} are kept aside to choose the student by" if self.held_out else ""
+        return f"target labels used: {self.n_learnt + self.n_held_out:,} sentences{kept}"
 
 
 def read_target_labels(
@@ -73,7 +75,7 @@ def read_target_labels(
         test: What the student will be scored on; sentences of it among the labelled ones are told.
 
     Raises:
-        CorpusError: If there is no such file, it cannot be read, or has no labels.
+        CorpusError: If there is no such file, it cannot be read, has no labels, or too few to keep some aside.
         LabelError: If it has types that the teachers do not know, and that the text would teach to be `O`.
     """
     if not recipe.gold:
@@ -100,13 +102,19 @@ def _parted(gold: Corpus, selection: str) -> TargetLabels:
     held_out = np.sort(order[: round(n_sentences * HELD_OUT) if keeps_some else 0])
     dev = _some(gold, held_out.tolist(), "held out")
     if not dev.types:  # nothing to choose by
+        if selection == "gold":
+            raise CorpusError(
+                f"{gold.path}: selection=gold keeps {len(held_out):,} of its {n_sentences:,} sentences aside, without "
+                "an entity among them; give more labelled sentences, or selection=last"
+            )
         return TargetLabels(gold)
     return TargetLabels(_some(gold, np.setdiff1d(order, held_out).tolist(), gold.name), dev)
 
 
 def _some(corpus: Corpus, numbers: Sequence[int], name: str) -> Corpus:
     words, tags = [corpus.words[number] for number in numbers], [corpus.tags[number] for number in numbers]
-    return replace(corpus, name=name, words=words, tags=tags, fingerprint=f"{corpus.fingerprint}-{len(numbers)}")
+    own = fingerprint(map(Sentence, words, tags))
+    return replace(corpus, name=name, words=words, tags=tags, fingerprint=own, known_as="")
 
 
 def times_shown(n_text: int, n_gold: int, share: float) -> int:
@@ -126,7 +134,7 @@ def times_shown(n_text: int, n_gold: int, share: float) -> int:
 def is_tuned(recipe: DistillRecipe) -> bool:
     """Whether the first teacher that is a model learns from the labels; a compact one cannot go on learning."""
     models = recipe.model_teachers
-    return recipe.gold_tunes_teacher and bool(recipe.gold and models) and not is_compact(Path(models[0]))
+    return recipe.gold_tunes_teacher and bool(recipe.gold and models) and not begins_with_compact(models)
 
 
 def with_tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> DistillRecipe:
@@ -135,7 +143,8 @@ def with_tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: A
         return recipe
     first = recipe.model_teachers[0]
     tuned = tuned_teacher(recipe, gold, accelerator)
-    return replace(recipe, teacher=",".join(tuned if name == first else name for name in recipe.teachers))
+    named = [name for name in recipe.teachers if name not in recipe.pattern_files]
+    return replace(recipe, teacher=",".join(tuned if name == first else name for name in named))
 
 
 def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> str:
@@ -154,6 +163,9 @@ def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accele
         epochs=min(MOST_EPOCHS, max(2, TUNING_VISITS // n_sentences)),
         learning_rate=TUNING_RATE,
         freeze=recipe.optimization.freeze,
+        # What bounds the memory of the student bounds that of the teacher.
+        batch_pieces=recipe.optimization.batch_pieces,
+        gradient_checkpointing=recipe.optimization.gradient_checkpointing,
     )
     # Without sentences to choose by, those that are learnt stand in: the last epoch counts.
     corpora = gold.learnt, gold.held_out or replace(gold.learnt, name="dev")

@@ -27,7 +27,7 @@ from xlner.models.card import Origin
 from xlner.models.folder import ModelSettings, base_of, save_model
 from xlner.models.inference import word_encoder
 from xlner.models.joint import SIMILARITIES, JointModel, new_head
-from xlner.models.token_classifier import forget_activations, freeze, new_recognizer, second_network
+from xlner.models.token_classifier import new_recognizer, ready_to_train, second_network
 from xlner.tags import OUTSIDE, LabelMap, LabelSet
 from xlner.train.loop import Validation, fit
 from xlner.train.mtmt import LabelledPairs
@@ -132,9 +132,8 @@ def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, Wo
     set_seed(recipe.seed)  # the fresh heads are drawn from here, alike in all processes
     revision = revision_of(recipe.encoder, recipe.encoder_revision)
     recognizer = new_recognizer(recipe.encoder, labels, revision=revision)
-    freeze(recognizer, recipe.optimization.freeze)
-    if recipe.optimization.gradient_checkpointing:
-        forget_activations(recognizer)
+    optimization = recipe.optimization
+    ready_to_train(recognizer, optimization.freeze, gradient_checkpointing=optimization.gradient_checkpointing)
     size = recipe.similarity.projection_size
     evaluator = second_network(recognizer) if separate else None
     model = JointModel(

@@ -22,18 +22,10 @@ from xlner.models.card import Origin
 from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_settings, save_model, write_card
 from xlner.models.inference import word_encoder
 from xlner.models.joint import JointModel, TwoHeadStudent, new_head
-from xlner.models.settings import is_compact
 from xlner.models.shrink import check_reducible, reduced
-from xlner.models.token_classifier import (
-    checked_config,
-    forget_activations,
-    freeze,
-    n_layers_of,
-    new_recognizer,
-    tags_of_model,
-)
+from xlner.models.token_classifier import checked_config, n_layers_of, new_recognizer, ready_to_train, tags_of_model
 from xlner.models.vocabulary import check_prunable, prune_tokenizer
-from xlner.soft_labels.label import check_teacher
+from xlner.soft_labels.label import begins_with_compact, check_teacher
 from xlner.soft_labels.store import SoftLabels
 from xlner.tags import LabelMap, LabelSet, prefix_and_type
 from xlner.train.mtmt import BatchWeightedPairs, PairWeights, SoftPairs, uses_pairs
@@ -111,11 +103,10 @@ class TransformerStudent(Student):
     @staticmethod
     def check(recipe: DistillRecipe) -> bool:
         """See `Student.check`."""
-        first = recipe.model_teachers[0] if recipe.model_teachers else ""
-        if recipe.encoder == "teacher" and is_compact(Path(first)):
+        if recipe.encoder == "teacher" and begins_with_compact(recipe.model_teachers):
             raise RecipeError(
-                f"teacher={first}: is a compact student, no encoder that another could start from; name a transformer "
-                "first, give encoder=, or student=bilstm with compact.vectors=random"
+                f"teacher={recipe.model_teachers[0]}: is a compact student, no encoder that another could start from; "
+                "name a transformer first, give encoder=, or student=bilstm with compact.vectors=random"
             )
         WordLoss(recipe.loss, recipe.weights.alpha)
         PairWeights.of(recipe.weights)
@@ -220,9 +211,8 @@ def new_student(
             f"transformer: {n_parameters(model.recognizer):,} of {n_before:,} parameters, "
             f"{n_layers_of(model.recognizer)} layers, {len(encoder.tokenizer):,} pieces"
         )
-    freeze(model.recognizer, recipe.optimization.freeze)
-    if recipe.optimization.gradient_checkpointing:
-        forget_activations(model.recognizer)
+    optimization = recipe.optimization
+    ready_to_train(model.recognizer, optimization.freeze, gradient_checkpointing=optimization.gradient_checkpointing)
     base_model, base_licence = base_of(source, revision)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,

@@ -192,14 +192,21 @@ def freeze(model: PreTrainedModel, what: str) -> None:
         module.requires_grad_(False)
 
 
-def forget_activations(model: PreTrainedModel) -> None:
-    """Have a network in training compute what is inside its layers once more on the way back, not keep it.
+def ready_to_train(model: PreTrainedModel, frozen: str, *, gradient_checkpointing: bool) -> None:
+    """Freeze a part of a network, and choose what it keeps for the way back.
 
-    Memory for the time of a further forward pass; gradients are the same, dropout included.
+    Args:
+        model: A recognizer, or another network on an encoder.
+        frozen: As `freeze` takes it.
+        gradient_checkpointing: Compute what is inside its layers once more on the way back, rather than keep it:
+            memory for the time of a further forward pass; gradients are the same, dropout included.
 
     Raises:
-        ModelError: If transformers cannot do this with it.
+        ModelError: As `freeze`, or if transformers cannot do this with it.
     """
+    freeze(model, frozen)
+    if not gradient_checkpointing:
+        return
     network: Any = model
     # The second is what earlier releases of transformers 5 call it.
     enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable

@@ -83,6 +83,11 @@ def teacher_fingerprint(folder: str) -> str:
     return digest.hexdigest()[:12]
 
 
+def begins_with_compact(models: Sequence[str]) -> bool:
+    """Whether the first of the teachers that are models, if there is one, is a compact student."""
+    return bool(models) and is_compact(Path(models[0]))
+
+
 def check_teacher(folder: str) -> None:
     """Refuse a teacher that is not there.
 
