@@ -1,6 +1,8 @@
 """What tests share: real corpora, and tiny models with tokenizers of every kind, made in memory."""
 
+import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from transformers import (
     XLMRobertaForTokenClassification,
 )
 
+from xlner.cli import main
 from xlner.corpora.source import read_corpus
 from xlner.models.compact import new_network
 from xlner.models.compact_folder import write_student
@@ -41,6 +44,24 @@ SENTENCES = [
     "Ein ganz gewöhnlicher Satz ohne Namen ist dies hier .",
     "Der Fluss fließt durch Köln und Bonn nach Norden .",
 ]
+
+
+@pytest.fixture
+def xlner(monkeypatch, capsys):
+    """Runs the command line in this process, `stdin` bytes or a stream; gives its status, stdout and stderr."""
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["xlner", *map(str, arguments)])
+        source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source))
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        return status or 0, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -20,24 +20,6 @@ from xlner.words import Sentence
 TEXTS = [*SENTENCES, "", "北京 e\u0301 🚀"]
 
 
-@pytest.fixture
-def xlner(monkeypatch, capsys):
-    """Runs the command line in this process; gives its status, stdout and stderr."""
-
-    def run(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "argv", ["xlner", *map(str, arguments)])
-        source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source))
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code
-        return status or 0, *capsys.readouterr()
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def tagger(bert_folder):
     return load_tagger(bert_folder)

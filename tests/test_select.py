@@ -1,7 +1,6 @@
 """Sentences for an annotator: which ones, and in which shapes; and back from the tools."""
 
 import json
-import sys
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from conftest import SENTENCES
 from test_students import make_student
 
-from xlner.cli import main
 from xlner.corpora.source import read_annotations, read_corpus
 from xlner.errors import CorpusError
 from xlner.select import ALIKE, as_text, entity_doubts, select_sentences, spread, without_repeats
@@ -29,19 +27,9 @@ def tagger(bert_folder):
 
 
 @pytest.fixture
-def select(bert_folder, monkeypatch, capsys):
+def select(xlner, bert_folder):
     """Runs `xlner select` with the tiny model in this process; gives its status, stdout and stderr."""
-
-    def run(*arguments, model=bert_folder):
-        monkeypatch.setattr(sys, "argv", ["xlner", "select", "--model", model, *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code
-        return status or 0, *capsys.readouterr()
-
-    return run
+    return lambda *arguments, model=bert_folder: xlner("select", "--model", model, *arguments)
 
 
 def records(texts):

@@ -67,22 +67,6 @@ SAMPLES = {
 ALONE = {"XL002", "XL003", "XL005", "XL042"}
 
 
-@pytest.fixture
-def xlner(monkeypatch, capsys):
-    """Runs the command line in this process; gives its status, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xlner", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code
-        return status or 0, *capsys.readouterr()
-
-    return run
-
-
 def write(folder, name, content):
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -1,7 +1,6 @@
 """Words aligned by hidden states, entities carried over, and `xlner project` on good and bad files."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from accelerate import Accelerator
 from conftest import LABELS, SENTENCES, tiny_model, word_piece_tokenizer
 
-from xlner.cli import main
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.source import read_annotations, read_corpus
 from xlner.jobs.inputs import teachers_of
@@ -21,22 +19,6 @@ from xlner.tags import Span
 from xlner.words import Sentence
 
 COPIES = [(Sentence(tuple(text.split())), Sentence(tuple(text.split()))) for text in SENTENCES]
-
-
-@pytest.fixture
-def xlner(monkeypatch, capsys):
-    """Runs the command line in this process; gives its status, stdout and stderr."""
-
-    def run(*arguments):
-        status = 0
-        monkeypatch.setattr(sys, "argv", ["xlner", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code
-        return status or 0, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

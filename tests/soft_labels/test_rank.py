@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from conftest import SENTENCES
 from runs import sentences, write_conll, write_text
 
-from xlner.cli import main
 from xlner.soft_labels.rank import SourceRank, agreement, in_order
 from xlner.tags import Span
 
@@ -32,21 +31,11 @@ def teacher(bert_folder, xlmr_folder, tmp_path):
 
 
 @pytest.fixture
-def rank(monkeypatch, capsys, tmp_path):
+def rank(xlner, tmp_path):
     """Runs `xlner rank-sources` on a few sentences."""
     text = tmp_path / "de.txt"
     write_text(text, [[(word, "O") for word in sentence.split()] for sentence in SENTENCES])
-
-    def run(*arguments):
-        status = 0
-        monkeypatch.setattr(sys, "argv", ["xlner", "rank-sources", "--target", str(text), *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code
-        return status or 0, *capsys.readouterr()
-
-    return run
+    return partial(xlner, "rank-sources", "--target", text)
 
 
 def a_rank(model, sureness, agrees):

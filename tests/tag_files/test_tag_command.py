@@ -4,7 +4,6 @@ import io
 import json
 import os
 import resource
-import sys
 from itertools import pairwise
 from pathlib import Path
 from signal import SIGTERM
@@ -19,7 +18,6 @@ from pyarrow import parquet
 from spacy.tokens import DocBin
 from test_tagger import OTHER_SCHEMES, with_tags
 
-from xlner.cli import main
 from xlner.corpora.source import read_corpus
 from xlner.tag_files import job as files
 from xlner.tag_files import records as input_lines
@@ -37,20 +35,9 @@ def tagger(bert_folder):
 
 
 @pytest.fixture
-def tag(bert_folder, monkeypatch, capsys):
+def tag(xlner, bert_folder):
     """Runs `xlner tag` with the tiny model in this process; gives its status, stdout and stderr."""
-
-    def run(*arguments, stdin="", model=bert_folder):
-        monkeypatch.setattr(sys, "argv", ["xlner", "tag", model, *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code
-        return status or 0, *capsys.readouterr()
-
-    return run
+    return lambda *arguments, stdin="", model=bert_folder: xlner("tag", model, *arguments, stdin=stdin.encode())
 
 
 def write(path, rows):
