@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from xlner.encode import CONTEXT_RATIO, StoredTokenizer, WordEncoder, load_tokenizer, plan_windows, read_tokenizer
 from xlner.errors import ModelError
 from xlner.models.inference import collate
+from xlner.words import split_words
 
 ENCODERS = {name: WordEncoder(make(), max_length=24) for name, make in TOKENIZERS.items()}
 VANISHING = ["\u200b", "", "\ufeff", "\u0000"]
@@ -184,7 +185,7 @@ MARKS = {
 BYTES = [f"<0x{number:02X}>" for number in range(256)]
 
 
-def marked_tokenizer(kind):
+def marked_tokenizer(kind, more=()):
     """Trained on a few sentences, so that pieces with and without the mark of a word's start differ."""
     model, splitter, normalizer = MARKS[kind]
     special = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -204,7 +205,7 @@ def marked_tokenizer(kind):
     # Gemma and Llama 2 were trained on words, though their tokenizers do not cut text.
     backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next") if model == "bytes" else splitter
     backend.normalizer = normalizer
-    backend.train_from_iterator([*SENTENCES, RUNNING] * 3, trainer)
+    backend.train_from_iterator([*SENTENCES, RUNNING, *more] * 3, trainer)
     if model == "bytes":
         backend.pre_tokenizer = splitter or pre_tokenizers.Sequence([])
     backend.post_processor = processors.TemplateProcessing(
@@ -225,6 +226,33 @@ def test_words_of_a_list_have_the_pieces_of_running_text(kind):
     pieces = window.piece_ids[len(encoder.prefix) :].tolist()
     assert pieces == running[-len(pieces) :]
     assert len(window.word_positions) == len(RUNNING.split())
+
+
+@pytest.mark.parametrize("kind", sorted(MARKS))
+@pytest.mark.parametrize("text", ["在北京", "東京タワー", "กรุงเทพ"])
+def test_words_of_a_script_without_spaces_have_no_mark_of_a_space(kind, text):
+    encoder = WordEncoder(marked_tokenizer(kind, [f"x {text}", text]))
+    words = [text[start:end] for start, end in split_words(text)]
+
+    (window,) = encoder.encode([["x", *words]])
+
+    backend = encoder.tokenizer.backend_tokenizer
+    ours = [backend.id_to_token(piece) for piece in window.piece_ids.tolist()]
+    letters = [backend.encode(f"{encoder.before_word}x{word}", add_special_tokens=False).tokens for word in words]
+    mark = "".join(ours[1:2]).removesuffix("x")
+    assert "".join(ours) == f"<s>{mark}x{''.join(''.join(one).removeprefix(f'{mark}x') for one in letters)}</s>"
+    assert mark not in "".join(ours[2:]) if mark else kind == "spaces"
+    assert len(set(window.word_positions.tolist())) == 1 + len(words)
+
+
+def test_a_word_with_a_mark_keeps_it_beside_chinese():
+    encoder = WordEncoder(marked_tokenizer("always"))
+
+    (window,) = encoder.encode([["北", "Kiel", "京"]])
+
+    alone = {word: encoder.pieces_of({word})[word] for word in ("北", "Kiel", "京")}
+    assert window.piece_ids.tolist() == [*encoder.prefix, *alone["北"], *alone["Kiel"], *alone["京"], *encoder.suffix]
+    assert encoder.tokenizer.backend_tokenizer.id_to_token(alone["Kiel"][0]).startswith("▁")
 
 
 def test_an_exported_tokenizer_marks_words_as_the_original_does(tmp_path):

@@ -17,6 +17,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from xlner.errors import ModelError, XlnerError, first_line
 from xlner.hub import is_reachable, refuse_file
+from xlner.words import begins_unspaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,6 +131,8 @@ class WordEncoder:
             # What the tokenizer must get before each word of a list: nothing or a space.
             self.before_word = _before_each_word(self._backend, probes)
             self.prefix, self.suffix = _special_pieces(self._backend, probes)
+            # What the tokenizer puts at the start of each word for that space: "" or a sign such as ▁ or Ġ.
+            self.space_mark = _chunks(self._backend, self.before_word + "x")[0].removesuffix("x")
         self.pad_id = int(tokenizer.pad_token_id or 0)
         self.room = self.max_length - len(self.prefix) - len(self.suffix)
         if self.room < 4:
@@ -140,14 +143,10 @@ class WordEncoder:
     @property
     def fingerprint(self) -> str:
         """A short hash of all that decides which pieces words become."""
-        content = f"{self._backend.to_str()}{self.prefix}{self.suffix}{self.max_length}{self.before_word}"
+        content = (
+            f"{self._backend.to_str()}{self.prefix}{self.suffix}{self.max_length}{self.before_word}{self.space_mark}"
+        )
         return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-    def as_list(self, words: Sequence[str]) -> list[str]:
-        """Words as the tokenizer must get them in a list, to make of each what it makes of it in running text."""
-        before = self.before_word
-        # A word that is nothing gets no space: that would be a piece. One that brings its own needs no second one.
-        return [before + encodable(word) if word and not word[0].isspace() else encodable(word) for word in words]
 
     def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
         """The windows of some sentences, in order; their `sentence` counts from `first_sentence`.
@@ -157,14 +156,15 @@ class WordEncoder:
         """
         for start in range(0, len(sentences), CHUNK_SENTENCES):
             chunk = sentences[start : start + CHUNK_SENTENCES]
-            pieces_of = self._pieces_of(set(chain.from_iterable(chunk)))
+            pieces_of = self.pieces_of(set(chain.from_iterable(chunk)))
             for number, words in enumerate(chunk, first_sentence + start):
                 yield from self._windows(number, [pieces_of[word] for word in words])
 
-    def _pieces_of(self, words: set[str]) -> dict[str, tuple[int, ...]]:
+    def pieces_of(self, words: set[str]) -> dict[str, tuple[int, ...]]:
         """The pieces of each word, none of them more than a window holds.
 
         A tokenizer looks at each word of a list by itself, so a word has the same pieces in every sentence.
+        A word of a script without spaces has no mark of a beginning: it stands behind no space in any text.
         """
         known = self._known
         found = {word: pieces for word in words if (pieces := known.get(word)) is not None}
@@ -180,15 +180,32 @@ class WordEncoder:
     def _tokenised(self, words: Sequence[str]) -> Iterator[tuple[int, ...]]:
         rows = [words[start : start + ROW_WORDS] for start in range(0, len(words), ROW_WORDS)]
         self._pieces_alone()
-        texts = [self.as_list(row) for row in rows]
+        texts = [[self._in_list(word) for word in row] for row in rows]
         with tokenizer_errors():
             encoded = self._backend.encode_batch(texts, is_pretokenized=True, add_special_tokens=False)
-        for row, found in zip(rows, encoded, strict=True):
+        for row, found in zip(texts, encoded, strict=True):
             pieces: list[list[int]] = [[] for _ in row]
             for piece, word in zip(found.ids, found.word_ids, strict=True):
                 if word is not None:
                     pieces[word].append(piece)
-            yield from (tuple(ids[: self.room]) for ids in pieces)
+            for text, ids in zip(row, pieces, strict=True):
+                bare = self.space_mark and begins_unspaced(text.removeprefix(self.before_word))
+                yield tuple((self._without_mark(text) if bare else ids)[: self.room])
+
+    def _in_list(self, word: str) -> str:
+        """A word as the tokenizer must get it in a list, to make of it what it makes of it in running text."""
+        # A word that is nothing gets no space: that would be a piece. One that brings its own needs no second one.
+        return self.before_word + encodable(word) if word and not word[0].isspace() else encodable(word)
+
+    def _without_mark(self, text: str) -> list[int]:
+        """The pieces of a word that no space stands before; those with the mark tell of words that are none.
+
+        Most characters of Chinese have no piece of their own with the mark, so that it would be the first piece of all.
+        """
+        with tokenizer_errors():
+            first, *others = _chunks(self._backend, text) or [""]
+            chunks = filter(None, [first.removeprefix(self.space_mark), *others])
+            return [piece.id for chunk in chunks for piece in self._backend.model.tokenize(chunk)]
 
     def _pieces_alone(self) -> None:
         """No truncation and no padding, which a stored tokenizer may bring and others who share it may switch on."""
@@ -261,6 +278,13 @@ def _before_each_word(backend: Tokenizer, probes: Sequence[str]) -> str:
         f"its tokenizer makes other pieces of words in a list than of the same words in running text ({best} % are "
         "alike); expected one that cuts text at spaces, as those of BERT, XLM-R, RoBERTa, Llama and Gemma do"
     )
+
+
+def _chunks(backend: Tokenizer, text: str) -> list[str]:
+    """What a tokenizer's model gets of a text: normalised, and cut where no piece reaches over."""
+    text = backend.normalizer.normalize_str(text) if backend.normalizer else text
+    cut = backend.pre_tokenizer.pre_tokenize_str(text) if backend.pre_tokenizer else [(text, (0, len(text)))]
+    return [chunk for chunk, _ in cut]
 
 
 def _special_pieces(backend: Tokenizer, probes: Sequence[str]) -> tuple[list[int], list[int]]:

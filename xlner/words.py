@@ -96,6 +96,7 @@ _CHARACTER = rf"(?={UNSPACED}) \X"
 _RUN = "|".join(rf"(?:(?=[[{script}]--[\p{{Nd}}]])\X)++" for script in _SCRIPTS)
 _UNICODE_WORD = regex.compile(_WORD_PATTERN.replace("UNSPACED_WORD", _CHARACTER))
 _SCRIPT_RUN_WORD = regex.compile(_WORD_PATTERN.replace("UNSPACED_WORD", _RUN))
+_BEGINS_UNSPACED = regex.compile(rf"(?V1){UNSPACED}")
 _NOT_SPACE = regex.compile(r"[^\s\x1C-\x1F]+")  # what `str.split` takes for white space
 _VISIBLE = regex.compile(rf"(?V1)[^{_INVISIBLE}]")
 
@@ -113,6 +114,11 @@ def split_words(text: str, splitter: str = "unicode") -> WordOffsets:
     if splitter not in WORD_SPLITTERS:
         raise ModelError(f"unknown word splitter {splitter!r}; known: {', '.join(sorted(WORD_SPLITTERS))}")
     return WORD_SPLITTERS[splitter](text)
+
+
+def begins_unspaced(word: str) -> bool:
+    """Whether a word begins in a script that puts no spaces between words."""
+    return _BEGINS_UNSPACED.match(word) is not None
 
 
 def unicode_words(text: str) -> WordOffsets:

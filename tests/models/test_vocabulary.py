@@ -198,3 +198,11 @@ def test_pieces_are_learnt_with_the_mark_that_words_have_in_running_text():
 
     assert {"▁Häuser", "▁Haus"} & set(new_pieces(extension))
     assert "▁" in "".join(extension.tokenizer.tokenize("in Häusern")[1:])
+
+
+def test_a_character_of_a_script_without_spaces_gets_no_piece_with_a_space():
+    characters = Counter(dict.fromkeys("這樣是簡單的", 10))
+
+    pieces = new_pieces(extend_tokenizer(unigram_tokenizer(), characters, 100, 2))
+
+    assert sorted(pieces) == sorted("這樣是簡單的")

@@ -188,41 +188,31 @@ class PieceProfile:
         return lengths_of(self._lengths)
 
     def add(self, batch: Sequence[Located]) -> None:
-        """Tokenize some sentences."""
-        encoded = self._encoder.tokenizer(
-            [self._encoder.as_list([word[:LONGEST_WORD] for word in located.sentence.words]) for located in batch],
-            is_split_into_words=True,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        for row, located in enumerate(batch):
-            self._add(located, encoded["input_ids"][row], encoded.word_ids(row))
+        """Look up the pieces of some sentences."""
+        known = self._encoder.pieces_of({word[:LONGEST_WORD] for one in batch for word in one.sentence.words})
+        for located in batch:
+            self._add(located, [known[word[:LONGEST_WORD]] for word in located.sentence.words])
 
-    def _add(self, located: Located, pieces: list[int], owners: list[int | None]) -> None:
+    def _add(self, located: Located, pieces: list[tuple[int, ...]]) -> None:
         words, tags = located.sentence
-        self._lengths[len(pieces)] += 1
-        n_pieces = Counter(owners)
-        if len(n_pieces) < len(words):
-            for number in [number for number in range(len(words)) if number not in n_pieces]:
-                self._findings.note("XL050", located.place(number), f"the tokenizer makes nothing of {words[number]!r}")
+        ends = np.cumsum([0, *map(len, pieces)])
+        n_pieces = int(ends[-1])
+        self._lengths[n_pieces] += 1
         unknown = self._encoder.tokenizer.unk_token_id
-        if unknown in pieces:
-            n_unknown = Counter(owner for owner, piece in zip(owners, pieces, strict=True) if piece == unknown)
-            for owner, count in n_unknown.items():
-                if owner is not None and count == n_pieces[owner]:
-                    message = f"the encoder knows nothing of {words[owner]!r}"
-                    self._findings.note("XL051", located.place(owner), message)
-        if len(pieces) > self._encoder.room:
-            message = (
-                f"{len(pieces):,} pieces, more than the encoder's {self._encoder.room:,}; xlner reads it in windows"
-            )
+        for number, found in enumerate(pieces):
+            if not found:
+                message = f"the tokenizer makes nothing of {words[number]!r}"
+                self._findings.note("XL050", located.place(number), message)
+            elif set(found) == {unknown}:
+                message = f"the encoder knows nothing of {words[number]!r}"
+                self._findings.note("XL051", located.place(number), message)
+        if n_pieces > self._encoder.room:
+            message = f"{n_pieces:,} pieces, more than the encoder's {self._encoder.room:,}; xlner reads it in windows"
             self._findings.note("XL052", located.place(0), message)
         for cut in CUTS:
             room = cut - self._n_special
-            if len(pieces) > room:
-                n_kept = int(np.max([-1 if owner is None else owner for owner in owners[:room]])) + 1
+            if n_pieces > room:
+                n_kept = int(np.searchsorted(ends[:-1], room))  # words that begin before the cut
                 self.n_lost_words[cut] += len(words) - n_kept
                 self.n_lost_entities[cut] += sum(span.end > n_kept for span in spans_of(tags or ()))
 

@@ -245,7 +245,8 @@ scores say."""
 _WORD_PIECE = """- Words with a sign inside (`O'Brien`, `Jean-Claude`) are several words for it."""
 # Without marks it takes a piece behind a space for the beginning of a word; a bare `▁` and the piece behind it begin at
 # one and the same place.
-_NO_MARKS = """- A word that begins with a bare `▁` or `Ġ` (Chinese, rare characters) is two words for it."""
+_NO_MARKS = """- A word that begins with a bare `▁` or `Ġ` (rare characters) is two words for it.
+- Of a text without spaces (Chinese, Thai) it makes pieces of several characters; the model learnt single ones."""
 
 
 def example_text(language: str) -> str:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from xlner.encode import WordEncoder, encodable, load_tokenizer
 from xlner.errors import ModelError
+from xlner.words import begins_unspaced
 
 # A tokenizer with more pieces: learnt from a text, added to the vocabulary of its own model.
 #
@@ -54,14 +55,19 @@ def extend_tokenizer(
     """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     kind = _kind(content["model"]["type"], tokenizer)
-    before = WordEncoder(tokenizer).before_word  # pieces that begin a word are learnt with what marks them
-    words = Counter({before + word: count for word, count in words.items()})
+    encoder = WordEncoder(tokenizer)
+    # Pieces that begin a word are learnt with what marks them.
+    words = Counter({encoder.before_word + word: count for word, count in words.items()})
     learnt = kind.learn(content, words, len(tokenizer) + new_pieces)
     counts = _uses(learnt, words)
     known = tokenizer.get_vocab()
     mark = content["model"].get("continuing_subword_prefix") or ""
     is_letter = {piece: len(piece.removeprefix(mark)) == 1 for piece in counts}
-    wanted = [piece for piece, count in counts.items() if count >= min_frequency and piece not in known]
+    wanted = [
+        piece
+        for piece, count in counts.items()
+        if count >= min_frequency and piece not in known and not _is_never_used(piece, encoder.space_mark)
+    ]
     chosen = sorted(wanted, key=lambda piece: (not is_letter[piece], -counts[piece], piece))[:new_pieces]
     first_id = len(tokenizer)
     parts = [kind.parts(tokenizer, known, piece, mark) for piece in chosen]
@@ -69,6 +75,11 @@ def extend_tokenizer(
     expected = {**known, **{piece: first_id + number for number, piece in enumerate(chosen)}}
     told = "does not take new pieces as they are; set vocabulary.new_pieces=0"
     return Extension(rebuilt_tokenizer(tokenizer, content, expected, told), first_id, parts)
+
+
+def _is_never_used(piece: str, space_mark: str) -> bool:
+    """Whether it stands for a space and a character behind it that no space stands before."""
+    return bool(space_mark) and piece.startswith(space_mark) and begins_unspaced(piece.removeprefix(space_mark))
 
 
 class _Kind(NamedTuple):
