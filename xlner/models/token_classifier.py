@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from xlner.errors import LabelError, ModelError, first_line
 from xlner.hub import NEWEST, is_reachable, refuse_file, refuse_odd_weights
+from xlner.models.dropout import with_cheap_dropout
 from xlner.models.settings import SCHEME_KEY, is_compact, read_student, refuse_code, refuse_odd_numbers
 from xlner.tags import LabelSet, TagReading, read_tagging
 
@@ -193,7 +194,7 @@ def freeze(model: PreTrainedModel, what: str) -> None:
 
 
 def ready_to_train(model: PreTrainedModel, frozen: str, *, gradient_checkpointing: bool) -> None:
-    """Freeze a part of a network, and choose what it keeps for the way back.
+    """Freeze a part of a network, choose its dropout, and what it keeps for the way back.
 
     Args:
         model: A recognizer, or another network on an encoder.
@@ -205,6 +206,7 @@ def ready_to_train(model: PreTrainedModel, frozen: str, *, gradient_checkpointin
         ModelError: As `freeze`, or if transformers cannot do this with it.
     """
     freeze(model, frozen)
+    with_cheap_dropout(model)
     if not gradient_checkpointing:
         return
     network: Any = model
