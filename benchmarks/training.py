@@ -9,7 +9,8 @@ that it ever held. The processes come in turns (A B C A B C ...), so that a mach
 1. `trainer`: plain fine-tuning by transformers' Trainer with its usual collator; `teacher` and `joint teacher`: an
    epoch of xlner's loop over the same sentences, without the similarity task and with it;
 2. `stored`: a distillation epoch with stored soft labels; `in the loop`: the same with the teacher run on every batch;
-   `two in the loop`: with two of its size, an encoder for each task, as the method was published.
+   `two in the loop`: with two of its size, an encoder for each task, as the method was published;
+3. where `--sides` names them: `teacher` with what saves memory, `frozen`, `checkpointed`, `lora`, `lora+checkpointed`.
 """
 
 import argparse
@@ -66,6 +67,14 @@ RATIOS = {
     "in the loop": "stored",
     "two in the loop": "stored",
 }
+# Keys of `optimization` that save memory, each by itself beside the plain teacher.
+SAVING: dict[str, dict[str, Any]] = {
+    "frozen": {"freeze": "embeddings"},
+    "checkpointed": {"gradient_checkpointing": True},
+    "lora": {"lora": 8},
+    "lora+checkpointed": {"lora": 8, "gradient_checkpointing": True},
+}
+RATIOS |= dict.fromkeys(SAVING, "teacher")
 
 
 def main() -> None:
@@ -78,7 +87,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--batch-pieces", type=int, default=OptimizationRecipe().batch_pieces)
-    parser.add_argument("--sides", default=",".join(SIDES), help="which of them, with commas; the default is all")
+    parser.add_argument("--sides", default=",".join(name for name in SIDES if name not in SAVING), help="which, with commas")
     parser.add_argument("--place", default="", help="of the sides' own processes: where the teacher lies")
     arguments = parser.parse_args()
     if arguments.place:
@@ -156,9 +165,10 @@ def trainer_epoch(arguments: argparse.Namespace) -> float:
     return time.perf_counter() - started
 
 
-def teacher_epoch(arguments: argparse.Namespace, *, similarity_weight: float) -> float:
-    """The same by xlner's loop; with the similarity task the teacher is left behind."""
+def teacher_epoch(arguments: argparse.Namespace, *, similarity_weight: float, **saving: Any) -> float:
+    """The same by xlner's loop, with keys of `SAVING`; with the similarity task the teacher is left behind."""
     recipe = replace(teacher_recipe(arguments), similarity_weight=similarity_weight)
+    recipe = replace(recipe, optimization=replace(recipe.optimization, **saving))
     place = Path(arguments.place)
     accelerator = make_accelerator(recipe.hardware, place, trackers="")
     corpus, labels = labelled(recipe)
@@ -270,6 +280,7 @@ SIDES: dict[str, Callable[[argparse.Namespace], float]] = {
     "stored": partial(student_epoch, n_teachers=0),
     "in the loop": partial(student_epoch, n_teachers=1),
     "two in the loop": partial(student_epoch, n_teachers=2),
+    **{name: partial(teacher_epoch, similarity_weight=0.0, **keys) for name, keys in SAVING.items()},
 }
 
 if __name__ == "__main__":

@@ -171,6 +171,13 @@ class OptimizationRecipe(Section):
     gradient_checkpointing: bool = key(
         False, "layers are computed a second time on the way back instead of kept: less memory, more time"
     )
+    lora: int = key(
+        0,
+        "rank of the adapters that are trained in place of the encoder's weights, and merged into them before a model is "
+        "saved; 0: none; they want a learning_rate of about 5e-4, and pip install 'xlner[lora]'",
+        low=0,
+        high=4096,
+    )
     evaluations: int = key(1, "evaluations per epoch", low=1, high=1000)
     log_steps: int = key(20, "optimizer steps between two lines of metrics.jsonl", low=1)
 
@@ -645,6 +652,11 @@ class DistillRecipe:
                 "weights.outputs=student (variant=blog) has weights of the whole batch, which is never computed in parts; "
                 "leave out optimization.batch_pieces, or set weights.outputs=teacher"
             )
+        if self.optimization.lora and self.gold and self.gold_tunes_teacher:
+            raise RecipeError(
+                f"optimization.lora={self.optimization.lora}: the teacher that learns from gold= learns with all of its "
+                "weights; set gold_tunes_teacher=false, or leave one of the two out"
+            )
         if self.is_compact:
             self._check_compact()
         elif not self.model_teachers and follows_teacher:
@@ -661,6 +673,7 @@ class DistillRecipe:
             "weights.outputs": self.weights.outputs != "teacher",
             "optimization.freeze": self.optimization.freeze != "none",
             "optimization.gradient_checkpointing": self.optimization.gradient_checkpointing,
+            "optimization.lora": self.optimization.lora > 0,
             "optimization.batch_pieces": self.optimization.batch_pieces != OptimizationRecipe().batch_pieces,
         }
         if names := [name for name, asked in found.items() if asked]:
@@ -728,6 +741,11 @@ class AdaptRecipe:
             raise RecipeError("target is empty; which language? as in target=de")
         if self.selection == "best" and not self.holdout_ratio:
             raise RecipeError("selection=best needs text that is held out; raise holdout_ratio, or set selection=last")
+        if self.optimization.lora:
+            raise RecipeError(
+                f"optimization.lora={self.optimization.lora}: an encoder that goes on reading learns with all of its "
+                "weights, the table of pieces first; leave it out"
+            )
 
 
 # The schema of `tag_corpus.py`: what is tagged with what, and how the work is cut.

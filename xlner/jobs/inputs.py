@@ -408,8 +408,8 @@ class Student(ABC):
 
 
 def n_parameters(network: nn.Module) -> int:
-    """How many numbers a network is made of."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    """How many numbers a network is made of, without adapters, which its folder does not have."""
+    return sum(parameter.numel() for name, parameter in network.named_parameters() if ".lora_" not in name)
 
 
 class StudentScore(Validation):

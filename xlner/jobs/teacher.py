@@ -133,7 +133,12 @@ def new_teacher(recipe: TeacherRecipe, labels: LabelSet) -> tuple[JointModel, Wo
     revision = revision_of(recipe.encoder, recipe.encoder_revision)
     recognizer = new_recognizer(recipe.encoder, labels, revision=revision)
     optimization = recipe.optimization
-    ready_to_train(recognizer, optimization.freeze, gradient_checkpointing=optimization.gradient_checkpointing)
+    ready_to_train(
+        recognizer,
+        optimization.freeze,
+        gradient_checkpointing=optimization.gradient_checkpointing,
+        lora=optimization.lora,
+    )
     size = recipe.similarity.projection_size
     evaluator = second_network(recognizer) if separate else None
     model = JointModel(

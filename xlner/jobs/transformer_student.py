@@ -212,7 +212,12 @@ def new_student(
             f"{n_layers_of(model.recognizer)} layers, {len(encoder.tokenizer):,} pieces"
         )
     optimization = recipe.optimization
-    ready_to_train(model.recognizer, optimization.freeze, gradient_checkpointing=optimization.gradient_checkpointing)
+    ready_to_train(
+        model.recognizer,
+        optimization.freeze,
+        gradient_checkpointing=optimization.gradient_checkpointing,
+        lora=optimization.lora,
+    )
     base_model, base_licence = base_of(source, revision)
     settings = ModelSettings(
         word_splitter=recipe.corpus.word_splitter,

@@ -24,7 +24,14 @@ from xlner.models.card import CARD_FILE, Origin, model_card, stated_licence
 from xlner.models.joint import SIMILARITIES, JointModel, new_head
 from xlner.models.settings import SETTINGS_FILE, parse_settings
 from xlner.models.settings import ModelSettings as ModelSettings
-from xlner.models.token_classifier import load_classifier, read_tags, refuse_no_numbers, save_weights, second_network
+from xlner.models.token_classifier import (
+    load_classifier,
+    plain_weights,
+    read_tags,
+    refuse_no_numbers,
+    save_weights,
+    second_network,
+)
 from xlner.tags import read_tagging
 
 SIMILARITY_FILE = "similarity.safetensors"
@@ -92,7 +99,7 @@ def save_model(folder: Path, model: JointModel, tokenizer: PreTrainedTokenizerBa
         if model.similarity is not None and (state := model.similarity.state_dict()):
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished / SIMILARITY_FILE)
         if model.evaluator is not None:
-            state = model.evaluator.state_dict()
+            state = plain_weights(model.evaluator)
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished / EVALUATOR_FILE)
         (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
         write_card(unfinished, title=folder.parent.name if folder.name == "model" else folder.name)

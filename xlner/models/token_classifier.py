@@ -193,19 +193,77 @@ def freeze(model: PreTrainedModel, what: str) -> None:
         module.requires_grad_(False)
 
 
-def ready_to_train(model: PreTrainedModel, frozen: str, *, gradient_checkpointing: bool) -> None:
-    """Freeze a part of a network, choose its dropout, and what it keeps for the way back.
+def add_adapters(model: PreTrainedModel, rank: int) -> None:
+    """Give each linear layer of the encoder a low-rank adapter, W + 2 B A, and freeze all of the encoder but these.
+
+    The network stays of its class, and computes as before until B, which begins with zeros, has learnt. Layers that are
+    frozen already get none; A is drawn from torch's global generator.
+
+    Args:
+        model: A recognizer; what stands outside its encoder is trained as a whole.
+        rank: Rows of A and columns of B.
+
+    Raises:
+        ModelError: If the package is missing, or there is no layer to adapt.
+
+    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as problem:
+        raise ModelError(
+            f"optimization.lora={rank}: adapters need the package peft, 0.20 or newer; pip install 'xlner[lora]'"
+        ) from problem
+    body, output = model.base_model, output_layer(model, len(tags_of_model(model.config)))[1]
+    layers = [
+        name
+        for name, part in body.named_modules()
+        if isinstance(part, torch.nn.Linear) and part.weight.requires_grad and part is not output
+    ]
+    if not layers:
+        raise ModelError(
+            f"optimization.lora={rank}: {type(body).__name__} has no linear layer that is trained; freeze less of it, or "
+            "leave lora out"
+        )
+    body.requires_grad_(False)
+    output.requires_grad_(True)  # some networks have no encoder apart from it
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers), body)
+    for part in body.modules():
+        if hasattr(part, "cast_input_dtype_enabled"):  # to float32, and autocast back again: a copy of all that comes in
+            part.cast_input_dtype_enabled = False
+
+
+def plain_weights(network: torch.nn.Module) -> dict[str, Tensor]:
+    """The state of a network without adapters: they are merged into the layers that they adapt; it stays as it is."""
+    weights = dict(network.state_dict())
+    for name, layer in network.named_modules():
+        if not hasattr(layer, "get_delta_weight"):  # peft's; asked so that nothing else has to import it
+            continue
+        for key in [key for key in weights if key.startswith(f"{name}.")]:
+            del weights[key]
+        adapted: Any = layer
+        own = {f"{name}.{key}": values for key, values in adapted.get_base_layer().state_dict().items()}
+        with torch.no_grad():
+            weights |= own | {f"{name}.weight": own[f"{name}.weight"] + adapted.get_delta_weight("default")}
+    return weights
+
+
+def ready_to_train(model: PreTrainedModel, frozen: str, *, gradient_checkpointing: bool, lora: int = 0) -> None:
+    """Freeze a part of a network, choose its dropout, its adapters, and what it keeps for the way back.
 
     Args:
         model: A recognizer, or another network on an encoder.
         frozen: As `freeze` takes it.
         gradient_checkpointing: Compute what is inside its layers once more on the way back, rather than keep it:
             memory for the time of a further forward pass; gradients are the same, dropout included.
+        lora: As `add_adapters` takes it; 0: none.
 
     Raises:
-        ModelError: As `freeze`, or if transformers cannot do this with it.
+        ModelError: As `freeze` and `add_adapters`, or if transformers cannot do this with it.
     """
     freeze(model, frozen)
+    if lora:
+        add_adapters(model, lora)
     with_cheap_dropout(model)
     if not gradient_checkpointing:
         return
@@ -291,9 +349,9 @@ def load_network(
 
 
 def save_weights(network: PreTrainedModel, folder: Path) -> None:
-    """Write weights and configuration as transformers does, without its progress bar, which breaks that of a run."""
+    """Write weights and configuration as transformers does, adapters merged; its progress bar would break that of a run."""
     with _no_progress_bars():
-        network.save_pretrained(folder)
+        network.save_pretrained(folder, state_dict=plain_weights(network))
 
 
 @contextmanager

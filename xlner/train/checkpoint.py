@@ -48,6 +48,7 @@ class Progress:
     `evaluated_step` is the last one after which the model was scored. `n_skipped` counts the steps that the scaler of
     fp16 left out, those since the last one that it did not. `depends_on` names what the run depends on beside its
     recipe: fingerprints of corpora, labels, teachers. `micro_batches` is how many a step has, on all processes.
+    `batch_pieces` is the bound that memory left, where it ran out; 0: that of the recipe.
     """
 
     epoch: int = 0
@@ -61,6 +62,7 @@ class Progress:
     seconds: float = 0.0
     n_words: int = 0
     n_skipped: int = 0
+    batch_pieces: int = 0
     depends_on: dict[str, str] = field(default_factory=dict)
 
 
@@ -131,7 +133,7 @@ def save_checkpoint(
     Raises:
         RunError: In all processes, if the disk refuses.
     """
-    own_states = gather_object([{**_random_state(), "losses": measured.losses.cpu(), "steps": measured.n_steps}])
+    own_states = gather_object([{**random_state(), "losses": measured.losses.cpu(), "steps": measured.n_steps}])
     target = folder / f"step-{progress.step}"
 
     def save() -> None:
@@ -251,7 +253,7 @@ def load_checkpoint(
     if accelerator.process_index >= len(owns):  # a further process begins with its seed, and has seen nothing
         return Measured(torch.zeros_like(owns[0]["losses"]), owns[0]["steps"])
     own = owns[accelerator.process_index]
-    _set_random_state(own)
+    set_random_state(own)
     gone = owns[accelerator.num_processes :] if accelerator.is_main_process else []
     return Measured(sum((other["losses"] for other in gone), start=own["losses"]), own["steps"])
 
@@ -268,14 +270,16 @@ def _load_optimizer(optimizer: AdamW, schedule: LambdaLR, state: Mapping[str, An
     schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
-def _random_state() -> dict[str, torch.Tensor]:
+def random_state() -> dict[str, torch.Tensor]:
+    """Where the generators of this process stand, by device."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
-def _set_random_state(states: dict[str, torch.Tensor]) -> None:
+def set_random_state(states: dict[str, torch.Tensor]) -> None:
+    """Have them go on from there."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -32,14 +33,17 @@ from xlner.errors import CorpusError, RunError, StoppedError, first_line
 from xlner.train.batches import Plan, parts_within, plan_epoch
 from xlner.train.checkpoint import (
     KEPT,
+    Change,
     Measured,
     Progress,
     check_space,
     chosen_checkpoint,
     decide,
     load_checkpoint,
+    random_state,
     read_progress,
     save_checkpoint,
+    set_random_state,
     state_changes,
 )
 from xlner.train.objectives import Batch, Objective
@@ -312,7 +316,7 @@ class _Loop(Generic[Batch]):
                 self._end_if(not self._evaluate(stop), stop)
             for epoch in range(progress.epoch, keys.optimization.epochs):
                 before = time.perf_counter()
-                for window in self._windows(epoch):
+                for window in self._windows():
                     stopping = self._step(window, stop.requested)
                     before, progress.seconds = time.perf_counter(), progress.seconds + time.perf_counter() - before
                     if progress.step % keys.optimization.log_steps == 0:
@@ -331,33 +335,43 @@ class _Loop(Generic[Batch]):
         self._accelerator.wait_for_everyone()
         return progress
 
-    def _windows(self, epoch: int) -> Iterator[list[tuple[Batch, float]]]:
-        """The micro-batches of each step of an epoch that is still to be taken."""
-        optimization = self._keys.optimization
-        plans = plan_epoch(self._objective.lengths, optimization.batch_size, self._keys.seed, epoch)
-        return step_windows(
-            self._objective,
-            plans,
-            self._accelerator,
-            optimization.accumulation,
-            self._progress.step_in_epoch,
-            optimization.batch_pieces,
-            self._keys.hardware.loader_workers,
-        )
+    def _windows(self) -> Iterator[list[tuple[Batch, float]]]:
+        """The micro-batches of each step of this epoch that is still to be taken, in the parts of now."""
+        optimization, progress = self._keys.optimization, self._progress
+        plans = plan_epoch(self._objective.lengths, optimization.batch_size, self._keys.seed, progress.epoch)
+        while progress.step_in_epoch < self._epoch_steps:
+            bound = self._batch_pieces
+            for window in step_windows(
+                self._objective,
+                plans,
+                self._accelerator,
+                optimization.accumulation,
+                progress.step_in_epoch,
+                bound,
+                self._keys.hardware.loader_workers,
+            ):
+                yield window
+                if self._batch_pieces != bound:  # memory ran out
+                    break
+
+    @property
+    def _batch_pieces(self) -> int:
+        """The bound of the recipe, or the lower one that memory left; 0: none."""
+        return min(filter(None, (self._progress.batch_pieces, self._keys.optimization.batch_pieces)), default=0)
 
     def _step(self, window: Sequence[tuple[Batch, float]], stop_requested: bool) -> bool:
-        """One optimizer step; gives whether any process was asked to stop."""
-        accelerator, objective, progress = self._accelerator, self._objective, self._progress
-        counts, n_words, stopping = step_counts(accelerator, objective, window, stop_requested)
-        counts = counts.clamp_min(1.0)
-        scale = self._shares * accelerator.num_processes / counts
-        for number, (batch, real) in enumerate(window):
-            last = number == len(window) - 1
-            with nullcontext() if last else accelerator.no_sync(self._network):
-                found = objective.loss_sums(self._network, batch)
-                sums = torch.stack([found[name] for name in objective.terms]) * real
-                accelerator.backward((sums * scale).sum())
-            self._losses += sums.detach() / counts
+        """One optimizer step; gives whether any process was asked to stop.
+
+        Where memory runs out on the way, it is taken anew in smaller parts, as if it had never been tried.
+        """
+        accelerator, progress = self._accelerator, self._progress
+        counts, n_words, stopping = step_counts(accelerator, self._objective, window, stop_requested)
+        losses, random_numbers = self._losses.clone(), random_state()
+        if failure := self._find_gradients(window, counts.clamp_min(1.0)):
+            self._lower_batch_pieces(window, failure)
+            self._losses = losses
+            set_random_state(random_numbers)
+            return self._step(next(self._windows()), stop_requested)
         # Without a bound nothing is clipped: the norm alone is wanted.
         norm = accelerator.clip_grad_norm_(
             self._network.parameters(), self._keys.optimization.clip_norm or float("inf")
@@ -374,6 +388,47 @@ class _Loop(Generic[Batch]):
         self._meter_steps += 1
         self._bar.update()
         return stopping
+
+    def _find_gradients(self, window: Sequence[tuple[Batch, float]], counts: Tensor) -> str:
+        """Add up gradients and losses of a step; gives what was told where memory ran out, else nothing."""
+        accelerator, objective = self._accelerator, self._objective
+        scale = self._shares * accelerator.num_processes / counts
+        try:
+            for number, (batch, real) in enumerate(window):
+                last = number == len(window) - 1
+                with nullcontext() if last else accelerator.no_sync(self._network):
+                    found = objective.loss_sums(self._network, batch)
+                    sums = torch.stack([found[name] for name in objective.terms]) * real
+                    accelerator.backward((sums * scale).sum())
+                self._losses += sums.detach() / counts
+        except RuntimeError as problem:
+            if not should_reduce_batch_size(problem):
+                raise
+            return first_line(problem)  # no more of it: what it holds keeps the memory
+        return ""
+
+    def _lower_batch_pieces(self, window: Sequence[tuple[Batch, float]], failure: str) -> None:
+        """Halve what is computed at a time, from what this step has; the step's result stays the same.
+
+        Raises:
+            RunError: If there is nothing to halve, or other processes would wait for this one.
+        """
+        progress, bound = self._progress, self._batch_pieces
+        where = f"step {progress.step + 1} (epoch {progress.epoch + 1}): out of memory"
+        ways_out = "optimization.gradient_checkpointing=true, optimization.lora=8 or a smaller corpus.max_length need less"
+        if not self._objective.in_parts:
+            raise RunError(f"{where}, and this loss takes batches whole: {failure}. Lower optimization.batch_size")
+        largest = max(batch.tokens.input_ids.numel() for batch, _ in window)
+        lowered = largest // 2
+        if lowered < self._objective.lengths.max() or 0 < bound <= lowered:
+            raise RunError(f"{where} with {largest} pieces, the fewest at a time: {failure}. {ways_out}")
+        if self._accelerator.num_processes > 1:
+            raise RunError(f"{where}: {failure}. Set optimization.batch_pieces={lowered}, or less; {ways_out}")
+        progress.batch_pieces = lowered
+        self._optimizer.zero_grad()
+        clear_device_cache(garbage_collection=True)
+        self._run.note_change(Change("optimization.batch_pieces", str(bound), str(lowered)))
+        LOG.warning(f"{where} with {largest} pieces; from here on optimization.batch_pieces={lowered}, at the same result")
 
     def _refuse_non_finite(self, norm: Tensor | None) -> None:
         """End the run before an update with numbers that are none; all processes do, since they share the gradient."""
