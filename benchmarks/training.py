@@ -87,7 +87,9 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--batch-pieces", type=int, default=OptimizationRecipe().batch_pieces)
-    parser.add_argument("--sides", default=",".join(name for name in SIDES if name not in SAVING), help="which, with commas")
+    parser.add_argument(
+        "--sides", default=",".join(name for name in SIDES if name not in SAVING), help="which, with commas"
+    )
     parser.add_argument("--place", default="", help="of the sides' own processes: where the teacher lies")
     arguments = parser.parse_args()
     if arguments.place:

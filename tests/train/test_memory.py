@@ -95,7 +95,7 @@ def test_what_fits_in_the_end_is_what_a_run_with_that_bound_has_from_the_first_s
     assert not are_equal(found, whole)  # the parts drop out other units
     warnings = [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
     assert len(warnings) == memory.n_failures
-    assert warnings[-1].endswith(f"from here on optimization.batch_pieces={progress.batch_pieces}, at the same result")
+    assert warnings[-1].endswith(f"goes on with optimization.batch_pieces={progress.batch_pieces}, at the same result")
 
 
 # Losses are compared: gradients that are mere rounding become large in Adam.
@@ -129,10 +129,12 @@ def test_a_stopped_run_goes_on_with_the_bound_that_it_had_found(tmp_path):
 
 
 def test_where_two_windows_do_not_fit_the_run_ends_and_says_what_needs_less(tmp_path):
-    with pytest.raises(RunError, match=r"^step 1 \(epoch 1\): out of memory with \d+ pieces, .*2\.00 GiB.*checkpointing"):
+    with pytest.raises(
+        RunError, match=r"^step 1 \(epoch 1\): out of memory with \d+ pieces, .*2\.00 GiB.*checkpointing"
+    ):
         train(tmp_path, memory=Memory(n_pieces=5))
 
 
 def test_other_errors_are_left_as_they_are(tmp_path):
-    with pytest.raises(RuntimeError, match="^shapes differ$"):
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"):
         train(tmp_path, memory=Memory(n_pieces=5, error=lambda told: RuntimeError("shapes differ")))

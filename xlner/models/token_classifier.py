@@ -222,15 +222,15 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
     ]
     if not layers:
         raise ModelError(
-            f"optimization.lora={rank}: {type(body).__name__} has no linear layer that is trained; freeze less of it, or "
-            "leave lora out"
+            f"optimization.lora={rank}: {type(body).__name__} has no linear layer that is trained; freeze less of it, "
+            "or leave lora out"
         )
     body.requires_grad_(False)
     output.requires_grad_(True)  # some networks have no encoder apart from it
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers), body)
-    for part in body.modules():
-        if hasattr(part, "cast_input_dtype_enabled"):  # to float32, and autocast back again: a copy of all that comes in
-            part.cast_input_dtype_enabled = False
+    adapted: list[Any] = [part for part in body.modules() if hasattr(part, "cast_input_dtype_enabled")]
+    for layer in adapted:
+        layer.cast_input_dtype_enabled = False  # to float32, and back by autocast: a copy of all that comes in
 
 
 def plain_weights(network: torch.nn.Module) -> dict[str, Tensor]:
@@ -349,7 +349,10 @@ def load_network(
 
 
 def save_weights(network: PreTrainedModel, folder: Path) -> None:
-    """Write weights and configuration as transformers does, adapters merged; its progress bar would break that of a run."""
+    """Write weights, with adapters merged, and configuration as transformers does, but without its progress bar.
+
+    It breaks that of a run.
+    """
     with _no_progress_bars():
         network.save_pretrained(folder, state_dict=plain_weights(network))
 

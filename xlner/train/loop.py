@@ -369,7 +369,7 @@ class _Loop(Generic[Batch]):
         losses, random_numbers = self._losses.clone(), random_state()
         if failure := self._find_gradients(window, counts.clamp_min(1.0)):
             self._lower_batch_pieces(window, failure)
-            self._losses = losses
+            self._losses.copy_(losses)
             set_random_state(random_numbers)
             return self._step(next(self._windows()), stop_requested)
         # Without a bound nothing is clipped: the norm alone is wanted.
@@ -415,7 +415,7 @@ class _Loop(Generic[Batch]):
         """
         progress, bound = self._progress, self._batch_pieces
         where = f"step {progress.step + 1} (epoch {progress.epoch + 1}): out of memory"
-        ways_out = "optimization.gradient_checkpointing=true, optimization.lora=8 or a smaller corpus.max_length need less"
+        ways_out = "less is needed by optimization.gradient_checkpointing=true, optimization.lora=8, a smaller encoder"
         if not self._objective.in_parts:
             raise RunError(f"{where}, and this loss takes batches whole: {failure}. Lower optimization.batch_size")
         largest = max(batch.tokens.input_ids.numel() for batch, _ in window)
@@ -428,7 +428,9 @@ class _Loop(Generic[Batch]):
         self._optimizer.zero_grad()
         clear_device_cache(garbage_collection=True)
         self._run.note_change(Change("optimization.batch_pieces", str(bound), str(lowered)))
-        LOG.warning(f"{where} with {largest} pieces; from here on optimization.batch_pieces={lowered}, at the same result")
+        LOG.warning(
+            f"{where} with {largest} pieces; goes on with optimization.batch_pieces={lowered}, at the same result"
+        )
 
     def _refuse_non_finite(self, norm: Tensor | None) -> None:
         """End the run before an update with numbers that are none; all processes do, since they share the gradient."""
