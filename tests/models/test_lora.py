@@ -26,6 +26,7 @@ from transformers import AutoModelForTokenClassification
 
 from xlner.config.load import load_recipe
 from xlner.errors import ModelError, RecipeError
+from xlner.jobs.transformer_student import TransformerStudent
 from xlner.models.folder import ModelSettings, load_joint_model, save_model
 from xlner.models.joint import JointModel
 from xlner.models.token_classifier import add_adapters, load_classifier, ready_to_train, save_weights, second_network
@@ -124,11 +125,13 @@ def test_adapters_of_two_encoders_are_merged_into_each(peft, tmp_path):
     torch.testing.assert_close(after.projections, before.projections, atol=1e-4, rtol=1e-4)
 
 
-def test_without_the_package_one_line_tells_how_to_get_it(monkeypatch):
+def test_without_the_package_one_line_tells_how_to_get_it_before_a_text_is_labelled(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
+    student = load_recipe("distill", ["target=de", "teacher=nowhere", RANK])
 
-    with pytest.raises(ModelError, match=r"^optimization.lora=4: .*pip install 'xlner\[lora\]'$"):
-        add_adapters(network("bert"), 4)
+    for ask in (lambda: add_adapters(network("bert"), 4), lambda: TransformerStudent.check(student)):
+        with pytest.raises(ModelError, match=r"^optimization.lora=4: .*pip install 'xlner\[lora\]'$"):
+            ask()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,14 @@ from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_s
 from xlner.models.inference import word_encoder
 from xlner.models.joint import JointModel, TwoHeadStudent, new_head
 from xlner.models.shrink import check_reducible, reduced
-from xlner.models.token_classifier import checked_config, n_layers_of, new_recognizer, ready_to_train, tags_of_model
+from xlner.models.token_classifier import (
+    check_adapters,
+    checked_config,
+    n_layers_of,
+    new_recognizer,
+    ready_to_train,
+    tags_of_model,
+)
 from xlner.models.vocabulary import check_prunable, prune_tokenizer
 from xlner.soft_labels.label import begins_with_compact, check_teacher
 from xlner.soft_labels.store import SoftLabels
@@ -110,6 +117,7 @@ class TransformerStudent(Student):
             )
         WordLoss(recipe.loss, recipe.weights.alpha)
         PairWeights.of(recipe.weights)
+        check_adapters(recipe.optimization.lora)
         revision_of(recipe.encoder, recipe.encoder_revision)
         check_encoder(recipe)
         if recipe.student == "transformer":

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,16 @@ def freeze(model: PreTrainedModel, what: str) -> None:
         module.requires_grad_(False)
 
 
+def check_adapters(rank: int) -> None:
+    """Refuse adapters of a rank above 0 where the package is missing that makes them.
+
+    Raises:
+        ModelError: If it is.
+    """
+    if rank and find_spec("peft") is None:
+        raise ModelError(f"optimization.lora={rank}: adapters need the package peft; pip install 'xlner[lora]'")
+
+
 def add_adapters(model: PreTrainedModel, rank: int) -> None:
     """Give each linear layer of the encoder a low-rank adapter, W + 2 B A, and freeze all of the encoder but these.
 
@@ -208,12 +219,9 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
 
     Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as problem:
-        raise ModelError(
-            f"optimization.lora={rank}: adapters need the package peft, 0.20 or newer; pip install 'xlner[lora]'"
-        ) from problem
+    check_adapters(rank)
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds
+
     body, output = model.base_model, output_layer(model, len(tags_of_model(model.config)))[1]
     layers = [
         name
