@@ -1,6 +1,6 @@
 """Seconds and memory of training, side by side, as ratios.
 
-    python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 500] [--rounds 3] [--precision auto]
+    python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 500] [--rounds 3] [--freeze none]
 
 DIR holds en/train.conll and de/train.conll, as `data_scripts/wikineural.py` writes them to data/wikineural. Every
 epoch is trained in a process of its own, which tells its seconds of training, without loading, and the most memory
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument(
         "--sides", default=",".join(name for name in SIDES if name not in SAVING), help="which, with commas"
     )
+    parser.add_argument("--freeze", default=OptimizationRecipe().freeze, help="of xlner's sides; Trainer trains all")
     parser.add_argument("--place", default="", help="of the sides' own processes: where the teacher lies")
     arguments = parser.parse_args()
     if arguments.place:
@@ -265,7 +266,13 @@ def teacher_recipe(arguments: argparse.Namespace) -> TeacherRecipe:
 
 def optimization_recipe(arguments: argparse.Namespace) -> OptimizationRecipe:
     """One epoch."""
-    return OptimizationRecipe(epochs=1, learning_rate=1e-4, log_steps=100_000, batch_pieces=arguments.batch_pieces)
+    return OptimizationRecipe(
+        epochs=1,
+        learning_rate=1e-4,
+        log_steps=100_000,
+        batch_pieces=arguments.batch_pieces,
+        freeze=arguments.freeze,
+    )
 
 
 def labelled(recipe: TeacherRecipe) -> tuple[Corpus, LabelSet]:

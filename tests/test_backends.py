@@ -82,6 +82,7 @@ def test_a_stored_tokenizer_gives_the_windows_of_the_original(name, tmp_path_fac
         assert [np.asarray(part).tolist() for part in one] == [np.asarray(part).tolist() for part in other]
 
 
+@pytest.mark.slow
 @lasting
 @given(rows=st.lists(st.lists(st.integers(5, 60), min_size=1, max_size=30), min_size=1, max_size=5))
 def test_onnx_runtime_gives_the_logits_of_torch(original, exported_fp32, rows):
@@ -123,6 +124,7 @@ def test_an_export_finds_the_entities_of_the_original(original, exported):
     assert len(found) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(TOKENIZERS))
 def test_every_kind_of_tokenizer_and_network_can_be_exported(kind, tmp_path):
     tokenizer = TOKENIZERS[kind]()

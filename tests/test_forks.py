@@ -33,6 +33,7 @@ def folder_of(kind, bert_folder, tmp_path):
 KINDS = ("torch", "onnx", "int8", "bilstm", "linear")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tagger_of_any_kind_can_be_pickled(kind, bert_folder, tmp_path):
     tagger = load_tagger(folder_of(kind, bert_folder, tmp_path))

@@ -548,6 +548,10 @@ def serve(
     annotations: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="Where corrections made on the page are saved.")
     ] = None,
+    browser: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="Of xlner export --web: the page can have the browser run it."),
+    ] = None,
 ) -> None:
     """Tag and compare over HTTP, with a page that shows models side by side."""
     try:
@@ -568,5 +572,6 @@ def serve(
         timeout=timeout,
         origins=tuple(allow_origin or ()),
         annotations=annotations,
+        browser=tuple(browser or ()),
     )
     run(settings, host=host, port=port, workers=workers)

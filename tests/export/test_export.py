@@ -64,6 +64,7 @@ def graph_at_hand(exported, monkeypatch):
     monkeypatch.setattr(export_folder, "write_graph", copy_graph)
 
 
+@pytest.mark.slow
 def test_the_folder_holds_what_tagging_needs_and_the_comparison(exported):
     names = sorted(path.name for path in exported.iterdir())
 
@@ -280,6 +281,7 @@ def test_a_folder_that_is_no_model_is_refused_and_nothing_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_an_export_of_another_scheme_tags_as_the_original(bert_folder, tmp_path, precision):
     folder = Path(shutil.copytree(bert_folder, tmp_path / "bioes"))

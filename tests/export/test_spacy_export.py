@@ -150,6 +150,7 @@ def test_taggers_of_different_types_are_refused(tagger):
         Ensemble([tagger, Fewer()])
 
 
+@pytest.mark.slow
 @given(
     cuts=st.sets(st.integers(1, 11)),
     word_cuts=st.sets(st.integers(1, 11)),
@@ -236,6 +237,7 @@ def test_targets_that_are_certain_teach_what_the_annotation_teaches():
     np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_probabilities_are_learnt_as_such():
     words = ["Angela", "Merkel", "besucht", "Kiel"]
     probs = np.array(
@@ -257,6 +259,7 @@ def test_probabilities_are_learnt_as_such():
     np.testing.assert_allclose(shares, expected[0], atol=0.1)
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_it_has_made(trained):
     folder, told = trained
 
@@ -308,6 +311,7 @@ def test_the_wheel_holds_the_pipeline(trained):
     }
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_pipeline(tagger, tmp_path):
     records = [word_record([word for word, _ in sentence]) for sentence in sentences(60, seed=1)]
 

@@ -90,6 +90,7 @@ def weights_at(run, step):
     return load_file(run / "checkpoints" / f"step-{step}" / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["teachers", "students"])
 def test_the_runs_that_are_compared_had_one_and_two_processes(request, kind):
     reports = [json.loads((run / "report.json").read_text()) for run in request.getfixturevalue(kind)]

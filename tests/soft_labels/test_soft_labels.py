@@ -397,9 +397,10 @@ def test_soft_labels_of_another_number_format_are_others(bert_folder, text, acce
 
 
 def test_soft_labels_of_another_formula_are_refused(label, bert_folder, text, copied, monkeypatch):
+    now = FORMULAS["labelled"]
     monkeypatch.setitem(FORMULAS, "labelled", 99)
 
-    with pytest.raises(SoftLabelError, match=r"stale.*made by formula 2, now it is 99"):
+    with pytest.raises(SoftLabelError, match=f"stale.*made by formula {now}, now it is 99"):
         label(bert_folder, text, copied)
 
 

@@ -501,6 +501,7 @@ def test_parts_that_a_killed_run_left_behind_do_not_block_the_name(tag, many, tm
     assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".jsonl", ".conll", ".parquet", ".spacy"])
 @pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt, SIGTERM])
 def test_a_stopped_run_is_taken_up_and_ends_as_if_it_had_never_been_stopped(tag, many, tmp_path, suffix, kind):

@@ -64,6 +64,7 @@ def records(folder):
     return list(map(json.loads, lines)), pyarrow.concat_tables(tables)
 
 
+@pytest.mark.slow
 def test_every_record_comes_out_once_in_order_and_with_its_entities(bert_folder, corpus, tmp_path):
     finished = tag(bert_folder, corpus, tmp_path / "tagged")
 

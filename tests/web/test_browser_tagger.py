@@ -14,10 +14,12 @@ import pytest
 from conftest import REPOSITORY
 from safetensors.numpy import load_file, save_file
 from test_students import make_student
-from test_web_page import HOSTILE, browser  # noqa: F401
+from test_web_page import HOSTILE, browser, compare  # noqa: F401
+from test_web_serve import serving
 
 from xlner import load_tagger
 from xlner.export.in_browser import ARCHIVE, PACKAGE, export_to_browser
+from xlner.web.serve import ServeSettings
 from xlner.words import WORD_SPLITTERS, split_words
 
 TEXTS = [
@@ -230,3 +232,38 @@ def test_a_missing_file_is_told_on_the_page(browser, tmp_path):  # noqa: F811
 
     with opened(browser, folder) as page:
         assert page.inner_text("#status.error").endswith("/model.safetensors: the server answered 404")
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "linear"])
+def test_the_page_of_the_server_shows_it_beside_the_servers_models(browser, tmp_path, request, kind):  # noqa: F811
+    needed = request.getfixturevalue("runtime") if kind == "bilstm" else None
+    folder, complaints = exported(tmp_path, kind, runtime=needed), []
+    # The same student on the server: both must find the same, whatever the text.
+    settings = ServeSettings((f"server={folder}",), browser=(f"here={folder}",))
+
+    with serving(settings) as service:
+        page = browser.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.goto(f"http://127.0.0.1:{service.port}/")
+        page.wait_for_selector("#models input[value=here]")
+        compare(page, HOSTILE)
+        found = page.eval_on_selector_all(".tagged", "all => all.map((one) => one.querySelectorAll('mark').length)")
+        rows = [row.split("\t") for row in page.inner_text("#figures tbody").splitlines()]
+        signs = page.eval_on_selector_all(".tagged .sign", "all => [...new Set(all.map((one) => one.textContent))]")
+        page.uncheck("#models input[value=server]")
+        page.click("#compare")
+        refused = page.inner_text("#status.error")
+        page.close()
+
+    n_entities = len(load_tagger(folder).tag(HOSTILE))
+    assert found == [n_entities] * 2
+    assert n_entities > 0
+    assert signs == ["✓"]  # all models
+    (here,) = [row for row in rows if row[0] == "here"]
+    assert float(here[2].replace(",", "")) >= 0  # its median time
+    assert int(here[7].replace(",", "")) == sum(
+        path.stat().st_size for path in folder.iterdir() if path.suffix in (".onnx", ".safetensors")
+    )
+    assert refused == "Choose at least one model of the server."
+    assert complaints == []

@@ -314,6 +314,7 @@ def _save_many(path: Path, name: str) -> None:
             file.save(lines, [[Span("PER", 0, 1)]], ["PER"], None)
 
 
+@pytest.mark.slow
 def test_two_processes_that_save_at_once_lose_nothing(tmp_path):
     path = tmp_path / "annotations.jsonl"
     starter = multiprocessing.get_context("spawn")
@@ -331,6 +332,7 @@ def test_two_processes_that_save_at_once_lose_nothing(tmp_path):
     assert [name.name for name in tmp_path.iterdir()] == ["annotations.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_against_corrections(service, path, bert_folder):
     save(service)
     command = [sys.executable, "-m", "xlner", "evaluate", bert_folder, str(path)]

@@ -23,7 +23,7 @@ pytest.importorskip("fastapi", reason="FastAPI is not installed: pip install 'xl
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed: pip install 'xlner[serve]'")
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'xlner[serve]'")
 
-from xlner.web.serve import HEADERS, ServeSettings, make_app, open_models, run  # noqa: E402
+from xlner.web.serve import ServeSettings, headers_of, make_app, open_models, run  # noqa: E402
 
 TEXT = "😀 Angela Merkel besuchte Kiel, und die Siemens AG sitzt in München."
 
@@ -63,7 +63,7 @@ class Service:
 def serving(settings):
     """A service in a thread of this process."""
     config = uvicorn.Config(
-        make_app(settings), host="127.0.0.1", port=0, log_level="error", access_log=False, headers=list(HEADERS.items())
+        make_app(settings), host="127.0.0.1", port=0, log_level="error", access_log=False, headers=headers_of(settings)
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -243,6 +243,80 @@ def test_a_model_compared_with_a_copy_of_it_agrees_in_everything(bert_folder):
     for agreement in same["agreement"].values():
         assert agreement["cosine"] == pytest.approx(1)
         assert agreement["jensen_shannon"] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_something_else_found_is_compared_beside_the_models(service):
+    (bert,) = service.ask("/v1/compare", {"text": TEXT, "models": ["bert"], "offsets": "utf16"}).json["models"]
+    same = [{key: one[key] for key in ("start", "end", "label", "score")} for one in bert["entities"]]
+    start = len("😀 ".encode("utf-16-le")) // 2
+    mine = [{"start": start, "end": start + len("Ang"), "label": "PER", "score": 0.5}]
+    others = [{"model": "same", "entities": same}, {"model": "mine", "entities": mine}]
+
+    answer = service.ask("/v1/compare", {"text": TEXT, "models": ["bert"], "offsets": "utf16", "others": others})
+
+    bert, same, mine = answer.json["models"]
+    assert (bert["model"], same["model"], mine["model"]) == ("bert", "same", "mine")
+    assert [(one["text"], one["mark"]) for one in same["entities"]] == [
+        (one["text"], one["mark"]) for one in bert["entities"]
+    ]
+    assert [(one["text"], one["score"]) for one in mine["entities"]] == [("Ang", 0.5)]
+    assert mine["entities"][0]["mark"] in ("only_one", "other_borders", "other_type")
+    assert [mine[key] for key in ("seconds", "words_per_second", "parameters", "bytes", "agreement")] == [None] * 5
+    few = service.ask(
+        "/v1/compare", {"text": TEXT, "models": ["bert"], "threshold": 0.6, "offsets": "utf16", "others": others}
+    ).json
+    assert few["models"][2]["entities"] == []
+
+
+@pytest.mark.parametrize(
+    ("entity", "told"),
+    [
+        ({"start": 1, "end": 1000, "label": "PER"}, "no part of the text"),
+        ({"start": -1, "end": 4, "label": "PER"}, "no part of the text"),
+        ({"start": 5, "end": 5, "label": "PER"}, "no part of the text"),
+        ({"start": 1, "end": 2, "label": "PER"}, "holds no word"),
+        ({"start": 2, "end": 8, "label": ""}, "at least 1 character"),
+        ({"start": 2, "end": 8, "label": "PER", "score": 2}, "less than or equal to 1"),
+    ],
+)
+def test_what_something_else_found_must_be_in_the_text(service, entity, told):
+    others = [{"model": "mine", "entities": [entity]}]
+
+    answer = service.ask("/v1/compare", {"text": TEXT, "others": others})
+
+    assert answer.status == 422
+    assert told in answer.told
+
+
+def test_half_of_a_character_is_no_border(service):
+    others = [{"model": "mine", "entities": [{"start": 1, "end": 4, "label": "PER"}]}]
+
+    answer = service.ask("/v1/compare", {"text": TEXT, "others": others, "offsets": "utf16"})
+
+    assert (answer.status, "no part of the text" in answer.told) == (422, True)
+
+
+def test_a_folder_for_the_browser_is_served_and_told(bert_folder, tmp_path):
+    for name, content in (("tagger.js", "export {};"), ("student.json", "{}"), ("weights.safetensors", "1234")):
+        (tmp_path / name).write_text(content)
+
+    with serving(ServeSettings((bert_folder,), browser=(f"small={tmp_path}",))) as service:
+        listed = service.ask("/v1/models").json["browser"]
+        script = service.ask("/browser/0/tagger.js")
+        page = service.ask("/")
+
+    assert listed == [{"name": "small", "folder": "browser/0/", "bytes": 4}]
+    assert (script.status, script.body) == (200, b"export {};")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert "'wasm-unsafe-eval'" in page.headers["content-security-policy"]
+    assert "'wasm-unsafe-eval'" not in dict(headers_of(ServeSettings((bert_folder,))))["Content-Security-Policy"]
+
+
+def test_a_folder_for_the_browser_must_be_one_and_have_a_name_of_its_own(bert_folder, tmp_path):
+    with pytest.raises(ModelError, match=r"no tagger.js in it; expected what xlner export MODEL --web wrote"):
+        make_app(ServeSettings((bert_folder,), browser=(str(tmp_path),)))
+    with pytest.raises(ModelError, match="two models are named 'a'"):
+        make_app(ServeSettings((f"a={bert_folder}",), browser=(f"a={tmp_path}",)))
 
 
 def test_a_text_without_words_can_be_compared(service):

@@ -13,6 +13,7 @@ and Neubig 2021 (2021.eacl-main.181), section 2.2: softmax over both directions,
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from xlner.arrow_files import in_blocks
 from xlner.errors import ModelError
+from xlner.files import to_json
 from xlner.models.inference import TorchBackend, computes_in_bf16, word_encoder
 from xlner.models.joint import JointModel
 from xlner.models.token_classifier import n_layers_of, new_recognizer
@@ -181,11 +183,16 @@ class ProjectionSummary:
 
 
 class Projection:
-    """Entities carried over pairs of sentences; `summary` counts what became of them."""
+    """Entities carried over pairs of sentences; `summary` counts what became of them, `shown` has the first ones."""
 
-    def __init__(self, tagger: Tagger, reader: VectorReader, *, least_score: float) -> None:
-        """Take what tags and what aligns; links of a lower score than `least_score` carry no entity."""
+    def __init__(self, tagger: Tagger, reader: VectorReader, *, least_score: float, n_shown: int = 0) -> None:
+        """Take what tags and what aligns; links of a lower score than `least_score` carry no entity.
+
+        `n_shown` pairs are kept for `links_page`.
+        """
         self.summary = ProjectionSummary()
+        self.shown: list[dict[str, Any]] = []
+        self._n_shown = n_shown
         self._tagger, self._reader, self._least_score = tagger, reader, least_score
         self._seen: set[tuple[str, ...]] = set()
 
@@ -206,8 +213,8 @@ class Projection:
             sureness = [mean_sureness(self._tagger.probs(side), outside) for side in (sources, targets)]
             summary.sureness = (sureness[0], sureness[1])
         found = self._tagger.spans_in_sentences(sources)
-        for entities, source, words, target in zip(
-            found, self._reader.read(sources), targets, self._reader.read(targets), strict=True
+        for entities, source_words, source, words, target in zip(
+            found, sources, self._reader.read(sources), targets, self._reader.read(targets), strict=True
         ):
             links = align_words(source, target)
             summary.words += len(source)
@@ -216,7 +223,12 @@ class Projection:
             moved = [(carried_over(span, links, self._least_score), score) for span, score in entities]
             spans = [(*arrived, score) for arrived, score in moved if arrived is not None]
             summary.carried.update(span.label for span, _, _ in spans)
-            if reason := self._why_not(words, links, len(spans) < len(entities)):
+            reason = self._why_not(words, links, len(spans) < len(entities))
+            if len(self.shown) < self._n_shown:
+                tagged = [span for span, _ in entities]
+                carried = [span for span, _, _ in spans]
+                self.shown.append(_linked_pair(source_words, words, links, tagged, carried, reason))
+            if reason:
                 summary.left_out[reason] += 1
                 continue
             summary.records += 1
@@ -241,6 +253,37 @@ class Projection:
             return REPEATED
         self._seen.add(words)
         return ""
+
+
+def _linked_pair(
+    source: Sequence[str],
+    target: Sequence[str],
+    links: Links,
+    entities: Sequence[Span],
+    carried: Sequence[Span],
+    left_out: str,
+) -> dict[str, Any]:
+    """What the page of links shows of a pair; a link has both words, its score, and whether it is an entity's."""
+    inside = {word for span in entities for word in range(span.start, span.end)}
+    linked = np.flatnonzero(links.to >= 0).tolist()
+    return {
+        "source": list(source),
+        "target": list(target),
+        "links": [[word, int(links.to[word]), round(float(links.scores[word]), 3), word in inside] for word in linked],
+        "entities": [span._asdict() for span in entities],
+        "carried": [span._asdict() for span in carried],
+        "left_out": left_out,
+    }
+
+
+def links_page(shown: Sequence[dict[str, Any]], about: str) -> str:
+    """A page of pairs with a line from each word to its translation, as `Projection.shown` has them.
+
+    It is one file that loads nothing else, for any browser; words of people stand in it as text alone.
+    """
+    page = files("xlner.soft_labels").joinpath("links.html").read_text(encoding="utf-8")
+    # Within a script element only `<` could end it.
+    return page.replace("CONTENT", to_json({"about": about, "pairs": shown}).replace("<", "\\u003c"), 1)
 
 
 def open_reader(tagger: Tagger, encoder: str, layer: int) -> VectorReader:

@@ -12,6 +12,8 @@ import typer
 
 from xlner.errors import CorpusError, ModelError
 
+SHOWN = 100  # pairs on the page of `project --show`
+
 
 def project(
     source_model: Annotated[str, typer.Option(help="Model folder or hub name that tags the first column.")],
@@ -26,6 +28,9 @@ def project(
     ] = 0.4,
     max_pairs: Annotated[int, typer.Option(min=0, help="Read only so many pairs; 0: all.")] = 0,
     encoding: Annotated[str, typer.Option(help="Character encoding of the pairs; UTF-8 is written.")] = "utf-8",
+    show: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Page to write: the first pairs, with lines between words.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")] = "cpu",
 ) -> None:
     """Carry entities over to translations: annotations that teach a student, alone or beside a model."""
@@ -34,7 +39,7 @@ def project(
     from xlner.corpora.lines import existing_file
     from xlner.corpora.source import read_pairs
     from xlner.files import replaced, to_json
-    from xlner.soft_labels.parallel import Projection, open_reader
+    from xlner.soft_labels.parallel import Projection, links_page, open_reader
     from xlner.tagger import load_tagger
     from xlner.words import WORD_SPLITTERS
 
@@ -45,7 +50,9 @@ def project(
         raise CorpusError(f"--out {out}: this is the parallel text itself; give the annotations another name")
     existing_file(str(parallel))
     tagger = load_tagger(source_model, device=device, precision="auto")
-    projection = Projection(tagger, open_reader(tagger, encoder, layer), least_score=min_score)
+    projection = Projection(
+        tagger, open_reader(tagger, encoder, layer), least_score=min_score, n_shown=SHOWN if show else 0
+    )
     pairs = islice(read_pairs(str(parallel), encoding, WORD_SPLITTERS[tagger.word_splitter]), max_pairs or None)
     summary = projection.summary
     with replaced(out) as unfinished, unfinished.open("w", encoding="utf-8") as file:
@@ -68,6 +75,10 @@ def project(
     about = {"source_model": source_model, "encoder": encoder or source_model, "min_score": min_score}
     with replaced(beside) as unfinished:
         unfinished.write_text(to_json(about | summary.to_json(), indent=2) + "\n", encoding="utf-8")
+    if show:
+        with replaced(show) as unfinished:
+            title = f"The first {len(projection.shown):,} of {summary.pairs:,} pairs of {parallel}"
+            unfinished.write_text(links_page(projection.shown, title), encoding="utf-8")
     for line in summary.lines():
         typer.echo(line)
     typer.echo(f"{out}: teacher={out}, and the sentences themselves as text={out}; {beside}: these figures")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from xlner.web.agreement import MARKS
 
 MOST_ROUNDS = 50
+MOST_OTHERS = 20
 
 
 class _Strict(BaseModel):
@@ -56,6 +57,22 @@ class TagResponse(BaseModel):
     results: list[TaggedText]
 
 
+class OtherEntity(_Strict):
+    """An entity that something else found."""
+
+    start: int
+    end: int
+    label: str = Field(min_length=1)
+    score: float = Field(1.0, ge=0, le=1, allow_inf_nan=False)
+
+
+class OtherFindings(_Strict):
+    """What something else than a served model found in the text, such as a model in the browser."""
+
+    model: str = Field(min_length=1)
+    entities: list[OtherEntity]
+
+
 class CompareRequest(_Strict):
     """A text for several models."""
 
@@ -64,6 +81,7 @@ class CompareRequest(_Strict):
     threshold: Threshold = 0.0
     rounds: int = Field(5, ge=1, le=MOST_ROUNDS, description="Timed runs after one that warms up; fewer if slow.")
     offsets: OffsetsField = "characters"
+    others: list[OtherFindings] = Field([], max_length=MOST_OTHERS, description="To compare beside the models.")
 
 
 class MarkedEntity(FoundEntity):
@@ -96,14 +114,17 @@ class Seconds(BaseModel):
 
 
 class ComparedModel(BaseModel):
-    """What one model found, how long it took, and how far it agrees with the first; null for the first itself."""
+    """What one model found, how long it took, and how far it agrees with the first; null for the first itself.
+
+    Of `others` no more is known than what they found: all else is null.
+    """
 
     model: str
     entities: list[MarkedEntity]
-    seconds: Seconds
-    words_per_second: float
+    seconds: Seconds | None
+    words_per_second: float | None
     parameters: int | None
-    bytes: int
+    bytes: int | None
     agreement: AgreementWithFirst | None
 
 
@@ -123,10 +144,19 @@ class ModelDescription(BaseModel):
     bytes: int
 
 
+class BrowserModel(BaseModel):
+    """A folder of `xlner export --web`: `import(folder + "tagger.js")` has it tag in the browser."""
+
+    name: str
+    folder: str
+    bytes: int
+
+
 class ModelList(BaseModel):
     """The first one is the default. The limits are those of the service: characters, texts, bytes, seconds."""
 
     models: list[ModelDescription]
+    browser: list[BrowserModel]
     limits: dict[str, float]
     annotations: bool = Field(description="Whether corrections are saved.")
 

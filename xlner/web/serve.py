@@ -10,7 +10,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ from xlner.web.agreement import MeanAgreement, Measured, marks, mean_agreement, 
 from xlner.web.annotations import AnnotationFile, ChangedError, TextLine, lines_of
 from xlner.web.batching import Batcher, QueueFullError
 from xlner.web.messages import (
+    BrowserModel,
     CompareRequest,
     CompareResponse,
     FindRequest,
@@ -50,6 +52,7 @@ from xlner.web.messages import (
     Health,
     ModelList,
     Offsets,
+    OtherEntity,
     SaveRequest,
     SaveResponse,
     TagRequest,
@@ -65,6 +68,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 CONNECTIONS = 1000  # at once, of one process; more are answered 503 by uvicorn
+WEIGHTS = (".onnx", ".safetensors", ".data")  # files of an exported folder
 _PROMETHEUS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _NOT_SAVED = (ChangedError, CorpusError, RunError)
 
@@ -86,6 +90,7 @@ class ServeSettings:
     origins: tuple[str, ...] = ()  # whose pages may call
     hosts: tuple[str, ...] = ("*",)  # names that requests may call this server by
     annotations: Path | None = None  # where corrections are saved; None: nowhere
+    browser: tuple[str, ...] = ()  # FOLDER or NAME=FOLDER of `xlner export --web`
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,12 @@ class ServedModel:
     tagger: Tagger
     parameters: int | None  # numbers among its weights
     bytes: int  # of its weights
+
+
+def headers_of(settings: ServeSettings) -> list[tuple[str, str]]:
+    """Of every answer: the page runs no script but its own, and graphs only where there is a model for the browser."""
+    scripts = "script-src 'self' 'wasm-unsafe-eval'" if settings.browser else "script-src 'self'"
+    return [(name, value.replace("script-src 'self'", scripts)) for name, value in HEADERS.items()]
 
 
 class _Metrics:
@@ -138,15 +149,43 @@ def open_models(names: Sequence[str], device: str = "cpu") -> dict[str, ServedMo
     Raises:
         ModelError: If a model cannot be opened, or two have one name.
     """
-    found: dict[str, ServedModel] = {}
-    for given in names:
-        name, equals, folder = given.partition("=")
-        if not equals or Path(given).exists():
-            name, folder = _short_name(given), given
-        if name in found:
-            raise ModelError(f"two models are named {name!r}; give each another name: NAME={folder}")
+    found = {}
+    for name, folder in by_names(names).items():
         tagger = load_tagger(folder, device=device)
         found[name] = ServedModel(name, tagger, *_size(tagger))
+    return found
+
+
+def by_names(given: Iterable[str]) -> dict[str, str]:
+    """Models by the names that are given, as NAME=MODEL, or else those of their folders.
+
+    Raises:
+        ModelError: If two have one name.
+    """
+    found: dict[str, str] = {}
+    for one in given:
+        name, equals, folder = one.partition("=")
+        if not equals or Path(one).exists():
+            name, folder = _short_name(one), one
+        if name in found:
+            raise ModelError(f"two models are named {name!r}; give each another name: NAME={folder}")
+        found[name] = folder
+    return found
+
+
+def browser_models(settings: ServeSettings) -> list[BrowserModel]:
+    """What the page can have the browser run.
+
+    Raises:
+        ModelError: If a folder is none of `xlner export --web`, or two models have one name.
+    """
+    found: list[BrowserModel] = []
+    for name, folder in list(by_names((*settings.models, *settings.browser)).items())[len(settings.models) :]:
+        path = Path(folder)
+        if missing := [file for file in ("tagger.js", "student.json") if not (path / file).is_file()]:
+            raise ModelError(f"--browser {folder}: no {missing[0]} in it; expected what xlner export MODEL --web wrote")
+        size = sum(file.stat().st_size for file in path.iterdir() if file.suffix in WEIGHTS)
+        found.append(BrowserModel(name=name, folder=f"browser/{len(found)}/", bytes=size))
     return found
 
 
@@ -161,7 +200,7 @@ def _size(tagger: Tagger) -> tuple[int | None, int]:
     try:
         weights = list(tagger.model.parameters())
     except ModelError:  # exported: a graph, or a table
-        files = [path for path in Path(tagger.name).iterdir() if path.suffix in (".onnx", ".safetensors", ".data")]
+        files = [path for path in Path(tagger.name).iterdir() if path.suffix in WEIGHTS]
         return None, sum(path.stat().st_size for path in files)
     return sum(part.numel() for part in weights), sum(part.numel() * part.element_size() for part in weights)
 
@@ -190,6 +229,8 @@ def make_app(settings: ServeSettings) -> FastAPI:
     app.post("/v1/annotations/find", response_model=FindResponse)(service.find_annotations)
     app.get("/healthz", response_model=Health)(service.health)
     app.get("/metrics", response_class=PlainTextResponse)(service.tell_metrics)
+    for model, folder in zip(service.browser, by_names(settings.browser).values(), strict=True):
+        app.mount(f"/{model.folder.rstrip('/')}", StaticFiles(directory=folder))
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     # The last one added is the first to see a request.
     if settings.origins:
@@ -210,6 +251,7 @@ class _Service:
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
+        self.browser = browser_models(settings)
         self._models = open_models(settings.models, settings.device)
         self._file = None if settings.annotations is None else AnnotationFile(settings.annotations)
         self.metrics = _Metrics()
@@ -280,7 +322,9 @@ class _Service:
             "bytes": self._settings.max_body,
             "seconds": self._settings.timeout,
         }
-        return JSONResponse({"models": described, "limits": limits, "annotations": self._file is not None})
+        browser = [model.model_dump() for model in self.browser]
+        content = {"models": described, "browser": browser, "limits": limits, "annotations": self._file is not None}
+        return JSONResponse(content)
 
     async def find_annotations(self, asked: FindRequest) -> Response:
         """What is saved of a text: its sentences, their words, and the corrected entities of each."""
@@ -415,9 +459,13 @@ def _comparison(
         places.append((start, end))
     counted = _counter(asked.text, asked.offsets)
     kept = [[(span, score) for span, score in model.entities if score >= asked.threshold] for model in measured]
-    of_all = marks([[span for span, _ in entities] for entities in kept])
+    others = [[one for one in other.entities if one.score >= asked.threshold] for other in asked.others]
+    # From what the request counts in, back to places of the text.
+    place_of = {counted(place): place for place in range(len(asked.text) + 1)} if others else {}
+    touched = [_spans_touched(found, number, places, place_of) for number, found in enumerate(others)]
+    of_all = marks([*([span for span, _ in entities] for entities in kept), *touched])
     compared = []
-    for model, result, entities, of_entities in zip(models, measured, kept, of_all, strict=True):
+    for model, result, entities, of_entities in zip(models, measured, kept, of_all[: len(models)], strict=True):
         told = [
             _told(entity_at(asked.text, places, span, score), counted) | {"mark": mark}
             for (span, score), mark in zip(entities, of_entities, strict=True)
@@ -439,7 +487,33 @@ def _comparison(
                 "agreement": None if agreement is None else _agreement(*agreement),
             }
         )
+    for other, given, of_given in zip(asked.others, others, of_all[len(models) :], strict=True):
+        told = [
+            {"text": asked.text[place_of[one.start] : place_of[one.end]], **one.model_dump(), "mark": mark}
+            for one, mark in zip(given, of_given, strict=True)
+        ]
+        compared.append(dict.fromkeys(_OF_MODELS) | {"model": other.model, "entities": told})
     return {"words": len(words), "models": compared}
+
+
+_OF_MODELS = ("seconds", "words_per_second", "parameters", "bytes", "agreement")
+
+
+def _spans_touched(
+    found: Sequence[OtherEntity], other: int, places: Sequence[tuple[int, int]], place_of: Mapping[int, int]
+) -> list[Span]:
+    """The words that each entity touches, as a span; HTTPException where it touches none, or is outside the text."""
+    starts, ends = [start for start, _ in places], [end for _, end in places]
+    spans = []
+    for number, one in enumerate(found):
+        start, end = place_of.get(one.start), place_of.get(one.end)
+        if start is None or end is None or start >= end:
+            raise HTTPException(422, f"others {other}, entity {number} (from 0) is no part of the text")
+        first, last = bisect_right(ends, start), bisect_left(starts, end)
+        if first >= last:
+            raise HTTPException(422, f"others {other}, entity {number} (from 0) holds no word")
+        spans.append(Span(one.label, first, last))
+    return spans
 
 
 def _agreement(all_words: MeanAgreement, entity_words: MeanAgreement) -> dict[str, object]:
@@ -519,6 +593,7 @@ def run(settings: ServeSettings, *, host: str, port: int, workers: int = 1) -> N
         StoppedError: After Ctrl-C.
     """
     listening = _listen(host, port)
+    browser_models(settings)
     if settings.annotations is not None:
         AnnotationFile(settings.annotations).check()
     if _is_loopback(host):
@@ -534,7 +609,7 @@ def run(settings: ServeSettings, *, host: str, port: int, workers: int = 1) -> N
         access_log=False,  # its lines hold what stands behind the ? of an address
         server_header=False,
         ws="none",
-        headers=list(HEADERS.items()),
+        headers=headers_of(settings),
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=math.ceil(settings.timeout),
         timeout_worker_healthcheck=300,  # a worker that opens large models answers late

@@ -17,17 +17,50 @@ const MARKS = {
 let last = null; // what was asked and what was answered
 let isCorrected = false; // whether the server saves corrections
 
+const inBrowser = new Map(); // models of folders for the browser, by name, and their taggers once they are loaded
+const TIMED_RUNS = 5; // after one that warms up; fewer once TIMED_MS are over, as the server has it
+const TIMED_MS = 2000;
+
 const chosenModels = () => [...document.querySelectorAll("#models input:checked")].map((box) => box.value);
+
+/** What a model finds here, and how long it takes: as the server tells it of its own. */
+async function tagHere(name, text) {
+  const model = inBrowser.get(name);
+  model.tagger ??= import(new URL(`${model.folder}tagger.js`, document.baseURI)).then((script) => script.loadTagger());
+  const tagger = await model.tagger;
+  await tagger.tag(text);
+  const times = [];
+  let entities = [];
+  let passed = 0;
+  while (times.length < TIMED_RUNS && passed < TIMED_MS) {
+    const start = performance.now();
+    entities = await tagger.tag(text);
+    times.push(performance.now() - start);
+    passed += times.at(-1);
+  }
+  times.sort((one, other) => one - other);
+  const at = (share) => times[Math.round(share * (times.length - 1))] / 1000;
+  const seconds = { median: at(0.5), p95: at(0.95), runs: times.length };
+  const found = entities.map(({ start, end, label, score }) => ({ start, end, label, score: Math.min(score, 1) }));
+  const figures = { seconds, words_per_second: tagger.words(text).length / Math.max(seconds.median, 1e-9) };
+  return { found: { model: name, entities: found }, figures: { ...figures, bytes: model.bytes } };
+}
 
 async function compare() {
   const text = byId("text").value;
   const wellFormed = text.toWellFormed ? text.toWellFormed() : text;
-  const asked = { text: wellFormed, models: chosenModels(), threshold: Number(byId("threshold").value) };
-  if (!asked.models.length) return say("Choose at least one model.", true);
+  const chosen = chosenModels();
+  const asked = { text: wellFormed, models: chosen, threshold: Number(byId("threshold").value) };
+  const served = chosen.filter((name) => !inBrowser.has(name));
+  if (!served.length) return say(`Choose at least one model${inBrowser.size ? " of the server" : ""}.`, true);
   byId("compare").disabled = true;
   say("Comparing …");
   try {
-    const answer = await ask("v1/compare", { ...asked, offsets: "utf16" });
+    const here = [];
+    for (const name of chosen.filter((name) => inBrowser.has(name))) here.push(await tagHere(name, wellFormed));
+    const others = here.map(({ found }) => found);
+    const answer = await ask("v1/compare", { ...asked, models: served, others, offsets: "utf16" });
+    here.forEach(({ figures }, number) => Object.assign(answer.models[served.length + number], figures));
     last = { asked, answer };
     show();
     const link = linkOf(asked);
@@ -125,7 +158,7 @@ function showFigures(answer) {
       "Cosine, all words", "Cosine, entity words", "JSD, all words", "JSD, entity words",
     ]),
   );
-  const whole = (value) => (value === null ? "–" : Math.round(value).toLocaleString("en"));
+  const whole = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en"));
   const share = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
   body.replaceChildren(
     ...answer.models.map((model) => {
@@ -204,14 +237,16 @@ byId("open-draft").addEventListener("click", () => {
 });
 
 try {
-  const { models, annotations } = await ask("v1/models");
+  const { models, browser, annotations } = await ask("v1/models");
   isCorrected = annotations;
   models.flatMap(({ types }) => types).sort().forEach(colourOf);
+  for (const model of browser) inBrowser.set(model.name, model);
   byId("models").append(
-    ...models.map((model) => {
+    ...[...models, ...browser].map((model) => {
       const box = make("input", { type: "checkbox", value: model.name });
       box.checked = true;
-      return make("label", { title: model.types.join(", ") }, box, " ", model.name);
+      const title = model.types?.join(", ") ?? "runs in this browser";
+      return make("label", { title }, box, " ", model.name, inBrowser.has(model.name) ? " (in this browser)" : "");
     }),
   );
   if (isCorrected) showDrafts();
