@@ -174,7 +174,7 @@ class OptimizationRecipe(Section):
     lora: int = key(
         0,
         "rank of the adapters that are trained in place of the encoder's weights, and merged into them before a model is "
-        "saved; 0: none; they want a learning_rate of about 5e-4, and pip install 'xlner[lora]'",
+        "saved; 0: none; they want pip install 'xlner[lora]', a learning_rate of about 5e-4, and more steps",
         low=0,
         high=4096,
     )
