@@ -10,7 +10,8 @@ that it ever held. The processes come in turns (A B C A B C ...), so that a mach
    epoch of xlner's loop over the same sentences, without the similarity task and with it;
 2. `stored`: a distillation epoch with stored soft labels; `in the loop`: the same with the teacher run on every batch;
    `two in the loop`: with two of its size, an encoder for each task, as the method was published;
-3. where `--sides` names them: `teacher` with what saves memory, `frozen`, `checkpointed`, `lora`, `lora+checkpointed`.
+3. where `--sides` names them: `teacher` with what saves memory, `frozen`, `checkpointed`, `lora`, `lora+checkpointed`,
+   and with torch's own dropout and attention, `usual dropout`.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from transformers import (
@@ -74,7 +76,7 @@ SAVING: dict[str, dict[str, Any]] = {
     "lora": {"lora": 8},
     "lora+checkpointed": {"lora": 8, "gradient_checkpointing": True},
 }
-RATIOS |= dict.fromkeys(SAVING, "teacher")
+RATIOS |= dict.fromkeys([*SAVING, "usual dropout"], "teacher")
 
 
 def main() -> None:
@@ -87,9 +89,8 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--batch-pieces", type=int, default=OptimizationRecipe().batch_pieces)
-    parser.add_argument(
-        "--sides", default=",".join(name for name in SIDES if name not in SAVING), help="which, with commas"
-    )
+    usual = ",".join(name for name in SIDES if name not in (*SAVING, "usual dropout"))
+    parser.add_argument("--sides", default=usual, help="which of them, with commas")
     parser.add_argument("--freeze", default=OptimizationRecipe().freeze, help="of xlner's sides; Trainer trains all")
     parser.add_argument("--place", default="", help="of the sides' own processes: where the teacher lies")
     arguments = parser.parse_args()
@@ -180,6 +181,12 @@ def teacher_epoch(arguments: argparse.Namespace, *, similarity_weight: float, **
     if similarity_weight:
         save_model(place / "teacher", model, encoder.tokenizer, settings)
     return seconds
+
+
+def usual_dropout_epoch(arguments: argparse.Namespace) -> float:
+    """As `teacher`, with the dropout and the attention of torch."""
+    with patch("xlner.models.token_classifier.with_cheap_dropout"):
+        return teacher_epoch(arguments, similarity_weight=0.0)
 
 
 def student_epoch(arguments: argparse.Namespace, *, n_teachers: int) -> float:
@@ -290,6 +297,7 @@ SIDES: dict[str, Callable[[argparse.Namespace], float]] = {
     "in the loop": partial(student_epoch, n_teachers=1),
     "two in the loop": partial(student_epoch, n_teachers=2),
     **{name: partial(teacher_epoch, similarity_weight=0.0, **keys) for name, keys in SAVING.items()},
+    "usual dropout": usual_dropout_epoch,
 }
 
 if __name__ == "__main__":
