@@ -49,7 +49,8 @@ def test_what_was_written_with_tags_is_read_back(first, others):
 @settings(max_examples=200)
 @given(
     st.lists(
-        st.lists(ODD_WORDS.filter(lambda word: " " not in word), min_size=1, max_size=4),
+        # A file whose every other byte is zero is taken for UTF-16, and told.
+        st.lists(ODD_WORDS.filter(lambda word: not {" ", "\x00"} & set(word)), min_size=1, max_size=4),
         min_size=1,
         max_size=4,
     )

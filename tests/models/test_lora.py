@@ -1,5 +1,6 @@
 """Adapters in place of the encoder's weights: what learns, what a saved model holds, and whole runs with them."""
 
+import shutil
 import signal
 import sys
 
@@ -29,7 +30,14 @@ from xlner.errors import ModelError, RecipeError
 from xlner.jobs.transformer_student import TransformerStudent
 from xlner.models.folder import ModelSettings, load_joint_model, save_model
 from xlner.models.joint import JointModel
-from xlner.models.token_classifier import add_adapters, load_classifier, ready_to_train, save_weights, second_network
+from xlner.models.token_classifier import (
+    add_adapters,
+    load_classifier,
+    load_recognizer,
+    ready_to_train,
+    save_weights,
+    second_network,
+)
 
 IDS = torch.arange(5, 29).reshape(2, 12)
 RANK = "optimization.lora=4"
@@ -218,3 +226,11 @@ def test_two_processes_and_two_encoders_learn_by_adapters(peft, teaching, tmp_pa
 
     assert [one.status for one in finished] == [0, 0], finished
     assert load_joint_model(str(tmp_path / "runs" / "first" / "model")).evaluator is not None
+
+
+def test_a_folder_with_an_adapter_is_refused_with_or_without_peft(bert_folder, tmp_path):
+    shutil.copytree(bert_folder, tmp_path / "model")
+    (tmp_path / "model" / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')
+
+    with pytest.raises(ModelError, match=r"is an adapter .adapter_config.json.; merge it into its model"):
+        load_recognizer(str(tmp_path / "model"))

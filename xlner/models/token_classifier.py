@@ -326,6 +326,7 @@ def load_network(
         ModelError: If the weights cannot be loaded, are of other sizes than the configuration says, or are no numbers;
             or if there is no such network of this architecture.
     """
+    here_alone = not is_reachable(name, revision)
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)  # the load report would call a fresh head a problem
     try:
@@ -339,7 +340,8 @@ def load_network(
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are told below: transformers names them in its log alone
-                local_files_only=not is_reachable(name, revision),
+                local_files_only=here_alone,
+                adapter_kwargs={"local_files_only": here_alone},  # asked for as soon as peft is installed
             )
     except NETWORK_ERRORS as problem:
         raise ModelError(f"{name}: the weights could not be loaded: {first_line(problem)}") from problem
