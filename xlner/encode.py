@@ -132,7 +132,7 @@ class WordEncoder:
             self.before_word = _before_each_word(self._backend, probes)
             self.prefix, self.suffix = _special_pieces(self._backend, probes)
             # What the tokenizer puts at the start of each word for that space: "" or a sign such as ▁ or Ġ.
-            self.space_mark = _chunks(self._backend, self.before_word + "x")[0].removesuffix("x")
+            self.space_mark = "".join(_chunks(self._backend, self.before_word + "x")[:1])[:-1]
         self.pad_id = int(tokenizer.pad_token_id or 0)
         self.room = self.max_length - len(self.prefix) - len(self.suffix)
         if self.room < 4:

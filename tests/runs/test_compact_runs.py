@@ -53,7 +53,9 @@ def test_a_student_of_every_kind_learns_what_its_teacher_says(compact, tmp_path,
     run = tmp_path / "runs" / "small"
     report = report_of(run)
     tagger = load_tagger(run / "model")
-    assert report["scores"]["student"]["overall"]["f1"] > 0.8 * report["scores"]["teacher"]["overall"]["f1"]
+    # A table of features that learns whole sequences of a tiny teacher gets least of it.
+    least = 0.8 if (kind, decoder) == ("linear", "crf") else 0.9
+    assert report["scores"]["student"]["overall"]["f1"] > least * report["scores"]["teacher"]["overall"]["f1"]
     assert [(entity.text, entity.label) for entity in tagger.tag("Anna lebt in Kiel .")] == [
         ("Anna", "PER"),
         ("Kiel", "LOC"),

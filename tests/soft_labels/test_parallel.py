@@ -227,6 +227,18 @@ def test_the_output_may_not_be_the_input(bert_folder, tmp_path, xlner):
     assert "this is the parallel text itself" in told
 
 
+def test_a_page_has_the_name_of_one_so_that_it_replaces_no_text(bert_folder, tmp_path, xlner):
+    pairs = write_pairs(tmp_path / "pairs.tsv", [("Kiel", "Kiel")])
+
+    status, _, told = xlner(
+        "project", "--source-model", bert_folder, "--parallel", pairs, "--out", tmp_path / "a.jsonl", "--show", pairs
+    )
+
+    assert status == 2
+    assert "expected a name that ends with .html" in told
+    assert pairs.read_text(encoding="utf-8") == "Kiel\tKiel\n"
+
+
 def test_what_hints_at_a_wrong_file_is_told():
     swapped = ProjectionSummary(pairs=10, sureness=(0.8, 0.9))
     slipped = ProjectionSummary(pairs=10, sureness=(0.9, 0.8))

@@ -1,8 +1,8 @@
 """Dropout that costs little on a CPU, where torch draws a number of its own for every value.
 
-Of a training step of a 12-layer encoder in bfloat16, torch's dropout and the attention that it needs with dropout take
-as long as the matrix products. Here one random number of 64 bits decides about four values, and attention is computed
-in float32, as torch does it, but with this dropout. Elsewhere than in training on a CPU all is torch's own.
+Here one random number of 64 bits decides about four values, and attention is computed in float32, as torch does it with
+dropout, but with this one: an epoch of a 12-layer encoder in bfloat16 takes 0.91 of the time (docs/results.md).
+Elsewhere than in training on a CPU all is torch's own.
 """
 
 import math

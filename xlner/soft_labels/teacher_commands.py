@@ -45,6 +45,8 @@ def project(
 
     if out.suffix != ".jsonl":
         raise CorpusError(f"--out {out}: expected a name that ends with .jsonl, as that of an annotation file")
+    if show and show.suffix != ".html":
+        raise CorpusError(f"--show {show}: expected a name that ends with .html, as that of a page")
     # Looked at first, so that a wrong path is told before a model is loaded.
     if out.exists() and os.path.samefile(out, existing_file(str(parallel))):
         raise CorpusError(f"--out {out}: this is the parallel text itself; give the annotations another name")
