@@ -44,7 +44,6 @@ from xlner.web.agreement import MeanAgreement, Measured, marks, mean_agreement, 
 from xlner.web.annotations import AnnotationFile, ChangedError, TextLine, lines_of
 from xlner.web.batching import Batcher, QueueFullError
 from xlner.web.messages import (
-    BrowserModel,
     CompareRequest,
     CompareResponse,
     FindRequest,
@@ -173,20 +172,22 @@ def by_names(given: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def browser_models(settings: ServeSettings) -> list[BrowserModel]:
-    """What the page can have the browser run.
+def browser_models(settings: ServeSettings) -> dict[str, Path]:
+    """The folders of what the page can have the browser run, by name.
 
     Raises:
         ModelError: If a folder is none of `xlner export --web`, or two models have one name.
     """
-    found: list[BrowserModel] = []
-    for name, folder in list(by_names((*settings.models, *settings.browser)).items())[len(settings.models) :]:
-        path = Path(folder)
+    served_first = list(by_names((*settings.models, *settings.browser)).items())
+    found = {name: Path(folder) for name, folder in served_first[len(settings.models) :]}
+    for path in found.values():
         if missing := [file for file in ("tagger.js", "student.json") if not (path / file).is_file()]:
-            raise ModelError(f"--browser {folder}: no {missing[0]} in it; expected what xlner export MODEL --web wrote")
-        size = sum(file.stat().st_size for file in path.iterdir() if file.suffix in WEIGHTS)
-        found.append(BrowserModel(name=name, folder=f"browser/{len(found)}/", bytes=size))
+            raise ModelError(f"--browser {path}: no {missing[0]} in it; expected what xlner export MODEL --web wrote")
     return found
+
+
+def _bytes_of_weights(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
 
 
 def _short_name(folder: str) -> str:
@@ -200,8 +201,7 @@ def _size(tagger: Tagger) -> tuple[int | None, int]:
     try:
         weights = list(tagger.model.parameters())
     except ModelError:  # exported: a graph, or a table
-        files = [path for path in Path(tagger.name).iterdir() if path.suffix in WEIGHTS]
-        return None, sum(path.stat().st_size for path in files)
+        return None, _bytes_of_weights(Path(tagger.name))
     return sum(part.numel() for part in weights), sum(part.numel() * part.element_size() for part in weights)
 
 
@@ -229,8 +229,8 @@ def make_app(settings: ServeSettings) -> FastAPI:
     app.post("/v1/annotations/find", response_model=FindResponse)(service.find_annotations)
     app.get("/healthz", response_model=Health)(service.health)
     app.get("/metrics", response_class=PlainTextResponse)(service.tell_metrics)
-    for model, folder in zip(service.browser, by_names(settings.browser).values(), strict=True):
-        app.mount(f"/{model.folder.rstrip('/')}", StaticFiles(directory=folder))
+    for number, folder in enumerate(service.browser.values()):
+        app.mount(f"/browser/{number}", StaticFiles(directory=folder))
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     # The last one added is the first to see a request.
     if settings.origins:
@@ -252,6 +252,10 @@ class _Service:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self.browser = browser_models(settings)
+        self._in_browser = [
+            {"name": name, "folder": f"browser/{number}/", "bytes": _bytes_of_weights(folder)}
+            for number, (name, folder) in enumerate(self.browser.items())
+        ]
         self._models = open_models(settings.models, settings.device)
         self._file = None if settings.annotations is None else AnnotationFile(settings.annotations)
         self.metrics = _Metrics()
@@ -322,8 +326,12 @@ class _Service:
             "bytes": self._settings.max_body,
             "seconds": self._settings.timeout,
         }
-        browser = [model.model_dump() for model in self.browser]
-        content = {"models": described, "browser": browser, "limits": limits, "annotations": self._file is not None}
+        content = {
+            "models": described,
+            "browser": self._in_browser,
+            "limits": limits,
+            "annotations": self._file is not None,
+        }
         return JSONResponse(content)
 
     async def find_annotations(self, asked: FindRequest) -> Response:
