@@ -32,7 +32,7 @@ from xlner.models.settings import (
     read_student,
     refuse_code,
 )
-from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, known_tags, mix_probs, word_probs
+from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, go_on, known_tags, mix_probs, word_probs
 from xlner.tags import LabelSet, Span, TagReading, read_tagging
 from xlner.words import Entities, Entity, split_words
 
@@ -403,9 +403,10 @@ class Tagger:
             found = word_probs(self.backend, self.encoder, split, n_tags=n_tags, batch_pieces=self.batch_pieces)
         except ModelError as problem:
             raise ModelError(f"{self.name}: {problem}" if self.name else str(problem)) from problem
-        if self._reading is None:
-            return found
-        return [self._reading.iob2(rows).astype(np.float32) for rows in found]
+        if self._reading is not None:
+            found = [self._reading.iob2(rows).astype(np.float32) for rows in found]
+        go_on(found, split, self.labels.tags)
+        return found
 
     def tuned_thresholds(self) -> dict[str, float]:
         """The score that an entity of each type needs, as `xlner report` stored it; 0 for a type that was not tuned.

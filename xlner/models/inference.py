@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from xlner.encode import PaddedWindows, Window, WordEncoder, batches_within, load_tokenizer, pad
 from xlner.errors import ModelError, first_line
 from xlner.hub import NEWEST
-from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs, word_rows
+from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, go_on, word_probs, word_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -312,10 +312,11 @@ def sentence_probs(
 
     The sentences may have any length and are batched by length; for the other arguments see `word_outputs`.
     """
-    n_tags = len(model.recognizer.config.id2label or ())
-    return word_probs(
-        TorchBackend(model, device, autocast_dtype), encoder, sentences, n_tags=n_tags, batch_pieces=batch_pieces
-    )
+    tags = [name for _, name in sorted((model.recognizer.config.id2label or {}).items())]
+    backend = TorchBackend(model, device, autocast_dtype)
+    found = word_probs(backend, encoder, sentences, n_tags=len(tags), batch_pieces=batch_pieces)
+    go_on(found, sentences, tags)
+    return found
 
 
 def _run(

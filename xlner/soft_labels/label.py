@@ -24,6 +24,7 @@ from xlner.models.folder import find_file, is_there, load_joint_model, read_sett
 from xlner.models.inference import number_format, word_encoder, word_outputs
 from xlner.models.settings import is_compact
 from xlner.models.token_classifier import tags_of_model
+from xlner.predict import go_on
 from xlner.soft_labels.store import (
     BLOCK,
     COLUMNS,
@@ -333,6 +334,7 @@ class _Labeller:
             probs[window.sentence][window.word_numbers] = output.probs
             if output.projections is not None:
                 projections[window.sentence][window.word_numbers] = output.projections
+        go_on(probs, sentences, self.tags)
         return [soft_row(*row) for row in zip(sentences, probs, projections, strict=True)]
 
 
