@@ -143,7 +143,8 @@ class WordEncoder:
     @property
     def fingerprint(self) -> str:
         """A short hash of all that decides which pieces words become."""
-        content = f"{self._backend.to_str()}{self.prefix}{self.suffix}{self.max_length}{self.before_word}{self.space_mark}{RUNS}"
+        cut = f"{self.prefix}{self.suffix}{self.max_length}{self.before_word}{self.space_mark}{RUNS}"
+        content = self._backend.to_str() + cut
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
