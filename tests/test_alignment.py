@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from xlner.encode import CONTEXT_RATIO, StoredTokenizer, WordEncoder, load_tokenizer, plan_windows, read_tokenizer
 from xlner.errors import ModelError
 from xlner.models.inference import collate
+from xlner.models.settings import ModelSettings
 from xlner.predict import go_on
 from xlner.words import split_words
 
@@ -280,6 +281,30 @@ def test_words_in_the_middle_of_a_piece_go_on_as_the_word_before_them():
         np.array([seen[0], [0.1, 0.0, 0.8, 0.1], [0.1, 0.0, 0.8, 0.1], seen[3], seen[4]])
     )
     assert not probs[1].any()
+
+
+def test_a_model_of_spaced_languages_has_no_entity_begin_right_behind_one_of_its_type():
+    tags = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    seen = np.array([[0.1, 0.8, 0.1, 0, 0], [0.0, 0.4, 0.1, 0.5, 0], [0.2, 0, 0, 0.8, 0]], dtype=np.float32)
+    words = ["東", "京", "都"]
+
+    as_it_is, mended, apart = ([seen.copy()] for _ in range(3))
+    go_on(as_it_is, [words], tags)
+    go_on(mended, [words], tags, spaced=True)
+    go_on(apart, [["Kiel", "und", "Bonn"]], tags, spaced=True)
+
+    expected = [[0.1, 0.8, 0.1, 0, 0], [0, 0.04, 0.46, 0.5, 0], [0.2, 0, 0, 0.4, 0.4]]
+    np.testing.assert_allclose(mended[0], expected, atol=1e-6)
+    assert (as_it_is[0] == seen).all()
+    assert (apart[0] == seen).all()
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [("en", True), ("de", True), ("", False), ("zh", False), ("zh-TW", False), ("ja_gsd", False), ("TH", False)],
+)
+def test_a_model_tells_by_its_language_whether_it_has_learnt_spaces_alone(language, expected):
+    assert ModelSettings(language=language).spaced is expected
 
 
 def test_a_word_with_a_mark_keeps_it_beside_chinese():

@@ -90,21 +90,40 @@ def word_rows(windows: Sequence[Window], batch: Sequence[int]) -> Iterator[tuple
         start = stop
 
 
-def go_on(probs: Sequence[Probs], sentences: Sequence[Sequence[str]], tags: Sequence[str]) -> None:
-    """Give words in the middle of a piece what the word before them has, with `I-X` in the place of `B-X`; in place.
+def go_on(
+    probs: Sequence[Probs], sentences: Sequence[Sequence[str]], tags: Sequence[str], *, spaced: bool = False
+) -> None:
+    """Mend what is said of words between which no spaces stand; in place.
+
+    A word in the middle of a piece gets what the word before it has, with `I-X` in the place of `B-X`.
+
+    A model that has learnt languages with spaces alone takes many a character of others for a beginning. Where words
+    have spaces an entity hardly ever follows one of its own type (0.5 % of those of English WikiNEuRal), so each
+    `B-X` becomes `I-X` as far as the word before is of an entity of that type:
+
+        p_i(I-X) += p_i(B-X) (p_i-1(B-X) + p_i-1(I-X)),    p_i(B-X) less as much
 
     Args:
         probs: Of each sentence, (W, C).
         sentences: Their words.
         tags: Of the columns, (C,).
+        spaced: Whether the model has learnt languages with spaces alone.
     """
     begins = [number for number, tag in enumerate(tags) if tag[:2] == "B-" and f"I{tag[1:]}" in tags]
     continues = [tags.index(f"I{tags[number][1:]}") for number in begins]
     for rows, words in zip(probs, sentences, strict=True):
-        for place in within_pieces(rows, words):
-            rows[place] = rows[place - 1]
-            rows[place, continues] += rows[place, begins]
-            rows[place, begins] = 0.0
+        for run in unspaced_runs(words):
+            for place in range(run.start + 1, run.stop):
+                share: float | Probs = 1.0
+                if not rows[place].any():
+                    rows[place] = rows[place - 1]
+                elif spaced:
+                    share = rows[place - 1, begins] + rows[place - 1, continues]
+                else:
+                    continue
+                moved = share * rows[place, begins]
+                rows[place, continues] += moved
+                rows[place, begins] -= moved
 
 
 def within_pieces(rows: NDArray[np.floating], words: Sequence[str]) -> Iterator[int]:

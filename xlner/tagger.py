@@ -158,6 +158,7 @@ def _open_exported(folder: Path, device: str, precision: str, batch_pieces: int)
         word_splitter=settings.word_splitter,
         batch_pieces=batch_pieces,
         name=str(folder),
+        spaced=settings.spaced,
     )
 
 
@@ -206,6 +207,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
         word_splitter=settings.word_splitter,
         batch_pieces=batch_pieces,
         name=name,
+        spaced=settings.spaced,
     )
 
 
@@ -222,6 +224,7 @@ class Tagger:
         word_splitter: str = "unicode",
         batch_pieces: int = BATCH_PIECES,
         name: str = "",
+        spaced: bool = False,
     ) -> None:
         self.name = name  # of the folder, or that of the hub
         self.backend = backend
@@ -229,6 +232,7 @@ class Tagger:
         self.labels = labels
         self._reading = reading  # where the model's own tags are of another scheme
         self._decoder = ValidTags(labels)
+        self._spaced = spaced  # whether it has learnt languages with spaces between words alone
         self.word_splitter = word_splitter
         self.batch_pieces = batch_pieces
 
@@ -405,7 +409,7 @@ class Tagger:
             raise ModelError(f"{self.name}: {problem}" if self.name else str(problem)) from problem
         if self._reading is not None:
             found = [self._reading.iob2(rows).astype(np.float32) for rows in found]
-        go_on(found, split, self.labels.tags)
+        go_on(found, split, self.labels.tags, spaced=self._spaced)
         return found
 
     def tuned_thresholds(self) -> dict[str, float]:

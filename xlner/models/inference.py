@@ -307,15 +307,17 @@ def sentence_probs(
     device: torch.device,
     batch_pieces: int = BATCH_PIECES,
     autocast_dtype: torch.dtype | None = None,
+    spaced: bool = False,
 ) -> list[Probs]:
     """Tag probabilities of every word, (words, C) per sentence; zeros for words that tokenise to nothing.
 
-    The sentences may have any length and are batched by length; for the other arguments see `word_outputs`.
+    The sentences may have any length and are batched by length; for `spaced` see `go_on`, for the other arguments
+    `word_outputs`.
     """
     tags = [name for _, name in sorted((model.recognizer.config.id2label or {}).items())]
     backend = TorchBackend(model, device, autocast_dtype)
     found = word_probs(backend, encoder, sentences, n_tags=len(tags), batch_pieces=batch_pieces)
-    go_on(found, sentences, tags)
+    go_on(found, sentences, tags, spaced=spaced)
     return found
 
 

@@ -143,8 +143,11 @@ class Evaluator:
             tagger = load_tagger(folder, device=device.type)
             return tagger.labels.tags, tagger.probs(words)
         model = load_joint_model(folder).to(device).eval()
-        encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
-        probs = sentence_probs(model, encoder, words, device=device, autocast_dtype=self._autocast)
+        settings = read_settings(folder)
+        encoder = word_encoder(folder, model.recognizer, settings.max_length)
+        probs = sentence_probs(
+            model, encoder, words, device=device, autocast_dtype=self._autocast, spaced=settings.spaced
+        )
         return tags_of_model(model.recognizer.config), probs
 
     def of_network(self, network: nn.Module, corpus: Corpus, predictions: Path) -> Scores:
