@@ -270,6 +270,24 @@ def test_a_piece_of_several_words_is_that_of_the_first_and_no_window_decides_the
     assert window.word_positions.tolist() == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_long_text_without_spaces_is_cut_by_parts_and_what_word_piece_does_not_know_word_by_word():
+    vocabulary = {name: n for n, name in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "ก", "##า", "า", "x", "##x"])}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    encoder = WordEncoder(StoredTokenizer(backend, 512, 0))
+
+    def names(words):
+        (window,) = encoder.encode([words])
+        return [backend.id_to_token(piece) for piece in window.piece_ids[1:-1]]
+
+    assert names(["ก", "า"]) == ["ก", "##า"]
+    assert names(["ก", "า", "ข", "า"]) == ["ก", "า", "[UNK]", "า"]
+    assert names(["ก", *"า" * 120]) == ["ก", *["##า"] * 99, "า", *["##า"] * 20]
+
+
 def test_words_in_the_middle_of_a_piece_go_on_as_the_word_before_them():
     tags = ("O", "B-LOC", "I-LOC", "B-PER")
     seen = [[0.1, 0.5, 0.3, 0.1], [0.0] * 4, [0.0] * 4, [0.7, 0.1, 0.2, 0.0], [0.0] * 4]

@@ -77,6 +77,8 @@ def pieces_of_a_run(encoder, words):
     text = encoder.before_word + "".join(words)
     encoded = encoder.tokenizer([[text]], is_split_into_words=True, add_special_tokens=False)
     found = [(piece, encoded.token_to_chars(0, place)) for place, piece in enumerate(encoded["input_ids"][0])]
+    if "[UNK]" in encoded.tokens(0):  # of WordPiece, which then knows nothing of the run
+        return [list(encoder.pieces_of({word})[word]) for word in words]
     if found and encoded.tokens(0)[0] == encoder.space_mark:
         del found[0]
     pieces = [[] for _ in words]

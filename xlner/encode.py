@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import ByteLevel
 
 from xlner.errors import ModelError, XlnerError, first_line
@@ -83,6 +84,7 @@ ROW_WORDS = 64
 KEPT_WORDS = 100_000
 LONGEST_KEPT_WORD = 64
 RUNS = 1  # of how words of scripts without spaces get their pieces; whoever changes that adds 1
+LONGEST_RUN = 100  # characters of such words that are cut as one: more are nothing but unknown to WordPiece
 # Words that a tokenizer is tried on, beside some of its own pieces, so that there are some that it knows.
 PROBE_WORDS = ("city", "Merkel", "was", "анна", "живёт", "Μαρία", "مدينة", "北京", "गाँव", "x", "2024")
 PROBE_PIECES = 48
@@ -157,7 +159,7 @@ class WordEncoder:
         for start in range(0, len(sentences), CHUNK_SENTENCES):
             chunk = sentences[start : start + CHUNK_SENTENCES]
             pieces_of = self.pieces_of(set(chain.from_iterable(chunk)))
-            runs = [unspaced_runs(words) for words in chunk]
+            runs = [[part for run in unspaced_runs(words) for part in _parts(words, run)] for words in chunk]
             in_runs = self._pieces_in_runs(
                 [words[run] for words, found in zip(chunk, runs, strict=True) for run in found]
             )
@@ -217,14 +219,21 @@ class WordEncoder:
     def _pieces_in_runs(self, runs: Sequence[Sequence[str]]) -> Iterator[list[tuple[int, ...]]]:
         """The pieces that begin in each word of a run, of which the tokenizer gets all words as one.
 
-        The mark of a space before the run belongs to no word, where it is a piece of its own.
+        The mark of a space before the run belongs to no word, where it is a piece of its own. WordPiece knows all of a
+        run or nothing: one that it does not know is cut word by word.
         """
         rows = [[encodable(word) for word in run] for run in runs]
         self._pieces_alone()
         with tokenizer_errors():
             texts = [[self.before_word + "".join(row)] for row in rows]
             encoded = self._backend.encode_batch(texts, is_pretokenized=True, add_special_tokens=False)
-        for row, found in zip(rows, encoded, strict=True):
+        model = self._backend.model
+        unknown = self._backend.token_to_id(model.unk_token) if isinstance(model, WordPiece) else None
+        for run, row, found in zip(runs, rows, encoded, strict=True):
+            if unknown is not None and unknown in found.ids:
+                pieces_of = self.pieces_of(set(run))
+                yield [pieces_of[word] for word in run]
+                continue
             *begins, _ = accumulate(map(len, row), initial=len(self.before_word))
             pieces: list[list[int]] = [[] for _ in row]
             is_marked = bool(found.tokens) and found.tokens[0] == self.space_mark
@@ -268,6 +277,17 @@ class WordEncoder:
             np.array([places[number] for number in decided], dtype=np.int32),
             np.array(decided, dtype=np.int32),
         )
+
+
+def _parts(words: Sequence[str], run: slice) -> Iterator[slice]:
+    """A run in parts that no tokenizer finds too long."""
+    start, n_letters = run.start, 0
+    for place in range(run.start, run.stop):
+        if n_letters + len(words[place]) > LONGEST_RUN and place > start:
+            yield slice(start, place)
+            start, n_letters = place, 0
+        n_letters += len(words[place])
+    yield slice(start, run.stop)
 
 
 def _probe_words(backend: Tokenizer) -> list[str]:
