@@ -10,7 +10,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -30,6 +30,7 @@ from transformers import PreTrainedModel
 
 from xlner.config.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.errors import CorpusError, RunError, StoppedError, first_line
+from xlner.models.frozen import computed_once
 from xlner.train.batches import Plan, parts_within, plan_epoch
 from xlner.train.checkpoint import (
     KEPT,
@@ -47,7 +48,7 @@ from xlner.train.checkpoint import (
     state_changes,
 )
 from xlner.train.objectives import Batch, Objective
-from xlner.train.run import Interrupted, RunFolder, StopRequest
+from xlner.train.run import Interrupted, RunFolder, StopRequest, autocast_dtype
 
 LOG = logging.getLogger("xlner")
 
@@ -256,7 +257,29 @@ def fit(
     """
     if not len(objective.lengths):
         raise CorpusError("nothing to train on: the tokenizer makes nothing of any word of the text")
-    return _Loop(accelerator, network, objective, validation, run, keys, depends_on).train()
+    with _frozen_layers_once(accelerator, network, objective, run, keys):
+        return _Loop(accelerator, network, objective, validation, run, keys, depends_on).train()
+
+
+def _frozen_layers_once(
+    accelerator: Accelerator, network: nn.Module, objective: Objective[Any], run: RunFolder, keys: TrainingKeys
+) -> AbstractContextManager[Any]:
+    """Looks up what frozen layers say, where that is worth while: each process would have to store the whole text."""
+    optimization, lengths = keys.optimization, objective.lengths
+    if optimization.epochs == 1 or accelerator.num_processes > 1 or not objective.same_pieces:
+        return nullcontext()
+    # The batches of the first epoch, also where a run goes on: the same numbers, to the last bit.
+    plans = plan_epoch(lengths, optimization.batch_size, keys.seed, 0)
+    bound = optimization.batch_pieces or int(lengths.max()) * optimization.batch_size
+    batches = (objective.batch(part).tokens for plan in plans for part in parts_within(plan, lengths, bound))
+    return computed_once(
+        network.to(accelerator.device),
+        batches,
+        int(lengths.sum()),
+        run.path,
+        device=accelerator.device,
+        autocast_dtype=autocast_dtype(accelerator.mixed_precision),
+    )
 
 
 class _Loop(Generic[Batch]):
