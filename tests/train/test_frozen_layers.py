@@ -46,7 +46,7 @@ def test_the_losses_are_those_of_a_run_that_computes_every_layer(tmp_path, caplo
     monkeypatch.setattr(loop, "computed_once", lambda *given, **named: nullcontext(False))
     train(tmp_path / "always")
 
-    assert lines == ["the 1 lowest layers learn nothing and are computed once: 0 MiB of hidden states"]
+    assert lines == ["the lowest layers (1) learn nothing and are computed once: 0 MiB of hidden states"]
     assert losses(tmp_path / "once") == pytest.approx(losses(tmp_path / "always"), rel=1e-4)
 
 

@@ -55,7 +55,7 @@ def computed_once(
         network: Lies on `device`; its encoders are found within.
         batches: Every window of the text, in any batches.
         n_pieces: Of all these windows, T.
-        folder: Where 4 T D bytes lie meanwhile, in a file without a name, which is gone with the process.
+        folder: Is there; 4 T D bytes lie in it meanwhile, in a file without a name, which is gone with the process.
         device: Where the network lies.
         autocast_dtype: Number format of the training.
 
@@ -65,28 +65,31 @@ def computed_once(
     """
     bodies = [part for part in network.modules() if isinstance(part, PreTrainedModel) and part.base_model is part]
     parts = frozen_parts(bodies[0]) if len(bodies) == 1 else []
-    n_bytes = 4 * n_pieces * int(getattr(bodies[0].config, "hidden_size", 0)) if parts else 0
-    folder.mkdir(parents=True, exist_ok=True)
-    if not 0 < n_bytes <= min(MOST_BYTES, MOST_OF_DISK * shutil.disk_usage(folder).free):
+    width = int(getattr(bodies[0].config, "hidden_size", 0)) if parts else 0
+    n_bytes = 4 * n_pieces * width
+    if not width or n_bytes > min(MOST_BYTES, MOST_OF_DISK * shutil.disk_usage(folder).free):
         yield False
         return
-    body = bodies[0]
     with TemporaryFile(dir=folder) as file:
-        table = np.memmap(file, np.float32, "w+", shape=(n_pieces, body.config.hidden_size))
-        layers = _Layers(body, parts, torch.from_numpy(table))
+        table = torch.from_numpy(np.memmap(file, np.float32, "w+", shape=(n_pieces, width)))
+        layers = _Layers(bodies[0], parts, table)
         try:
-            with predicting(body, device, autocast_dtype):
+            with predicting(bodies[0], device, autocast_dtype):
                 suited = all(
                     layers.keep(batch.input_ids.to(device), batch.attention_mask.to(device)) for batch in batches
                 )
             if suited:
-                told = f"the {len(parts) - 1} lowest layers learn nothing and are computed once"
+                told = f"the lowest layers ({len(parts) - 1}) learn nothing and are computed once"
                 LOG.info(f"{told}: {n_bytes / 2**20:,.0f} MiB of hidden states")
             else:
                 layers.restore()
             yield suited
         finally:
             layers.restore()
+
+
+class _EnoughError(Exception):
+    """Ends a pass through an encoder whose layers above are not asked for."""
 
 
 class _Layers:
@@ -109,28 +112,41 @@ class _Layers:
             part.__dict__.pop("forward", None)
 
     def keep(self, input_ids: Tensor, attention_mask: Tensor) -> bool:
-        """Compute and store the windows of a batch; False if what is looked up gives something else."""
-        last: list[Any] = []
-        hook = self._parts[-1].register_forward_hook(lambda layer, given, states: last.append(states))
-        computed = self._body(input_ids=input_ids, attention_mask=attention_mask.long()).last_hidden_state
-        hook.remove()
-        states = last[0]
+        """Compute and store the windows of a batch; False if looking up the first one gives something else."""
+        is_piece, is_first, found = attention_mask.bool(), not self._starts, []
+
+        def see(layer: nn.Module, given: Any, states: Any) -> None:
+            found.append(states)
+            if not is_first:
+                raise _EnoughError
+
+        hook = self._parts[-1].register_forward_hook(see)
+        try:
+            computed = self._last_states(input_ids, attention_mask)
+        except _EnoughError:
+            computed = None
+        finally:
+            hook.remove()
+        (states,) = found
         if not isinstance(states, Tensor) or states.shape != (*input_ids.shape, self._table.shape[1]):
             return False
-        is_first = not self._starts
-        for pieces, row, is_piece in zip(input_ids, states, attention_mask.bool(), strict=True):
-            key, kept = _key(pieces[is_piece]), row[is_piece].float().cpu()
+        for pieces, row, chosen in zip(input_ids, states, is_piece, strict=True):
+            key, kept = _key(pieces[chosen]), row[chosen].float().cpu()
             if key not in self._starts:
                 self._starts[key] = self._n_kept
                 self._n_kept += len(kept)
                 self._table[self._starts[key] : self._n_kept] = kept
-        if not is_first:
+        if computed is None:
             return True
         self._is_trial = True
-        found = self._body(input_ids=input_ids, attention_mask=attention_mask.long()).last_hidden_state
+        looked_up = self._last_states(input_ids, attention_mask)
         self._is_trial = False
-        difference = (found - computed)[attention_mask.bool()].abs().max()
+        difference = (looked_up - computed)[is_piece].abs().max()
         return float(difference) <= ROUNDING * max(1.0, float(computed.abs().max()))
+
+    def _last_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states: Tensor = self._body(input_ids=input_ids, attention_mask=attention_mask.long()).last_hidden_state
+        return states
 
     def _look_up(self, body: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._found = None

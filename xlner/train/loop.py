@@ -257,8 +257,9 @@ def fit(
     """
     if not len(objective.lengths):
         raise CorpusError("nothing to train on: the tokenizer makes nothing of any word of the text")
+    loop = _Loop(accelerator, network, objective, validation, run, keys, depends_on)
     with _frozen_layers_once(accelerator, network, objective, run, keys):
-        return _Loop(accelerator, network, objective, validation, run, keys, depends_on).train()
+        return loop.train()
 
 
 def _frozen_layers_once(
@@ -273,7 +274,7 @@ def _frozen_layers_once(
     bound = optimization.batch_pieces or int(lengths.max()) * optimization.batch_size
     batches = (objective.batch(part).tokens for plan in plans for part in parts_within(plan, lengths, bound))
     return computed_once(
-        network.to(accelerator.device),
+        network,
         batches,
         int(lengths.sum()),
         run.path,
@@ -333,6 +334,7 @@ class _Loop(Generic[Batch]):
         keys, progress, per_epoch = self._keys, self._progress, self._keys.optimization.evaluations
         evaluate_at = {-(-self._epoch_steps * (i + 1) // per_epoch) for i in range(per_epoch)}
         self._network.train()  # pretrained models come in evaluation mode
+        self._meter_started = time.perf_counter()
         with StopRequest() as stop, self._bar:
             if progress.step_in_epoch in evaluate_at and progress.evaluated_step < progress.step:
                 # The run was stopped before or within this evaluation.
