@@ -103,7 +103,7 @@ class _Layers:
         self._found: Tensor | None = None  # what stands in the table of the batch that is being computed
         self._hook = body.register_forward_pre_hook(self._look_up, with_kwargs=True)
         for part in parts:
-            part.forward = self._replaced(part.forward, is_first=part is parts[0])  # type: ignore[method-assign]
+            part.forward = self._replaced(part.forward, is_first=part is parts[0])
 
     def restore(self) -> None:
         """Let all parts compute again."""
