@@ -31,6 +31,7 @@ from transformers import PreTrainedModel
 from xlner.config.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.errors import CorpusError, RunError, StoppedError, first_line
 from xlner.models.frozen import computed_once
+from xlner.models.inference import TokenBatch
 from xlner.train.batches import Plan, parts_within, plan_epoch
 from xlner.train.checkpoint import (
     KEPT,
@@ -272,10 +273,15 @@ def _frozen_layers_once(
     # The batches of the first epoch, also where a run goes on: the same numbers, to the last bit.
     plans = plan_epoch(lengths, optimization.batch_size, keys.seed, 0)
     bound = optimization.batch_pieces or int(lengths.max()) * optimization.batch_size
-    batches = (objective.batch(part).tokens for plan in plans for part in parts_within(plan, lengths, bound))
+    parts = [part for plan in plans for part in parts_within(plan, lengths, bound)]
+
+    def batches() -> Iterator[TokenBatch]:
+        for part in tqdm(parts, "frozen layers", unit="batch", leave=False, disable=None, dynamic_ncols=True):
+            yield objective.batch(part).tokens
+
     return computed_once(
         network,
-        batches,
+        batches(),
         int(lengths.sum()),
         run.path,
         device=accelerator.device,
