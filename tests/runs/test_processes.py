@@ -151,7 +151,8 @@ def accelerate(*arguments, cwd, settings=REPOSITORY / "docs" / "fsdp.yaml"):
         [*launch, "--config_file", str(settings), str(REPOSITORY / TEACHER), *arguments],
         cwd=cwd,
         env=os.environ | ENVIRONMENT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
@@ -167,8 +168,8 @@ def test_processes_with_a_shard_of_the_weights_each_train_as_with_all_of_them(st
     done = accelerate(*arguments, cwd=tmp_path)
 
     run = tmp_path / "runs" / "first"
-    assert done.returncode == 0, done.stderr
-    assert "in shards (FSDP)" in done.stderr
+    assert done.returncode == 0, done.stdout
+    assert "in shards (FSDP)" in done.stdout
     assert are_close(weights_of(run), weights_of(whole))
     for step in (4, 8):
         assert are_close(weights_at(run, step), weights_at(whole, step))
@@ -179,7 +180,7 @@ def test_processes_with_a_shard_of_the_weights_each_train_as_with_all_of_them(st
         path.unlink()
     shutil.rmtree(run / "checkpoints" / "step-8")
     done = accelerate(*arguments, cwd=tmp_path)
-    assert "going on from runs/first/checkpoints/step-4" in done.stderr
+    assert "going on from runs/first/checkpoints/step-4" in done.stdout
     assert are_close(weights_of(run), weights_of(whole))
 
 
@@ -205,7 +206,7 @@ def test_what_cannot_be_trained_in_shards_is_refused(still_encoder, data, tmp_pa
     done = accelerate(f"encoder={still_encoder}", f"data={data}", *SMALL, *extra, cwd=tmp_path, settings=settings)
 
     assert done.returncode != 0
-    assert message in done.stderr
+    assert message in done.stdout
 
 
 def test_moments_of_eight_bits_want_their_package(monkeypatch):
