@@ -43,6 +43,7 @@ from xlner.arrow_files import in_blocks
 from xlner.config.schema import CorpusRecipe
 from xlner.corpora.lines import SUFFIXES, existing_file
 from xlner.corpora.splits import sentence_stream
+from xlner.encode import WordEncoder
 from xlner.errors import CorpusError, ModelError
 from xlner.files import published_folder
 
@@ -281,11 +282,11 @@ def kept_pieces(found: PackedModel, texts: Sequence[Path], n_frequent: int | Non
     kept[-1] = True
     # Of characters alone any text can be made.
     kept |= np.fromiter((len(piece.removeprefix("▁")) <= 1 for piece in found.pieces), np.bool_, len(found.pieces))
-    backend = unigram(found.pieces, found.scores)
+    encoder = WordEncoder(make_tokenizer(found.pieces, found.scores, found.sizes.positions))
     read = tqdm(words_of(texts), unit=" sentences", disable=None, file=sys.stderr)
     for sentences in in_blocks(read, SENTENCES_AT_ONCE):
-        for encoding in backend.encode_batch(sentences, is_pretokenized=True, add_special_tokens=False):
-            kept[encoding.ids] = True
+        for window in encoder.encode(sentences):
+            kept[window.piece_ids] = True
     return np.flatnonzero(kept)
 
 

@@ -11,6 +11,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from xlner.encode import CONTEXT_RATIO, StoredTokenizer, WordEncoder, load_tokenizer, plan_windows, read_tokenizer
 from xlner.errors import ModelError
 from xlner.models.inference import collate
+from xlner.models.settings import ModelSettings
+from xlner.predict import go_on
 from xlner.words import split_words
 
 ENCODERS = {name: WordEncoder(make(), max_length=24) for name, make in TOKENIZERS.items()}
@@ -230,7 +232,7 @@ def test_words_of_a_list_have_the_pieces_of_running_text(kind):
 
 @pytest.mark.parametrize("kind", sorted(MARKS))
 @pytest.mark.parametrize("text", ["在北京", "東京タワー", "กรุงเทพ"])
-def test_words_of_a_script_without_spaces_have_no_mark_of_a_space(kind, text):
+def test_words_of_a_script_without_spaces_have_the_pieces_of_running_text_and_no_piece_for_a_space(kind, text):
     encoder = WordEncoder(marked_tokenizer(kind, [f"x {text}", text]))
     words = [text[start:end] for start, end in split_words(text)]
 
@@ -238,11 +240,89 @@ def test_words_of_a_script_without_spaces_have_no_mark_of_a_space(kind, text):
 
     backend = encoder.tokenizer.backend_tokenizer
     ours = [backend.id_to_token(piece) for piece in window.piece_ids.tolist()]
-    letters = [backend.encode(f"{encoder.before_word}x{word}", add_special_tokens=False).tokens for word in words]
-    mark = "".join(ours[1:2]).removesuffix("x")
-    assert "".join(ours) == f"<s>{mark}x{''.join(''.join(one).removeprefix(f'{mark}x') for one in letters)}</s>"
-    assert mark not in "".join(ours[2:]) if mark else kind == "spaces"
-    assert len(set(window.word_positions.tolist())) == 1 + len(words)
+    running = backend.encode(f"{encoder.before_word}{text}", add_special_tokens=False).tokens
+    mark = encoder.space_mark
+    expected = running[1:] if running[0] == mark else running
+    assert ours[-1 - len(expected) : -1] == expected
+    assert mark not in ours[2:] if mark else kind == "spaces"
+    assert "".join(ours).replace(mark or "▁", "") == "<s>x" + "".join(running).replace(mark or "▁", "") + "</s>"
+
+
+def encoder_of_pieces(pieces):
+    """A tokenizer as those of XLM-R, of these pieces alone: the earlier in the list, the likelier."""
+    vocabulary = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    backend = Tokenizer(models.Unigram([*vocabulary, *((one, -1.0 - n) for n, one in enumerate(pieces))], unk_id=3))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return WordEncoder(StoredTokenizer(backend, 128, 1))
+
+
+def test_a_piece_of_several_words_is_that_of_the_first_and_no_window_decides_the_others():
+    encoder = encoder_of_pieces(["▁", "北京", "大学", "在", "2", "。", "▁Kiel", "x", "K", "i", "e", "l"])
+
+    (window,) = encoder.encode([["在", "北", "京", "大", "学", "。", "Kiel", "北", "京"]])
+
+    names = [encoder.tokenizer.backend_tokenizer.id_to_token(piece) for piece in window.piece_ids]
+    assert names == ["<s>", "在", "北京", "大学", "。", "▁Kiel", "北京", "</s>"]
+    assert window.word_numbers.tolist() == [0, 1, 3, 5, 6, 7]
+    assert window.word_positions.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_long_text_without_spaces_is_cut_by_parts_and_what_word_piece_does_not_know_word_by_word():
+    vocabulary = {name: n for n, name in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "ก", "##า", "า", "x", "##x"])}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    encoder = WordEncoder(StoredTokenizer(backend, 512, 0))
+
+    def names(words):
+        (window,) = encoder.encode([words])
+        return [backend.id_to_token(piece) for piece in window.piece_ids[1:-1]]
+
+    assert names(["ก", "า"]) == ["ก", "##า"]
+    assert names(["ก", "า", "ข", "า"]) == ["ก", "า", "[UNK]", "า"]
+    assert names(["ก", *"า" * 120]) == ["ก", *["##า"] * 99, "า", *["##า"] * 20]
+
+
+def test_words_in_the_middle_of_a_piece_go_on_as_the_word_before_them():
+    tags = ("O", "B-LOC", "I-LOC", "B-PER")
+    seen = [[0.1, 0.5, 0.3, 0.1], [0.0] * 4, [0.0] * 4, [0.7, 0.1, 0.2, 0.0], [0.0] * 4]
+    probs = [np.array(seen, dtype=np.float32), np.zeros((2, 4), dtype=np.float32)]
+
+    go_on(probs, [["東", "京", "都", "Kiel", "\u200b"], ["Kiel", "in"]], tags)
+
+    assert probs[0].tolist() == pytest.approx(
+        np.array([seen[0], [0.1, 0.0, 0.8, 0.1], [0.1, 0.0, 0.8, 0.1], seen[3], seen[4]])
+    )
+    assert not probs[1].any()
+
+
+def test_a_model_of_spaced_languages_has_no_entity_begin_right_behind_one_of_its_type():
+    tags = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    seen = np.array([[0.1, 0.8, 0.1, 0, 0], [0.0, 0.4, 0.1, 0.5, 0], [0.2, 0, 0, 0.8, 0]], dtype=np.float32)
+    words = ["東", "京", "都"]
+
+    as_it_is, mended, apart = ([seen.copy()] for _ in range(3))
+    go_on(as_it_is, [words], tags)
+    go_on(mended, [words], tags, spaced=True)
+    go_on(apart, [["Kiel", "und", "Bonn"]], tags, spaced=True)
+
+    expected = [[0.1, 0.8, 0.1, 0, 0], [0, 0.04, 0.46, 0.5, 0], [0.2, 0, 0, 0.4, 0.4]]
+    np.testing.assert_allclose(mended[0], expected, atol=1e-6)
+    assert (as_it_is[0] == seen).all()
+    assert (apart[0] == seen).all()
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [("en", True), ("de", True), ("", False), ("zh", False), ("zh-TW", False), ("ja_gsd", False), ("TH", False)],
+)
+def test_a_model_tells_by_its_language_whether_it_has_learnt_spaces_alone(language, expected):
+    assert ModelSettings(language=language).spaced is expected
 
 
 def test_a_word_with_a_mark_keeps_it_beside_chinese():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xlner import encode as alignment
 from xlner.encode import WordEncoder, encodable
-from xlner.words import begins_unspaced
+from xlner.words import begins_unspaced, unspaced_runs
 
 ODD = [
     "",
@@ -26,6 +26,7 @@ ODD = [
     "\ufe0f",
     "👩🏽\u200d🚀",
 ]
+UNSPACED = ["北", "京", "大学", "，", "。", "12", "「", "が", "ㇳ", "ส", "วั", "ㇷ゚"]
 PARTED = [
     "U.S.",
     "O'Brien",
@@ -42,7 +43,7 @@ PARTED = [
     "北京大学",
     "x" * 150,
 ]
-WORDS = st.sampled_from([*ODD, *PARTED, "Angela", "Merkel"]) | st.text(max_size=8)
+WORDS = st.sampled_from([*ODD, *PARTED, *UNSPACED, "Angela", "Merkel"]) | st.text(max_size=8)
 SENTENCES = st.lists(st.lists(WORDS, max_size=12), max_size=6)
 
 
@@ -64,6 +65,25 @@ def pieces_by_the_tokenizer(encoder, words):
     pieces = [[] for _ in words]
     for piece, word in zip(encoded["input_ids"][0], encoded.word_ids(0), strict=True):
         pieces[word].append(piece)
+    for run in unspaced_runs(words):
+        pieces[run] = pieces_of_a_run(encoder, [encodable(word) for word in words[run]])
+    return pieces
+
+
+def pieces_of_a_run(encoder, words):
+    """The pieces that begin in each word, by the places that the tokenizer tells of its pieces in running text."""
+    lead = len(encoder.before_word)
+    owner = [0] * lead + [number for number, word in enumerate(words) for _ in word] + [len(words) - 1]
+    text = encoder.before_word + "".join(words)
+    encoded = encoder.tokenizer([[text]], is_split_into_words=True, add_special_tokens=False)
+    found = [(piece, encoded.token_to_chars(0, place)) for place, piece in enumerate(encoded["input_ids"][0])]
+    if "[UNK]" in encoded.tokens(0):  # of WordPiece, which then knows nothing of the run
+        return [list(encoder.pieces_of({word})[word]) for word in words]
+    if found and encoded.tokens(0)[0] == encoder.space_mark:
+        del found[0]
+    pieces = [[] for _ in words]
+    for piece, place in found:
+        pieces[owner[place.start]].append(piece)
     return pieces
 
 
@@ -76,10 +96,11 @@ def test_a_window_holds_the_pieces_that_the_tokenizer_gives_for_the_sentence(nam
 
     for number, words in enumerate(sentences):
         pieces = pieces_by_the_tokenizer(encoder, words) if words else []
-        # Words of scripts without spaces have a test of their own.
+        # A word of a script without spaces that stands alone has a test of its own.
+        in_runs = {place for run in unspaced_runs(words) for place in range(run.start, run.stop)}
         pieces = [
-            list(encoder.pieces_of({word})[word]) if begins_unspaced(word) else found
-            for word, found in zip(words, pieces, strict=True)
+            list(encoder.pieces_of({word})[word]) if begins_unspaced(word) and place not in in_runs else found
+            for place, (word, found) in enumerate(zip(words, pieces, strict=True))
         ]
         visible = [place for place, found in enumerate(pieces) if found]
         if not visible:

@@ -1,6 +1,7 @@
 """The commands of `xlner` on corpora, runs and models: their options, what they print, and advice in these options.
 
-What is slow to import is imported by the command that needs it.
+What is slow to import is imported by the command that needs it. A parameter of a command is an option, which typer
+reads from its signature: that is why commands have many, and some are long.
 """
 
 import json

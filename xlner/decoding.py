@@ -18,7 +18,7 @@ Forward = NDArray[np.float64]
 
 # Of what is chosen here; whoever changes which tags or scores come out of the same probabilities adds 1, so that stored
 # scores of another number are not used any more.
-DECODING = 1
+DECODING = 2  # 2: text without spaces
 # Sentences whose sums are computed side by side; those of like length, or padding would be most of the work.
 CHUNK_SENTENCES = 256
 # Keeps sequences apart from impossible ones where a softmax says 0.

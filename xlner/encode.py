@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import ByteLevel
 
 from xlner.errors import ModelError, XlnerError, first_line
 from xlner.hub import is_reachable, refuse_file
-from xlner.words import begins_unspaced
+from xlner.words import begins_unspaced, unspaced_runs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,7 +72,6 @@ def tokenizer_errors(place: str = "its tokenizer.json is damaged") -> Iterator[N
 # an edge is seen with context, yet each word is *decided* by exactly one of them: the one that lists it. Only the
 # first piece of a word carries meaning; where it stands is all that later stages ask (`words`).
 
-
 # Longest piece sequence used when a tokenizer states no limit of its own (they then give a number near 1e30).
 FALLBACK_LENGTH = 512
 # Words of context that a window shows beyond those it decides, where a sentence needs several windows.
@@ -83,6 +83,8 @@ ROW_WORDS = 64
 # Words whose pieces are remembered, and the characters of the longest one: some 30 MB.
 KEPT_WORDS = 100_000
 LONGEST_KEPT_WORD = 64
+RUNS = 1  # of how words of scripts without spaces get their pieces; whoever changes that adds 1
+LONGEST_RUN = 100  # characters of such words that are cut as one: more are nothing but unknown to WordPiece
 # Words that a tokenizer is tried on, beside some of its own pieces, so that there are some that it knows.
 PROBE_WORDS = ("city", "Merkel", "was", "анна", "живёт", "Μαρία", "مدينة", "北京", "गाँव", "x", "2024")
 PROBE_PIECES = 48
@@ -143,22 +145,29 @@ class WordEncoder:
     @property
     def fingerprint(self) -> str:
         """A short hash of all that decides which pieces words become."""
-        content = (
-            f"{self._backend.to_str()}{self.prefix}{self.suffix}{self.max_length}{self.before_word}{self.space_mark}"
-        )
+        cut = f"{self.prefix}{self.suffix}{self.max_length}{self.before_word}{self.space_mark}{RUNS}"
+        content = self._backend.to_str() + cut
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def encode(self, sentences: Sequence[Sequence[str]], first_sentence: int = 0) -> Iterator[Window]:
         """The windows of some sentences, in order; their `sentence` counts from `first_sentence`.
 
         A sentence without any visible word gives no window. A word of more pieces than a window holds keeps its
-        first ones.
+        first ones. Words of a script without spaces get pieces as in running text, and a piece may hold several: those
+        in its middle have none, so that no window decides them, and go on as the word before them (`predict.go_on`).
         """
         for start in range(0, len(sentences), CHUNK_SENTENCES):
             chunk = sentences[start : start + CHUNK_SENTENCES]
             pieces_of = self.pieces_of(set(chain.from_iterable(chunk)))
-            for number, words in enumerate(chunk, first_sentence + start):
-                yield from self._windows(number, [pieces_of[word] for word in words])
+            runs = [[part for run in unspaced_runs(words) for part in _parts(words, run)] for words in chunk]
+            in_runs = self._pieces_in_runs(
+                [words[run] for words, found in zip(chunk, runs, strict=True) for run in found]
+            )
+            for number, (words, found) in enumerate(zip(chunk, runs, strict=True), first_sentence + start):
+                pieces = [pieces_of[word] for word in words]
+                for run in found:
+                    pieces[run] = next(in_runs)
+                yield from self._windows(number, pieces)
 
     def pieces_of(self, words: set[str]) -> dict[str, tuple[int, ...]]:
         """The pieces of each word, none of them more than a window holds.
@@ -207,6 +216,31 @@ class WordEncoder:
             chunks = filter(None, [first.removeprefix(self.space_mark), *others])
             return [piece.id for chunk in chunks for piece in self._backend.model.tokenize(chunk)]
 
+    def _pieces_in_runs(self, runs: Sequence[Sequence[str]]) -> Iterator[list[tuple[int, ...]]]:
+        """The pieces that begin in each word of a run, of which the tokenizer gets all words as one.
+
+        The mark of a space before the run belongs to no word, where it is a piece of its own. WordPiece knows all of a
+        run or nothing: one that it does not know is cut word by word.
+        """
+        rows = [[encodable(word) for word in run] for run in runs]
+        self._pieces_alone()
+        with tokenizer_errors():
+            texts = [[self.before_word + "".join(row)] for row in rows]
+            encoded = self._backend.encode_batch(texts, is_pretokenized=True, add_special_tokens=False)
+        model = self._backend.model
+        unknown = self._backend.token_to_id(model.unk_token) if isinstance(model, WordPiece) else None
+        for run, row, found in zip(runs, rows, encoded, strict=True):
+            if unknown is not None and unknown in found.ids:
+                pieces_of = self.pieces_of(set(run))
+                yield [pieces_of[word] for word in run]
+                continue
+            *begins, _ = accumulate(map(len, row), initial=len(self.before_word))
+            pieces: list[list[int]] = [[] for _ in row]
+            is_marked = bool(found.tokens) and found.tokens[0] == self.space_mark
+            for piece, (begin, _) in list(zip(found.ids, found.offsets, strict=True))[is_marked:]:
+                pieces[max(0, bisect_right(begins, begin) - 1)].append(piece)
+            yield [tuple(ids[: self.room]) for ids in pieces]
+
     def _pieces_alone(self) -> None:
         """No truncation and no padding, which a stored tokenizer may bring and others who share it may switch on."""
         if self._backend.truncation is not None:
@@ -243,6 +277,17 @@ class WordEncoder:
             np.array([places[number] for number in decided], dtype=np.int32),
             np.array(decided, dtype=np.int32),
         )
+
+
+def _parts(words: Sequence[str], run: slice) -> Iterator[slice]:
+    """A run in parts that no tokenizer finds too long."""
+    start, n_letters = run.start, 0
+    for place in range(run.start, run.stop):
+        if n_letters + len(words[place]) > LONGEST_RUN and place > start:
+            yield slice(start, place)
+            start, n_letters = place, 0
+        n_letters += len(words[place])
+    yield slice(start, run.stop)
 
 
 def _probe_words(backend: Tokenizer) -> list[str]:

@@ -32,7 +32,7 @@ from xlner.models.settings import (
     read_student,
     refuse_code,
 )
-from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, known_tags, mix_probs, word_probs
+from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, go_on, known_tags, mix_probs, word_probs
 from xlner.tags import LabelSet, Span, TagReading, read_tagging
 from xlner.words import Entities, Entity, split_words
 
@@ -158,6 +158,7 @@ def _open_exported(folder: Path, device: str, precision: str, batch_pieces: int)
         word_splitter=settings.word_splitter,
         batch_pieces=batch_pieces,
         name=str(folder),
+        spaced=settings.spaced,
     )
 
 
@@ -207,6 +208,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
         word_splitter=settings.word_splitter,
         batch_pieces=batch_pieces,
         name=name,
+        spaced=settings.spaced,
     )
 
 
@@ -223,6 +225,7 @@ class Tagger:
         word_splitter: str = "unicode",
         batch_pieces: int = BATCH_PIECES,
         name: str = "",
+        spaced: bool = False,
     ) -> None:
         self.name = name  # of the folder, or that of the hub
         self.backend = backend
@@ -230,6 +233,7 @@ class Tagger:
         self.labels = labels
         self._reading = reading  # where the model's own tags are of another scheme
         self._decoder = ValidTags(labels)
+        self._spaced = spaced  # whether it has learnt languages with spaces between words alone
         self.word_splitter = word_splitter
         self.batch_pieces = batch_pieces
 
@@ -404,9 +408,10 @@ class Tagger:
             found = word_probs(self.backend, self.encoder, split, n_tags=n_tags, batch_pieces=self.batch_pieces)
         except ModelError as problem:
             raise ModelError(f"{self.name}: {problem}" if self.name else str(problem)) from problem
-        if self._reading is None:
-            return found
-        return [self._reading.iob2(rows).astype(np.float32) for rows in found]
+        if self._reading is not None:
+            found = [self._reading.iob2(rows).astype(np.float32) for rows in found]
+        go_on(found, split, self.labels.tags, spaced=self._spaced)
+        return found
 
     def tuned_thresholds(self) -> dict[str, float]:
         """The score that an entity of each type needs, as `xlner report` stored it; 0 for a type that was not tuned.

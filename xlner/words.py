@@ -1,6 +1,6 @@
 """Sentences, entities and words: the two records that people meet, and where words of raw text begin and end."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import regex
@@ -97,6 +97,8 @@ _RUN = "|".join(rf"(?:(?=[[{script}]--[\p{{Nd}}]])\X)++" for script in _SCRIPTS)
 _UNICODE_WORD = regex.compile(_WORD_PATTERN.replace("UNSPACED_WORD", _CHARACTER))
 _SCRIPT_RUN_WORD = regex.compile(_WORD_PATTERN.replace("UNSPACED_WORD", _RUN))
 _BEGINS_UNSPACED = regex.compile(rf"(?V1){UNSPACED}")
+_FIRST_UNSPACED = "\u0e00"  # of Thai; Lao, Khmer, Myanmar, kana and Han come behind
+_OTHER_LETTERS = regex.compile(r"\p{L}")
 _NOT_SPACE = regex.compile(r"[^\s\x1C-\x1F]+")  # what `str.split` takes for white space
 _VISIBLE = regex.compile(rf"(?V1)[^{_INVISIBLE}]")
 
@@ -119,6 +121,23 @@ def split_words(text: str, splitter: str = "unicode") -> WordOffsets:
 def begins_unspaced(word: str) -> bool:
     """Whether a word begins in a script that puts no spaces between words."""
     return _BEGINS_UNSPACED.match(word) is not None
+
+
+def unspaced_runs(words: Sequence[str]) -> list[slice]:
+    """The parts of a sentence in which no spaces stand: words of scripts without them, and the signs beside them.
+
+    They end at words of other letters; digits are signs here. A part has two words or more.
+    """
+    if not words or max(words) < _FIRST_UNSPACED:
+        return []  # nearly all sentences of other scripts, at little cost
+    runs, start = [], 0
+    for place in range(len(words) + 1):
+        if place < len(words) and (begins_unspaced(words[place]) or not _OTHER_LETTERS.search(words[place])):
+            continue
+        if place - start > 1 and any(map(begins_unspaced, words[start:place])):
+            runs.append(slice(start, place))
+        start = place + 1
+    return runs
 
 
 def unicode_words(text: str) -> WordOffsets:

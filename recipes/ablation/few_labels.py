@@ -29,6 +29,7 @@ from xlner.corpora.write import write_corpus
 TEACHER, DISTILLED, ALONE = "teacher", "student, distilled", "student, labels alone"
 COLUMNS = ("labelled", "model", "seed", "f1")
 MOST_EPOCHS = 120
+TEACHER_BATCH = 8  # of so few sentences larger ones are too few steps to learn from
 Scores = dict[tuple[int, str, int], float]
 
 
@@ -113,6 +114,7 @@ def train(plan: Plan, n: int, seed: int) -> dict[str, tuple[Path, str]]:
     if not finished(teacher):
         own = [f"language={plan.language}", f"data={labelled}", f"encoder={plan.encoder}", f"run={teacher}"]
         rates = ["similarity_weight=0", "optimization.learning_rate=1e-4", epochs(plan.visits // 4, n)]
+        rates += [f"optimization.batch_size={TEACHER_BATCH}", "optimization.freeze=embeddings"]
         call("accelerate", "launch", "train_teacher.py", *own, *rates, *common)
     found = {TEACHER: (teacher, "test")}
     common += [f"target={plan.language}", f"student={plan.student}", "denoising=none"]

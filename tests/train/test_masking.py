@@ -1,11 +1,14 @@
 """Which pieces are hidden, what stands in their place, and the head that tells them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from conftest import TOKENIZERS, byte_level_tokenizer, unigram_tokenizer, word_piece_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from transformers import BertConfig, BertForMaskedLM, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from xlner.config.schema import MaskingRecipe
@@ -154,6 +157,21 @@ def test_rows_hold_every_word_once_in_its_order(sentences):
         assert found == [
             piece for word in words for piece in encoder.tokenizer(word, add_special_tokens=False)["input_ids"]
         ]
+
+
+def test_rows_hold_the_whole_of_a_text_whose_pieces_hold_several_words():
+    tokenizer = unigram_tokenizer()
+    text = "北京大学在北京" * 4
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content["model"]["vocab"] += [["北京", -3.0], ["大学", -3.0], ["在", -4.0]]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+    encoder = WordEncoder(tokenizer, 12)
+
+    rows = TextRows(sentence_rows(encoder, [tuple(text), tuple(text[:7])]))
+
+    shown = [tokenizer.decode(rows[row].piece_ids, skip_special_tokens=True) for row in range(len(rows))]
+    assert "".join(shown).replace(" ", "") == text + text[:7]
+    assert [rows[row].sentence for row in range(len(rows))] == [0, 0, 1]
 
 
 @pytest.mark.parametrize("make", [word_piece_tokenizer, unigram_tokenizer])

@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from xlner.config.load import choose
 from xlner.config.schema import CorpusRecipe
 from xlner.corpora.columns import TEXT_NAMES, WORD_NAMES, find_name
@@ -27,6 +29,7 @@ from xlner.corpora.spans import IGNORE, ReadingOptions
 from xlner.encode import Window, WordEncoder
 from xlner.errors import CorpusError, LabelError
 from xlner.files import write_text
+from xlner.predict import within_pieces
 from xlner.tags import LabelMap, LabelSet, spans_of
 from xlner.words import WORD_SPLITTERS, Sentence
 
@@ -223,6 +226,11 @@ def describe(sentences: Sequence[Sequence[str]], windows: Sequence[Window]) -> s
     """Counts of sentences and words, and of what was lost or split, for a person."""
     n_words = sum(map(len, sentences))
     n_seen = sum(len(window.word_numbers) for window in windows)
+    if n_words > n_seen:
+        seen = [np.zeros((len(words), 1)) for words in sentences]
+        for window in windows:
+            seen[window.sentence][window.word_numbers] = 1
+        n_seen += sum(1 for rows, words in zip(seen, sentences, strict=True) for _ in within_pieces(rows, words))
     n_more = len(windows) - len({window.sentence for window in windows})
     parts = [f"{len(sentences):,} sentences, {n_words:,} words"]
     if n_words > n_seen:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from xlner.encode import PaddedWindows, Window, WordEncoder, batches_within, load_tokenizer, pad
 from xlner.errors import ModelError, first_line
 from xlner.hub import NEWEST
-from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, word_probs, word_rows
+from xlner.predict import BATCH_PIECES, Encoder, Probs, checked_scores, go_on, word_probs, word_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -307,15 +307,18 @@ def sentence_probs(
     device: torch.device,
     batch_pieces: int = BATCH_PIECES,
     autocast_dtype: torch.dtype | None = None,
+    spaced: bool = False,
 ) -> list[Probs]:
     """Tag probabilities of every word, (words, C) per sentence; zeros for words that tokenise to nothing.
 
-    The sentences may have any length and are batched by length; for the other arguments see `word_outputs`.
+    The sentences may have any length and are batched by length; for `spaced` see `go_on`, for the other arguments
+    `word_outputs`.
     """
-    n_tags = len(model.recognizer.config.id2label or ())
-    return word_probs(
-        TorchBackend(model, device, autocast_dtype), encoder, sentences, n_tags=n_tags, batch_pieces=batch_pieces
-    )
+    tags = [name for _, name in sorted((model.recognizer.config.id2label or {}).items())]
+    backend = TorchBackend(model, device, autocast_dtype)
+    found = word_probs(backend, encoder, sentences, n_tags=len(tags), batch_pieces=batch_pieces)
+    go_on(found, sentences, tags, spaced=spaced)
+    return found
 
 
 def _run(

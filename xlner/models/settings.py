@@ -22,6 +22,10 @@ SCHEME_KEY = "xlner_tag_scheme"
 LEAST_LENGTH = 8
 # More layers than any model has; to build them would take forever.
 _MOST_LAYERS = 1000
+# Languages without spaces between words, by their codes of two and three letters.
+UNSPACED_LANGUAGES = frozenset(
+    ("zh", "zho", "cmn", "yue", "wuu", "lzh", "ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya")
+)
 # Where transformers, of one version or another, looks for the name of a kernel.
 _IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation(_internal)?")
 
@@ -46,6 +50,11 @@ class ModelSettings:
     sharing: str = "joint"
     base_model: str = ""
     base_licence: str = ""
+
+    @property
+    def spaced(self) -> bool:
+        """Whether the language is known, and one with spaces between words."""
+        return bool(self.language) and re.split(r"[^a-z]", self.language.lower())[0] not in UNSPACED_LANGUAGES
 
 
 def parse_settings(path: Path) -> ModelSettings:

@@ -24,6 +24,7 @@ from xlner.models.folder import find_file, is_there, load_joint_model, read_sett
 from xlner.models.inference import number_format, word_encoder, word_outputs
 from xlner.models.settings import is_compact
 from xlner.models.token_classifier import tags_of_model
+from xlner.predict import go_on
 from xlner.soft_labels.store import (
     BLOCK,
     COLUMNS,
@@ -309,7 +310,11 @@ class _Labeller:
 
     def __init__(self, teacher: str, device: torch.device, autocast_dtype: torch.dtype | None) -> None:
         self._model = load_joint_model(teacher).to(device).eval()
-        self._encoder = word_encoder(teacher, self._model.recognizer, read_settings(teacher).max_length)
+        settings = read_settings(teacher)
+        self._encoder, self._spaced = (
+            word_encoder(teacher, self._model.recognizer, settings.max_length),
+            settings.spaced,
+        )
         self._device, self._autocast_dtype = device, autocast_dtype
         head = self._model.similarity
         self.tags = tags_of_model(self._model.recognizer.config)
@@ -333,6 +338,7 @@ class _Labeller:
             probs[window.sentence][window.word_numbers] = output.probs
             if output.projections is not None:
                 projections[window.sentence][window.word_numbers] = output.projections
+        go_on(probs, sentences, self.tags, spaced=self._spaced)
         return [soft_row(*row) for row in zip(sentences, probs, projections, strict=True)]
 
 

@@ -20,6 +20,7 @@ from xlner.errors import CorpusError, RecipeError
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.models.inference import word_encoder, word_vectors
 from xlner.models.joint import JointModel
+from xlner.predict import within_pieces
 from xlner.soft_labels.label import Teachers, target_stream, text_fingerprint
 from xlner.soft_labels.store import BLOCK, SoftLabels
 
@@ -270,6 +271,9 @@ class VectorReader:
         )
         for place, vectors in read:
             found[windows[place].sentence][windows[place].word_numbers] = vectors
+        for rows, words in zip(found, sentences, strict=True):
+            for place in within_pieces(rows, words):
+                rows[place] = rows[place - 1]
         return found
 
 

@@ -33,7 +33,7 @@ WINDOW_COLUMNS = {"sentence": "int64", "piece_ids": "int32", "word_positions": "
 # Of the formulas that make soft labels, by step (others: 1). Whoever changes what a step gives for the same settings
 # adds 1 here: what was stored by the other formula is then not used any more.
 FORMULAS = {
-    "labelled": 3,  # 2: stored as logarithms; 3: pieces of scripts without spaces
+    "labelled": 4,  # 2: stored as logarithms; 3, 4: pieces of scripts without spaces
     "mixed": 2,
     "pooled": 4,  # 3: a strength by how sure the teacher is, the shift of O by doubt; 4: scripts without capitals
     "source": 2,

@@ -2,6 +2,8 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -74,13 +76,15 @@ class TextRows:
 
 def sentence_rows(encoder: WordEncoder, sentences: Sequence[Sequence[str]]) -> Iterator[Window]:
     """The windows of sentences, without overlap; one too long for the encoder becomes several."""
-    for window in encoder.encode(sentences):
-        words = sentences[window.sentence]
-        if len(window.word_numbers) == len(words):
-            yield window
+    for number, found in groupby(encoder.encode(sentences), attrgetter("sentence")):
+        windows, words = list(found), sentences[number]
+        if len(windows) == 1:
+            yield windows[0]
             continue
-        # The window shows words that another one decides, or there are words that are nothing to the tokenizer.
-        yield from encoder.encode([[words[number] for number in window.word_numbers]], window.sentence)
+        # Each window shows words that another one decides.
+        begins = [int(window.word_numbers[0]) for window in windows]
+        for begin, end in pairwise([*begins, len(words)]):
+            yield from encoder.encode([words[begin:end]], number)
 
 
 def pair_rows(encoder: WordEncoder, pairs: Sequence[tuple[Sentence, Sentence]]) -> Iterator[Window]:

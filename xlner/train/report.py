@@ -25,7 +25,7 @@ from xlner.models.folder import load_joint_model, read_settings, write_card
 from xlner.models.inference import TorchBackend, number_format, sentence_probs, word_encoder
 from xlner.models.settings import is_compact
 from xlner.models.token_classifier import tags_of_model
-from xlner.predict import BATCH_PIECES, Encoder, Probs, decide_tags, word_probs
+from xlner.predict import BATCH_PIECES, Encoder, Probs, decide_tags, go_on, word_probs
 from xlner.soft_labels.store import SoftLabels
 from xlner.tagger import load_tagger
 from xlner.tags import LabelMap, LabelSet, TagReading, is_iob
@@ -63,6 +63,7 @@ class Evaluator:
         found = word_probs(
             backend, self._encoder, sentences, n_tags=len(self._labels.tags), batch_pieces=self._batch_pieces
         )
+        go_on(found, sentences, self._labels.tags)
         return [decide_tags(probs, self._labels) for probs in found]
 
     def quick_report(self, network: nn.Module, corpus: Corpus) -> Report:
@@ -142,8 +143,11 @@ class Evaluator:
             tagger = load_tagger(folder, device=device.type)
             return tagger.labels.tags, tagger.probs(words)
         model = load_joint_model(folder).to(device).eval()
-        encoder = word_encoder(folder, model.recognizer, read_settings(folder).max_length)
-        probs = sentence_probs(model, encoder, words, device=device, autocast_dtype=self._autocast)
+        settings = read_settings(folder)
+        encoder = word_encoder(folder, model.recognizer, settings.max_length)
+        probs = sentence_probs(
+            model, encoder, words, device=device, autocast_dtype=self._autocast, spaced=settings.spaced
+        )
         return tags_of_model(model.recognizer.config), probs
 
     def of_network(self, network: nn.Module, corpus: Corpus, predictions: Path) -> Scores:
