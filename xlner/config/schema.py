@@ -173,7 +173,7 @@ class OptimizationRecipe(Section):
     warmup_ratio: float = key(0.1, "share of all optimizer steps", low=0, high=0.99)
     decay: str = key("linear", "of the learning rate after the warm-up", choices="linear cosine constant")
     clip_norm: float = key(1.0, "longest gradient; 0: no clipping", low=0)
-    freeze: str = key("none", "none, embeddings, or embeddings+N: with the N lowest layers")
+    freeze: str = key("none", "none, embeddings, or embeddings+N: with the N lowest layers, without dropout")
     gradient_checkpointing: bool = key(
         False, "layers are computed a second time on the way back instead of kept: less memory, more time"
     )

@@ -171,6 +171,9 @@ def output_layer(model: PreTrainedModel, n_tags: int) -> tuple[str, torch.nn.Lin
 def freeze(model: PreTrainedModel, what: str) -> None:
     """Keep the lowest part of the encoder as it is.
 
+    Frozen layers, and the embeddings below them, always compute as in tagging, without dropout: what cannot learn needs
+    no noise, and so says the same of a window in each epoch.
+
     Args:
         model: A recognizer.
         what: `none`, `embeddings`, or `embeddings+N` for the N lowest layers too.
@@ -192,6 +195,12 @@ def freeze(model: PreTrainedModel, what: str) -> None:
         frozen += [layer for _, layers in stacks for layer in layers[:n_layers]]
     for module in frozen:
         module.requires_grad_(False)
+        if n_layers:
+            module.register_forward_pre_hook(_as_in_tagging)
+
+
+def _as_in_tagging(module: torch.nn.Module, inputs: Any) -> None:
+    module.eval()
 
 
 def check_adapters(rank: int) -> None:

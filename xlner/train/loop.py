@@ -10,7 +10,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain, islice
@@ -31,6 +31,7 @@ from transformers import PreTrainedModel
 
 from xlner.config.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
 from xlner.errors import CorpusError, RecipeError, RunError, StoppedError, first_line
+from xlner.models.frozen import computed_once
 from xlner.train.batches import Plan, parts_within, plan_epoch
 from xlner.train.checkpoint import (
     KEPT,
@@ -48,7 +49,7 @@ from xlner.train.checkpoint import (
     state_changes,
 )
 from xlner.train.objectives import Batch, Objective
-from xlner.train.run import Interrupted, RunFolder, StopRequest
+from xlner.train.run import Interrupted, RunFolder, StopRequest, autocast_dtype
 from xlner.train.sharding import check_shards, dealt, gathered, whole_weights
 
 LOG = logging.getLogger("xlner")
@@ -275,7 +276,30 @@ def fit(
     """
     if not len(objective.lengths):
         raise CorpusError("nothing to train on: the tokenizer makes nothing of any word of the text")
-    return _Loop(accelerator, network, objective, validation, run, keys, depends_on).train()
+    loop = _Loop(accelerator, network, objective, validation, run, keys, depends_on)
+    with _frozen_layers_once(accelerator, network, objective, run, keys):
+        return loop.train()
+
+
+def _frozen_layers_once(
+    accelerator: Accelerator, network: nn.Module, objective: Objective[Any], run: RunFolder, keys: TrainingKeys
+) -> AbstractContextManager[Any]:
+    """Looks up what frozen layers say, where that is worth while: each process would have to store the whole text."""
+    optimization, lengths = keys.optimization, objective.lengths
+    if optimization.epochs == 1 or accelerator.num_processes > 1 or accelerator.is_fsdp2 or not objective.same_pieces:
+        return nullcontext()
+    # The batches of the first epoch, also where a run goes on: the same numbers, to the last bit.
+    plans = plan_epoch(lengths, optimization.batch_size, keys.seed, 0)
+    bound = optimization.batch_pieces or int(lengths.max()) * optimization.batch_size
+    batches = (objective.batch(part).tokens for plan in plans for part in parts_within(plan, lengths, bound))
+    return computed_once(
+        network,
+        batches,
+        int(lengths.sum()),
+        run.path,
+        device=accelerator.device,
+        autocast_dtype=autocast_dtype(accelerator.mixed_precision),
+    )
 
 
 class _Loop(Generic[Batch]):
@@ -336,6 +360,7 @@ class _Loop(Generic[Batch]):
         keys, progress, per_epoch = self._keys, self._progress, self._keys.optimization.evaluations
         evaluate_at = {-(-self._epoch_steps * (i + 1) // per_epoch) for i in range(per_epoch)}
         self._network.train()  # pretrained models come in evaluation mode
+        self._meter_started = time.perf_counter()
         with StopRequest() as stop, self._bar:
             if progress.step_in_epoch in evaluate_at and progress.evaluated_step < progress.step:
                 # The run was stopped before or within this evaluation.

@@ -275,6 +275,8 @@ class HiddenPieces(Objective[MaskedBatch]):
     Source: Devlin et al. 2019 (arXiv:1810.04805), section 3.1.
     """
 
+    same_pieces = False
+
     def __init__(self, rows: TextRows, masker: Masker, pad_id: int) -> None:
         self._rows, self._masker, self._pad_id = rows, masker, pad_id
         self.lengths, self.terms = rows.lengths, {"masked": 1.0}

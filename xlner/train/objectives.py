@@ -191,11 +191,13 @@ class Objective(ABC, Generic[Batch]):
         terms: The names of the terms of the loss, and their shares in it.
         in_parts: Whether a micro-batch may be computed in parts: not where the loss looks at it as a whole, and not
             worth while where the network is small.
+        same_pieces: Whether a window has the same pieces in each epoch.
     """
 
     lengths: NDArray[np.int64]
     terms: Mapping[str, float]
     in_parts: ClassVar[bool] = True
+    same_pieces: ClassVar[bool] = True
 
     @abstractmethod
     def batch(self, plan: Plan) -> Batch:
