@@ -98,7 +98,10 @@ def measure(place: Place, table: Path, *, on_cpu: bool) -> None:
             place,
             "teacher",
             ["hardware.precision=bf16"],
-            launcher=[*LAUNCH, "--num_processes", "1", "--use_fsdp", "--fsdp_version", "2"],
+            launcher=[
+                *(*LAUNCH, "--num_processes", "1", "--use_fsdp", "--fsdp_version", "2"),
+                *("--fsdp_cpu_ram_efficient_loading", "false", "--fsdp_transformer_layer_cls_to_wrap", "BertLayer"),
+            ],
         ),
         "student, bf16": lambda: trained(place, "student", ["hardware.precision=bf16"]),
         "student, fp32": lambda: trained(place, "student", ["hardware.precision=fp32"]),

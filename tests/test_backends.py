@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from conftest import LABELS, REPOSITORY, SENTENCES, TOKENIZERS, tiny_model
@@ -212,7 +213,7 @@ def test_an_exported_folder_has_its_own_precision_device_and_no_network(exported
         _ = load_tagger(exported["int8"], precision="auto").model
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "config.json", "xlner.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "tokenizer.json", "config.json", "xlner.json"])
 def test_a_file_that_was_cut_short_is_refused_by_its_name(copy, name):
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: len(content) // 2])
@@ -221,7 +222,7 @@ def test_a_file_that_was_cut_short_is_refused_by_its_name(copy, name):
         load_tagger(copy)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "config.json", "xlner.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "tokenizer.json", "config.json", "xlner.json"])
 def test_a_file_that_is_missing_is_refused_by_its_name(copy, name):
     (copy / name).unlink()
 
@@ -239,6 +240,37 @@ def test_a_graph_with_a_flipped_bit_or_of_another_export_is_refused(copy, export
     shutil.copy(exported["int8"] / "model.onnx", copy)
     with pytest.raises(ModelError, match=r"model.onnx: found [\d,]+ bytes"):
         load_tagger(copy)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells mappings on Linux alone")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_weights_are_mapped_from_the_disk(exported, precision):
+    session = OnnxBackend(exported[precision] / "model.onnx")
+
+    assert str(exported[precision] / "model.onnx.data") in Path("/proc/self/maps").read_text()
+    del session
+
+
+def test_a_folder_of_older_exports_has_its_weights_in_the_graph(copy):
+    expected = load_tagger(copy).tag_batch(SENTENCES)
+    model = onnx.load(copy / "model.onnx")
+    onnx.save(model, copy / "model.onnx")
+    (copy / "model.onnx.data").unlink()
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["files"]["model.onnx.data"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    sign_again(copy)
+
+    assert load_tagger(copy).tag_batch(SENTENCES) == expected
+
+
+def test_a_folder_of_links_opens_as_in_the_cache_of_the_hub(copy, tmp_path):
+    (tmp_path / "snapshot").mkdir()
+    for number, path in enumerate(sorted(copy.iterdir())):
+        path.rename(copy / f"blob-{number}")
+        (tmp_path / "snapshot" / path.name).symlink_to(copy / f"blob-{number}")
+
+    assert load_tagger(tmp_path / "snapshot").tag_batch(SENTENCES) is not None
 
 
 def test_half_an_exported_folder_is_refused(copy):

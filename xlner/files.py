@@ -357,6 +357,8 @@ def folder_damage(folder: Path) -> str:
         files = {name: (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
         if unlisted := sorted({*os.listdir(folder)} - {*files, MANIFEST_FILE}):
             return f"{folder / unlisted[0]}: not in the manifest"
+        if links := [path for path in folder.iterdir() if path.is_symlink()]:
+            return f"{links[0]}: is a link"  # what lies behind was not written here
         return damage(folder, files)
     except FileNotFoundError:
         return f"{path}: missing"
@@ -379,7 +381,7 @@ def damage(folder: Path, files: Files) -> str:
         path = folder / name
         if Path(name).name != name:
             return f"{folder / MANIFEST_FILE}: lists {name!r}; expected plain file names"
-        if path.is_symlink() or not path.is_file():
+        if not path.is_file():
             return f"{path}: missing"
         if (found := path.stat().st_size) != size:
             return f"{path}: found {found:,} bytes, the manifest says {size:,}"

@@ -71,6 +71,7 @@ def _connection_errors() -> tuple[type[Exception], ...]:
 # A folder has no revision; of a model of the hub, one commit, tag or branch is read.
 
 
+WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 ADAPTER_FILE = "adapter_config.json"
 
@@ -116,8 +117,8 @@ def revision_of(encoder: str, encoder_revision: str) -> str:
     return encoder_revision or NEWEST
 
 
-def refuse_odd_weights(name: str, revision: str = NEWEST) -> None:
-    """Refuse a model whose weights would be read from elsewhere, or as pickle.
+def weight_files(name: str, revision: str = NEWEST) -> list[str]:
+    """The names of the files of a model's weights; a model whose weights lie elsewhere, or in pickle, is refused.
 
     transformers reads each shard that an index lists, wherever it lies and of whatever format. Where peft is
     installed, it takes the weights of an adapter's folder from the model that the adapter names.
@@ -129,7 +130,7 @@ def refuse_odd_weights(name: str, revision: str = NEWEST) -> None:
         raise ModelError(f"{name}: is an adapter ({ADAPTER_FILE}); merge it into its model, and give that one")
     path = find_file(name, INDEX_FILE, revision)
     if path is None:
-        return
+        return [WEIGHTS_FILE]
     try:
         shards = {str(shard) for shard in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
@@ -137,6 +138,8 @@ def refuse_odd_weights(name: str, revision: str = NEWEST) -> None:
     for shard in sorted(shards):
         if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
             raise ModelError(f"{name}: {INDEX_FILE} lists {shard!r}; expected safetensors files in the same folder")
+    # As transformers, which looks for one file first.
+    return [WEIGHTS_FILE] if find_file(name, WEIGHTS_FILE, revision) is not None else sorted(shards)
 
 
 # Models that are pushed to the hub, and such as are fetched whole, because a folder alone can be opened.

@@ -191,13 +191,14 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
     settings = read_settings(name)
     split_words("", settings.word_splitter)  # fails at once where the folder names a splitter that is not there
     recognizer, labels, reading = load_recognizer(name)
-    encoder = word_encoder(name, recognizer, settings.max_length, padded=False)
     lets_padding_be = heeds_mask(recognizer)
     try:
         place = torch.device(device)
         model = JointModel(recognizer, None).to(device=place, dtype=weights_dtype(precision, place)).eval()
     except (RuntimeError, AssertionError) as problem:  # torch without CUDA asserts
         raise ModelError(f"device {device!r} cannot be used: {str(problem).splitlines()[0]}") from problem
+    # Last: in bf16 the file of the weights, which is mapped until here, and a tokenizer are not in memory together.
+    encoder = word_encoder(name, model.recognizer, settings.max_length, padded=False)
     backend = TorchBackend(model, model.recognizer.device, heeds_mask=lets_padding_be)
     return Tagger(
         backend,

@@ -59,7 +59,8 @@ def graph_at_hand(exported, monkeypatch):
     """The model's graph from its earlier export, since torch needs seconds to make the same one again."""
 
     def copy_graph(recognizer, path, *, max_length):
-        shutil.copy(exported / "model.onnx", path)
+        for name in ("model.onnx", "model.onnx.data"):
+            shutil.copy(exported / name, path.with_name(name))
 
     monkeypatch.setattr(export_folder, "write_graph", copy_graph)
 
@@ -69,13 +70,9 @@ def test_the_folder_holds_what_tagging_needs_and_the_comparison(exported):
     names = sorted(path.name for path in exported.iterdir())
 
     content = json.loads((exported / "parity.json").read_text())
-    assert names == ["config.json", "manifest.json", "model.onnx", "parity.json", "tokenizer.json", "xlner.json"]
-    assert sorted(json.loads((exported / "manifest.json").read_text())["files"]) == [
-        "config.json",
-        "model.onnx",
-        "tokenizer.json",
-        "xlner.json",
-    ]
+    read = ["config.json", "model.onnx", "model.onnx.data", "tokenizer.json", "xlner.json"]
+    assert names == sorted([*read, "manifest.json", "parity.json"])
+    assert sorted(json.loads((exported / "manifest.json").read_text())["files"]) == read
     assert (content["precision"], content["published"]) == ("fp32", "float32")
     assert content["attempts"][0]["highest_difference"] < 1e-4
     assert content["attempts"][0]["equal_tags"] == 100.0

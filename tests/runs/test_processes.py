@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -32,11 +33,12 @@ from runs import (
 )
 from safetensors.torch import load_file
 
-from xlner.config.schema import HardwareRecipe
+from xlner.config.schema import HardwareRecipe, OptimizationRecipe
+from xlner.errors import RecipeError
 from xlner.soft_labels.store import part_path
 from xlner.train import run as session
 from xlner.train.batches import plan_epoch
-from xlner.train.loop import step_windows
+from xlner.train.loop import make_optimizer, step_windows
 from xlner.train.run import is_lost_process
 
 # 54 sentences, of which a student holds out 3, in batches of 8 make 7 batches, the last one smaller: in the last of 4
@@ -140,13 +142,121 @@ def test_a_batch_that_stands_in_where_there_is_none_counts_for_nothing(still_enc
     assert min(single[:2]) < double[0] < max(single[:2])
 
 
+def accelerate(*arguments, cwd, settings=REPOSITORY / "docs" / "fsdp.yaml"):
+    """A teacher on two processes that share out its weights, by the launcher."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", str(port)]
+    return subprocess.run(
+        [*launch, "--config_file", str(settings), str(REPOSITORY / TEACHER), *arguments],
+        cwd=cwd,
+        env=os.environ | ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_processes_with_a_shard_of_the_weights_each_train_as_with_all_of_them(still_encoder, data, tmp_path):
+    # In parts of 40 pieces processes have unlike numbers of passes.
+    arguments = (f"encoder={still_encoder}", f"data={data}", *SMALL, *UNEVEN, "optimization.batch_pieces=40")
+    assert [done.status for done in run_on_two(TEACHER, *arguments, cwd=tmp_path)] == [0, 0]
+    whole = (tmp_path / "runs" / "first").rename(tmp_path / "whole")
+
+    done = accelerate(*arguments, cwd=tmp_path)
+
+    run = tmp_path / "runs" / "first"
+    assert done.returncode == 0, done.stdout
+    assert "in shards (FSDP)" in done.stdout
+    assert are_close(weights_of(run), weights_of(whole))
+    for step in (4, 8):
+        assert are_close(weights_at(run, step), weights_at(whole, step))
+    assert [line.get("dev_f1") for line in metrics(run)] == [line.get("dev_f1") for line in metrics(whole)]
+
+    # Stopped after the first epoch, it goes on to the same weights.
+    for path in (run / "report.json", run / "status.json"):
+        path.unlink()
+    shutil.rmtree(run / "checkpoints" / "step-8")
+    done = accelerate(*arguments, cwd=tmp_path)
+    assert "going on from runs/first/checkpoints/step-4" in done.stdout
+    assert are_close(weights_of(run), weights_of(whole))
+
+
+def are_close(found, expected):
+    return found.keys() == expected.keys() and all(
+        torch.allclose(found[name], values, atol=1e-6, rtol=1e-5) for name, values in expected.items()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after", "extra", "message"),
+    [
+        ("fsdp_version: 2", "fsdp_version: 1", (), "FSDP: fsdp_version is 1"),
+        ("loading: false", "loading: true", (), "FSDP: fsdp_cpu_ram_efficient_loading is true"),
+        ("", "", ("similarity_weight=1",), "is a single number, which has no shards; set similarity_weight=0"),
+    ],
+)
+def test_what_cannot_be_trained_in_shards_is_refused(still_encoder, data, tmp_path, before, after, extra, message):
+    settings = tmp_path / "fsdp.yaml"
+    settings.write_text((REPOSITORY / "docs" / "fsdp.yaml").read_text().replace(before, after))
+
+    done = accelerate(f"encoder={still_encoder}", f"data={data}", *SMALL, *extra, cwd=tmp_path, settings=settings)
+
+    assert done.returncode != 0
+    assert message in done.stdout
+
+
+def test_moments_of_eight_bits_want_their_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+
+    with pytest.raises(RecipeError, match=r"optimizer=adamw_8bit: needs the package bitsandbytes; pip install"):
+        make_optimizer(torch.nn.Linear(2, 2), OptimizationRecipe(optimizer="adamw_8bit"))
+
+
+def test_moments_are_paged_out_of_a_gpu_alone(still_encoder, data, tmp_path):
+    arguments = (f"encoder={still_encoder}", f"data={data}", *SMALL, "optimization.optimizer=paged_adamw_8bit")
+
+    done = run_script(TEACHER, *arguments, cwd=tmp_path)
+
+    assert (done.status, "pages out of a GPU, here is none; set adamw_8bit" in done.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_moments_of_eight_bits_train_and_go_on_from_a_checkpoint():
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    torch.manual_seed(0)
+    inputs, twins = torch.randn(8, 64), [torch.nn.Linear(64, 128) for _ in range(2)]
+    recipe = OptimizationRecipe(optimizer="adamw_8bit", head_learning_rate=0.01)
+    first, second = (make_optimizer(network, recipe) for network in twins)
+
+    def train(network, optimizer):
+        for _ in range(5):
+            network(inputs).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    train(twins[0], first)
+    twins[1].load_state_dict(twins[0].state_dict())
+    second.load_state_dict(first.state_dict())
+    for network, optimizer in zip(twins, (first, second), strict=True):
+        train(network, optimizer)
+
+    assert first.state[twins[0].weight]["state1"].dtype == torch.uint8
+    assert twins[0](inputs).square().sum() < 100
+    assert torch.equal(twins[0].weight, twins[1].weight)
+
+
 LENGTHS = np.random.default_rng(0).integers(3, 30, size=50)
 
 
 def windows_of(n_processes, rank, *, batch_pieces, skip=0, in_parts=True):
     """The steps of one process: two micro-batches of eight windows each, told by the plans they are made of."""
     objective = SimpleNamespace(lengths=LENGTHS, batch=lambda plan: plan.windows.tolist(), in_parts=in_parts)
-    process = SimpleNamespace(num_processes=n_processes, process_index=rank, device=torch.device("cpu"))
+    process = SimpleNamespace(num_processes=n_processes, process_index=rank, device=torch.device("cpu"), is_fsdp2=False)
     return list(step_windows(objective, plan_epoch(LENGTHS, 8, 0, 0), process, 2, skip, batch_pieces, 0))
 
 

@@ -161,6 +161,12 @@ class OptimizationRecipe(Section):
         low=0,
     )
     accumulation: int = key(1, "micro-batches per optimizer step", low=1, high=65_536)
+    optimizer: str = key(
+        "adamw",
+        "adamw, or with moments of 8 bits adamw_8bit, and paged_adamw_8bit, which pages them out of a GPU: both want pip "
+        "install bitsandbytes",
+        choices="adamw adamw_8bit paged_adamw_8bit",
+    )
     learning_rate: float = key(5e-5, "of the encoder: the peak, reached at the end of the warm-up", low=0, high=1)
     head_learning_rate: float = key(1e-3, "of the heads: the peak", low=0, high=1)
     weight_decay: float = key(0.01, "AdamW's decay of all weights but biases and norms", low=0, high=1)

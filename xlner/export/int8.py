@@ -43,7 +43,7 @@ def channel_reaches(path: Path, encoder: WordEncoder, sentences: Sequence[Sequen
     """
     import onnx
 
-    model = onnx.load(path, load_external_data=False)  # weights above 2 GB stay where they are, beside both graphs
+    model = onnx.load(path, load_external_data=False)  # the weights stay where they are, beside both graphs
     sizes = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if tensor.dims}
     found = {node.input[0]: np.zeros(sizes[node.input[1]], np.float32) for node in weighted_products(model.graph)}
     for name, reach in found.items():
@@ -248,7 +248,7 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def quantize(source: Path, target: Path, scheme: str, n_layers: int, reaches: Reaches) -> None:
-    """Write a graph again with its products by weights in int8.
+    """Write a graph again with its products by weights in int8, and its weights into `NAME.data` beside it.
 
     Args:
         source: A graph in float32.
@@ -287,7 +287,9 @@ def quantize(source: Path, target: Path, scheme: str, n_layers: int, reaches: Re
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    onnx.save(model, target)
+    # Beside the graph, since what ONNX Runtime maps it does not copy: of the table of words no more is in memory than
+    # what texts look up, and processes share it.
+    onnx.save(model, target, save_as_external_data=True, location=f"{target.name}.data")
 
 
 def _products(

@@ -52,7 +52,7 @@ class _Logits(nn.Module):
 
 
 def write_graph(recognizer: PreTrainedModel, path: Path, *, max_length: int) -> None:
-    """Write the graph; weights above 2 GB go into a second file beside it.
+    """Write the graph, and its weights into a second file beside it, which ONNX Runtime maps.
 
     Args:
         recognizer: In float32, on the CPU; it computes attention by plain matrix products afterwards.
@@ -95,7 +95,7 @@ def write_graph(recognizer: PreTrainedModel, path: Path, *, max_length: int) -> 
         chatter.setLevel(level)
     if program is None:
         raise ModelError(f"{told} cannot be exported by torch")
-    program.save(path)
+    program.save(path, external_data=True)
     _try_graph(told, path, max_length)
 
 
@@ -224,7 +224,7 @@ def _write_attempt(
     """A complete exported folder."""
     recognizer, encoder = cast(JointModel, tagger.model).recognizer, cast(WordEncoder, tagger.encoder)
     if scheme == WHOLE:
-        for path in whole.iterdir():  # weights above 2 GB lie in a file of their own
+        for path in whole.iterdir():
             shutil.copy(path, folder / path.name)
     else:
         quantize(whole / GRAPH_FILE, folder / GRAPH_FILE, scheme, recognizer.config.num_hidden_layers, reaches)

@@ -87,7 +87,7 @@ def load_joint_model(folder: str) -> JointModel:
             evaluator.load_state_dict(load_file(path or Path(folder) / EVALUATOR_FILE))
     except (OSError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"{folder}: the similarity head could not be loaded: {problem}") from problem
-    refuse_no_numbers(head.state_dict(), folder)
+    refuse_no_numbers(head.state_dict().items(), folder)
     return JointModel(recognizer, head, evaluator)
 
 

@@ -1,7 +1,7 @@
 """Token classifiers from encoder folders and hub names: what is refused, and what a trial on a few pieces tells."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from importlib.util import find_spec
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModelForTokenClassification, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from xlner.errors import LabelError, ModelError, first_line
-from xlner.hub import NEWEST, is_reachable, refuse_file, refuse_odd_weights
+from xlner.hub import NEWEST, find_file, is_reachable, refuse_file, weight_files
 from xlner.models.dropout import with_cheap_dropout
 from xlner.models.settings import SCHEME_KEY, is_compact, read_student, refuse_code, refuse_odd_numbers
 from xlner.tags import LabelSet, TagReading, read_tagging
@@ -363,7 +363,10 @@ def load_network(
                 f"{name}: its weights have {key} of {tuple(found)}, config.json asks for {tuple(expected)}; "
                 "do both belong to one model?"
             )
-    refuse_no_numbers(model.state_dict(), name)
+    for file in weight_files(name, revision):
+        # From a mapping of their own: once closed, no page of the weights is in memory before it is needed.
+        with safe_open(find_file(name, file, revision), framework="pt") as weights:
+            refuse_no_numbers(((key, weights.get_tensor(key)) for key in weights.keys()), name)  # noqa: SIM118
     return model, set(report["missing_keys"])
 
 
@@ -388,13 +391,13 @@ def _no_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def refuse_no_numbers(weights: Mapping[str, torch.Tensor], name: str) -> None:
+def refuse_no_numbers(weights: Iterable[tuple[str, torch.Tensor]], name: str) -> None:
     """Refuse weights that are NaN or infinite: whatever is computed with them is no score, and tags nothing.
 
     Raises:
         ModelError: With the first of them.
     """
-    for key, values in weights.items():
+    for key, values in weights:
         # A sum is quick; that of finite numbers may be infinite too.
         if values.is_floating_point() and not values.sum().isfinite() and not values.isfinite().all():
             raise ModelError(
@@ -438,7 +441,7 @@ def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
         )
     refuse_code(raw, name)
     refuse_odd_numbers(raw, name)
-    refuse_odd_weights(name, revision)
+    weight_files(name, revision)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             name, revision=revision, trust_remote_code=False, local_files_only=here_alone

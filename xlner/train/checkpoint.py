@@ -14,11 +14,12 @@ from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from xlner.errors import RecipeError, RunError
 from xlner.files import folder_damage, published_folder, remove_folder
+from xlner.train.sharding import dealt, gathered
 
 LOG = logging.getLogger("xlner")
 
@@ -114,7 +115,7 @@ def save_checkpoint(
     folder: Path,
     accelerator: Accelerator,
     model: nn.Module,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     schedule: LambdaLR,
     progress: Progress,
     measured: Measured,
@@ -133,6 +134,7 @@ def save_checkpoint(
     Raises:
         RunError: In all processes, if the disk refuses.
     """
+    moments = gathered(optimizer.state_dict())
     own_states = gather_object([{**random_state(), "losses": measured.losses.cpu(), "steps": measured.n_steps}])
     target = folder / f"step-{progress.step}"
 
@@ -140,7 +142,7 @@ def save_checkpoint(
         if target.exists() and not folder_damage(target):
             return
         state: dict[str, Any] = {
-            "optimizer": optimizer.state_dict(),
+            "optimizer": moments,
             "schedule": schedule.state_dict(),
             "processes": own_states,
         }
@@ -229,7 +231,7 @@ def load_checkpoint(
     path: Path,
     accelerator: Accelerator,
     model: nn.Module,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     schedule: LambdaLR,
 ) -> Measured:
     """Bring everything back to where it stood, in every process; the settings of the optimizer are those of now.
@@ -258,11 +260,16 @@ def load_checkpoint(
     return Measured(sum((other["losses"] for other in gone), start=own["losses"]), own["steps"])
 
 
-def _load_optimizer(optimizer: AdamW, schedule: LambdaLR, state: Mapping[str, Any]) -> None:
+def _load_optimizer(optimizer: Optimizer, schedule: LambdaLR, state: Mapping[str, Any]) -> None:
     """Moments and step count of the checkpoint; rates, decay and length of the schedule of the recipe."""
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     rates = list(schedule.base_lrs)
-    optimizer.load_state_dict(state["optimizer"])
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {
+        number: {name: dealt(values, parameters[number]) for name, values in own.items()}
+        for number, own in state["optimizer"]["state"].items()
+    }
+    optimizer.load_state_dict({**state["optimizer"], "state": moments})
     schedule.load_state_dict(state["schedule"])
     schedule.base_lrs = rates
     for group, own, rate, share in zip(optimizer.param_groups, settings, rates, schedule.lr_lambdas, strict=True):

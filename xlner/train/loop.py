@@ -11,10 +11,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,14 +23,14 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from xlner.config.schema import CheckpointRecipe, HardwareRecipe, OptimizationRecipe
-from xlner.errors import CorpusError, RunError, StoppedError, first_line
+from xlner.errors import CorpusError, RecipeError, RunError, StoppedError, first_line
 from xlner.models.frozen import computed_once
 from xlner.models.inference import TokenBatch
 from xlner.train.batches import Plan, parts_within, plan_epoch
@@ -50,6 +51,7 @@ from xlner.train.checkpoint import (
 )
 from xlner.train.objectives import Batch, Objective
 from xlner.train.run import Interrupted, RunFolder, StopRequest, autocast_dtype
+from xlner.train.sharding import check_shards, dealt, gathered, whole_weights
 
 LOG = logging.getLogger("xlner")
 
@@ -83,10 +85,13 @@ class TrainingKeys(Protocol):
 # What a step is taken with.
 
 
-def make_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> AdamW:
+def make_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> Optimizer:
     """AdamW with one learning rate for the encoder and one for the heads; frozen weights are left out.
 
     Biases and normalisation weights (everything of one dimension) are not decayed.
+
+    Raises:
+        RecipeError: If the package of the optimizer is not installed.
     """
     networks = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     in_encoder = {id(parameter) for network in networks for parameter in network.base_model.parameters()}
@@ -97,10 +102,18 @@ def make_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> AdamW:
             chosen = [parameter for parameter in members if (parameter.dim() > 1) is decayed]
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return AdamW(groups, fused=True)
+    if recipe.optimizer == "adamw":
+        return AdamW(groups, fused=True)
+    try:
+        from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit  # takes seconds
+    except ImportError as problem:
+        raise RecipeError(
+            f"optimization.optimizer={recipe.optimizer}: needs the package bitsandbytes; pip install bitsandbytes"
+        ) from problem
+    return cast(Optimizer, (AdamW8bit if recipe.optimizer == "adamw_8bit" else PagedAdamW8bit)(groups))
 
 
-def make_schedule(optimizer: AdamW, recipe: OptimizationRecipe, n_steps: int) -> LambdaLR:
+def make_schedule(optimizer: Optimizer, recipe: OptimizationRecipe, n_steps: int) -> LambdaLR:
     """Linear warm-up, then the decay of the recipe down to 0 at step `n_steps`."""
     n_warmup = max(1, round(recipe.warmup_ratio * n_steps))
 
@@ -194,9 +207,15 @@ def step_windows(
         return [(part, 1.0) for part in found] if place < len(plans) else [(found[0], 0.0)]
 
     n_windows = -(-len(plans) // (k * n))
-    windows = [
-        [part for j in range(k) for part in parts((window * k + j) * n + rank)] for window in range(skip, n_windows)
-    ]
+
+    def of_process(number: int, window: int) -> list[tuple[Plan, float]]:
+        return [part for j in range(k) for part in parts((window * k + j) * n + number)]
+
+    windows = [of_process(rank, window) for window in range(skip, n_windows)]
+    if accelerator.is_fsdp2:  # every pass meets the others
+        for number, own in enumerate(windows, start=skip):
+            longest = max(len(of_process(other, number)) for other in range(n))
+            own += [(own[0][0], 0.0)] * (longest - len(own))
     # The generator is the loader's own: without one it would draw from the global one, which dropout uses, and a
     # resumed run would differ from one that was never stopped.
     loader = DataLoader(
@@ -268,7 +287,7 @@ def _frozen_layers_once(
 ) -> AbstractContextManager[Any]:
     """Looks up what frozen layers say, where that is worth while: each process would have to store the whole text."""
     optimization, lengths = keys.optimization, objective.lengths
-    if optimization.epochs == 1 or accelerator.num_processes > 1 or not objective.same_pieces:
+    if optimization.epochs == 1 or accelerator.num_processes > 1 or accelerator.is_fsdp2 or not objective.same_pieces:
         return nullcontext()
     # The batches of the first epoch, also where a run goes on: the same numbers, to the last bit.
     plans = plan_epoch(lengths, optimization.batch_size, keys.seed, 0)
@@ -309,8 +328,15 @@ class _Loop(Generic[Batch]):
         n_batches = len(plan_epoch(objective.lengths, optimization.batch_size, keys.seed, 0))
         self._epoch_steps = -(-n_batches // (optimization.accumulation * n_processes))
         self._n_steps = self._epoch_steps * optimization.epochs
+        if accelerator.is_fsdp2:
+            check_shards(network, optimization.optimizer)
+        if optimization.optimizer == "paged_adamw_8bit" and accelerator.device.type != "cuda":
+            raise RecipeError(
+                "optimization.optimizer=paged_adamw_8bit: pages out of a GPU, here is none; set adamw_8bit"
+            )
         optimizer = make_optimizer(network, optimization)
         self._schedule = make_schedule(optimizer, optimization, self._n_steps)
+        self._copy = deepcopy(network) if accelerator.is_fsdp2 else None  # before it becomes shards
         # What Accelerate wraps is trained; the network itself is scored, kept and saved.
         self._network, self._optimizer = accelerator.prepare(network, optimizer)
         set_seed(keys.seed, device_specific=True)  # processes hold one network but drop out different units
@@ -361,8 +387,8 @@ class _Loop(Generic[Batch]):
                 progress.epoch, progress.step_in_epoch = epoch + 1, 0
             if keys.checkpoint.steps:
                 self._save()  # what follows, the scoring of the result, may take long, too
-        if not self._validation.keeps_best and self._accelerator.is_main_process:
-            self._validation.keep(self._model)
+        if not self._validation.keeps_best:
+            self._keep()
         self._accelerator.wait_for_everyone()
         return progress
 
@@ -404,8 +430,8 @@ class _Loop(Generic[Batch]):
             set_random_state(random_numbers)
             return self._step(next(self._windows()), stop_requested)
         # Without a bound nothing is clipped: the norm alone is wanted.
-        norm = accelerator.clip_grad_norm_(
-            self._network.parameters(), self._keys.optimization.clip_norm or float("inf")
+        norm = gathered(
+            accelerator.clip_grad_norm_(self._network.parameters(), self._keys.optimization.clip_norm or float("inf"))
         )
         self._refuse_non_finite(norm)
         self._optimizer.step()
@@ -428,7 +454,8 @@ class _Loop(Generic[Batch]):
             for number, (batch, real) in enumerate(window):
                 last = number == len(window) - 1
                 with nullcontext() if last else accelerator.no_sync(self._network):
-                    found = objective.loss_sums(self._network, batch)
+                    with accelerator.autocast() if accelerator.is_fsdp2 else nullcontext():  # else it is in the network
+                        found = objective.loss_sums(self._network, batch)
                     sums = torch.stack([found[name] for name in objective.terms]) * real
                     accelerator.backward((sums * scale).sum())
                 self._losses += sums.detach() / counts
@@ -516,7 +543,7 @@ class _Loop(Generic[Batch]):
         validation, progress = self._validation, self._progress
         self._network.eval()
         try:
-            with stop.leaves(self._model):
+            with whole_weights(self._model), stop.leaves(self._model):
                 score, details = validation.score(self._model)
         except Interrupted:
             return False
@@ -527,19 +554,30 @@ class _Loop(Generic[Batch]):
         self._track({name: score}, progress.step)
         if score > progress.best_score:
             progress.best_score, progress.best_step = score, progress.step
-            if validation.keeps_best and self._accelerator.is_main_process:
-                validation.keep(self._model)
+            if validation.keeps_best:
+                self._keep()
         progress.evaluated_step = progress.step
         self._accelerator.wait_for_everyone()
         self._bar.set_postfix({name: f"{score:.2f}"}, refresh=False)
         return True
+
+    def _keep(self) -> None:
+        whole = self._whole_network()
+        if self._accelerator.is_main_process:
+            self._validation.keep(whole)
+
+    def _whole_network(self) -> nn.Module:
+        """The network, or where it is in shards its copy with the weights of now; every process calls it."""
+        if self._copy is not None:
+            self._copy.load_state_dict(gathered(self._model.state_dict()))
+        return self._copy or self._model
 
     def _save(self) -> Path:
         measured = Measured(self._losses, self._meter_steps)
         return save_checkpoint(
             self._run.checkpoints,
             self._accelerator,
-            self._model,
+            self._whole_network(),
             self._optimizer,
             self._schedule,
             self._progress,
@@ -551,7 +589,12 @@ class _Loop(Generic[Batch]):
         before, now = read_progress(checkpoint), self._progress
         for change in state_changes(checkpoint, before, now, self._run.allowed_changes):
             self._run.note_change(change)
-        measured = load_checkpoint(checkpoint, self._accelerator, self._model, self._optimizer, self._schedule)
+        whole = self._copy or self._model
+        measured = load_checkpoint(checkpoint, self._accelerator, whole, self._optimizer, self._schedule)
+        if whole is not self._model:
+            weights = whole.state_dict()
+            own = self._model.state_dict()
+            self._model.load_state_dict({name: dealt(weights[name], shard) for name, shard in own.items()})
         self._start_meter(measured)
         self._progress = replace(
             before, n_processes=now.n_processes, micro_batches=now.micro_batches, depends_on=now.depends_on

@@ -31,6 +31,7 @@ from xlner.models.inference import computes_in_bf16, share_of_cores
 from xlner.notebook import scores_html
 from xlner.tagger import Tagger, load_tagger
 from xlner.train.checkpoint import Change, allowed_changes, recipe_changes
+from xlner.train.sharding import shard_as_asked
 
 LOG = logging.getLogger("xlner")
 
@@ -473,6 +474,7 @@ def make_accelerator(hardware: HardwareRecipe, path: Path, *, trackers: str) -> 
             kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         )
     check_world(accelerator.num_processes)
+    shard_as_asked(accelerator)
     LOG.disabled = not accelerator.is_main_process  # all processes come by the same places
     return accelerator
 
@@ -511,5 +513,5 @@ def announce(accelerator: Accelerator, run: RunFolder) -> None:
     precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
     LOG.info(
         f"run {run.path}: {accelerator.num_processes} process(es) on {accelerator.device.type}, "
-        f"{torch.get_num_threads()} thread(s) each, {precision}"
+        f"{torch.get_num_threads()} thread(s) each, {precision}{', in shards (FSDP)' if accelerator.is_fsdp2 else ''}"
     )
