@@ -30,8 +30,8 @@ from xlner.files import RUNS, append_line, locked, read_lines, remove_leftovers,
 from xlner.models.inference import computes_in_bf16, share_of_cores
 from xlner.notebook import scores_html
 from xlner.tagger import Tagger, load_tagger
+from xlner.train import sharding
 from xlner.train.checkpoint import Change, allowed_changes, recipe_changes
-from xlner.train.sharding import shard_as_asked
 
 LOG = logging.getLogger("xlner")
 
@@ -454,10 +454,12 @@ def make_accelerator(hardware: HardwareRecipe, path: Path, *, trackers: str) -> 
 
     Raises:
         RecipeError: If a tracker is not known, or not installed.
-        RunError: If processes were started together and cannot know of each other.
+        RunError: If processes were started together and cannot know of each other, or are asked for shards of a kind
+            that is refused.
     """
     asked = [name.strip() for name in trackers.split(",") if name.strip()]
     check_trackers(asked)
+    in_shards = sharding.is_asked()
     if hardware.cpu or not torch.cuda.is_available():
         torch.set_num_threads(hardware.threads or share_of_cores())
     precision = effective_precision(hardware.precision, hardware.cpu)
@@ -474,7 +476,8 @@ def make_accelerator(hardware: HardwareRecipe, path: Path, *, trackers: str) -> 
             kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         )
     check_world(accelerator.num_processes)
-    shard_as_asked(accelerator)
+    if in_shards:
+        sharding.shard_as_asked(accelerator)
     LOG.disabled = not accelerator.is_main_process  # all processes come by the same places
     return accelerator
 

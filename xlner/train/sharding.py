@@ -4,6 +4,7 @@ A pass then meets the other processes at every layer, so all take equally many. 
 whole that it is of; where a network is scored or saved, every process holds the whole for that time.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,14 +19,30 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from xlner.errors import RecipeError, RunError
 
 
-def shard_as_asked(accelerator: Accelerator) -> None:
-    """Have Accelerate shard what it prepares, if its configuration says so, on processors too.
+def is_asked() -> bool:
+    """Whether Accelerate's configuration asks for shards; what it would do before it looks at them is refused.
 
     Raises:
         RunError: If it asks for what would train otherwise than without shards.
     """
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        return
+        return False
+    for name, default, expected in (
+        ("FSDP_VERSION", "1", "2"),
+        # Processes but the first would hold no weights where heads are drawn and weights looked at.
+        ("FSDP_CPU_RAM_EFFICIENT_LOADING", "false", "false"),
+    ):
+        if (found := os.environ.get(name, default).lower()) != expected:
+            raise RunError(f"FSDP: {name.lower()} is {found} in Accelerate's configuration; set {expected}")
+    return True
+
+
+def shard_as_asked(accelerator: Accelerator) -> None:
+    """Have Accelerate shard what it prepares, on processors too.
+
+    Raises:
+        RunError: If there is nobody to share with.
+    """
     state = accelerator.state
     if state.distributed_type == DistributedType.MULTI_CPU:
         # torch shards over gloo as well; Accelerate (1.15) would pass over the wish in silence. What it does on GPUs:
@@ -35,18 +52,8 @@ def shard_as_asked(accelerator: Accelerator) -> None:
         raise RunError(
             "FSDP was asked for, but this process knows of no others; give num_processes, or hardware.cpu=true"
         )
-    plugin: Any = state.fsdp_plugin
-    for name, found, expected in (
-        ("fsdp_version", plugin.fsdp_version, 2),
-        # Processes but the first would hold no weights where heads are drawn and weights looked at.
-        ("fsdp_cpu_ram_efficient_loading", plugin.cpu_ram_efficient_loading, False),
-    ):
-        if found != expected:
-            raise RunError(
-                f"FSDP: {name} is {str(found).lower()} in Accelerate's configuration; set {str(expected).lower()}"
-            )
     # Autocast computes as without shards; the plugin's policy would round the weights themselves.
-    plugin.mixed_precision_policy = None
+    state.fsdp_plugin.mixed_precision_policy = None
 
 
 def check_shards(network: nn.Module, optimizer: str) -> None:
