@@ -181,7 +181,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
         import torch
 
         from xlner.models.folder import read_settings
-        from xlner.models.inference import TorchBackend, weights_dtype, word_encoder
+        from xlner.models.inference import TorchBackend, table_of_pieces, weights_dtype, word_encoder
         from xlner.models.joint import JointModel
         from xlner.models.token_classifier import heeds_mask, load_recognizer
     except ImportError as problem:
@@ -191,6 +191,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
     settings = read_settings(name)
     split_words("", settings.word_splitter)  # fails at once where the folder names a splitter that is not there
     recognizer, labels, reading = load_recognizer(name)
+    table_of_pieces(name, recognizer)  # a network without one is refused before it is tried
     lets_padding_be = heeds_mask(recognizer)
     try:
         place = torch.device(device)

@@ -206,7 +206,7 @@ def word_encoder(
     """
     from xlner.models.token_classifier import heeds_mask, longest_input
 
-    table = _table_of_pieces(name, recognizer)
+    table = table_of_pieces(name, recognizer)
     tokenizer = load_tokenizer(name, revision)
     try:
         if padded and not heeds_mask(recognizer):
@@ -227,7 +227,12 @@ def word_encoder(
     return encoder
 
 
-def _table_of_pieces(name: str, recognizer: "PreTrainedModel") -> Any:
+def table_of_pieces(name: str, recognizer: "PreTrainedModel") -> Any:
+    """The table of a network's pieces.
+
+    Raises:
+        ModelError: If it has none; `name` is that of the model.
+    """
     try:
         return recognizer.get_input_embeddings()
     except NotImplementedError as problem:
