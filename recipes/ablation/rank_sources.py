@@ -52,6 +52,8 @@ def main() -> int:
     parser.add_argument("--sentences", type=int, default=250, help="of each target")
     parser.add_argument("--out", type=Path, default=Path("runs/rank-sources.json"), help="where all pairs are kept")
     given = parser.parse_args()
+    if odd := [one for one in given.models if "=" not in one]:
+        parser.error(f"--models {odd[0]}: expected LANGUAGE=MODEL, as in en=runs/en/model")
     models = dict(one.split("=", 1) for one in given.models)
     taggers = {language: load_tagger(model, precision="auto") for language, model in models.items()}
     pairs = []

@@ -319,7 +319,9 @@ def sentence_probs(
     The sentences may have any length and are batched by length; for `spaced` see `go_on`, for the other arguments
     `word_outputs`.
     """
-    tags = [name for _, name in sorted((model.recognizer.config.id2label or {}).items())]
+    from xlner.models.token_classifier import tags_of_model
+
+    tags = tags_of_model(model.recognizer.config)
     backend = TorchBackend(model, device, autocast_dtype)
     found = word_probs(backend, encoder, sentences, n_tags=len(tags), batch_pieces=batch_pieces)
     go_on(found, sentences, tags, spaced=spaced)

@@ -441,7 +441,7 @@ def checked_config(name: str, revision: str = NEWEST) -> PretrainedConfig:
         )
     refuse_code(raw, name)
     refuse_odd_numbers(raw, name)
-    weight_files(name, revision)
+    weight_files(name, revision)  # refuses those that lie elsewhere
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             name, revision=revision, trust_remote_code=False, local_files_only=here_alone

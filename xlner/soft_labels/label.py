@@ -311,10 +311,8 @@ class _Labeller:
     def __init__(self, teacher: str, device: torch.device, autocast_dtype: torch.dtype | None) -> None:
         self._model = load_joint_model(teacher).to(device).eval()
         settings = read_settings(teacher)
-        self._encoder, self._spaced = (
-            word_encoder(teacher, self._model.recognizer, settings.max_length),
-            settings.spaced,
-        )
+        self._encoder = word_encoder(teacher, self._model.recognizer, settings.max_length)
+        self._spaced = settings.spaced
         self._device, self._autocast_dtype = device, autocast_dtype
         head = self._model.similarity
         self.tags = tags_of_model(self._model.recognizer.config)

@@ -289,12 +289,12 @@ def _frozen_layers_once(
     optimization, lengths = keys.optimization, objective.lengths
     if optimization.epochs == 1 or accelerator.num_processes > 1 or accelerator.is_fsdp2 or not objective.same_pieces:
         return nullcontext()
-    # The batches of the first epoch, also where a run goes on: the same numbers, to the last bit.
-    plans = plan_epoch(lengths, optimization.batch_size, keys.seed, 0)
-    bound = optimization.batch_pieces or int(lengths.max()) * optimization.batch_size
-    parts = [part for plan in plans for part in parts_within(plan, lengths, bound)]
 
-    def batches() -> Iterator[TokenBatch]:
+    def batches() -> Iterator[TokenBatch]:  # nothing is planned where no layer is frozen
+        # Those of the first epoch, also where a run goes on: the same numbers, to the last bit.
+        plans = plan_epoch(lengths, optimization.batch_size, keys.seed, 0)
+        bound = optimization.batch_pieces or int(lengths.max()) * optimization.batch_size
+        parts = [part for plan in plans for part in parts_within(plan, lengths, bound)]
         for part in tqdm(parts, "frozen layers", unit="batch", leave=False, disable=None, dynamic_ncols=True):
             yield objective.batch(part).tokens
 
