@@ -13,7 +13,7 @@ from presidio_analyzer import AnalysisExplanation, EntityRecognizer, RecognizerR
 
 from xlner.errors import ModelError
 from xlner.hub import find_file
-from xlner.models.settings import SETTINGS_FILE, parse_settings
+from xlner.models.settings import SETTINGS_FILE, main_language, parse_settings
 from xlner.tagger import Tagger, Threshold, load_tagger
 
 # What Presidio calls the types that most corpora have; others keep their names.
@@ -99,4 +99,4 @@ def _language_of(tagger: Tagger) -> str:
     language = parse_settings(path).language if path else ""
     if not language:
         raise ModelError(f"{tagger.name or 'this tagger'}: does not tell its language; give language=, as in de")
-    return language.replace("-", "_").partition("_")[0].lower()
+    return main_language(language)

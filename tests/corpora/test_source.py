@@ -288,6 +288,17 @@ def test_an_annotator_abstains_on_sentences_without_a_record(read_notes):
     assert not said.known.any()
 
 
+def test_what_an_annotator_did_not_accept_says_nothing(read_notes):
+    other = {"text": "Kiel", "spans": [{"start": 0, "end": 4, "label": "ORG"}]}
+
+    annotations = read_notes(
+        record_of(PERSON) | {"answer": "accept"}, *(other | {"answer": a} for a in ("reject", "ignore"))
+    )
+
+    assert (len(annotations), annotations.types) == (1, ("PER",))
+    assert annotations.of(["Kiel"]) is None
+
+
 @pytest.mark.parametrize(
     ("records", "known"),
     [

@@ -239,6 +239,18 @@ def test_a_page_has_the_name_of_one_so_that_it_replaces_no_text(bert_folder, tmp
     assert pairs.read_text(encoding="utf-8") == "Kiel\tKiel\n"
 
 
+def test_a_page_that_cannot_be_written_is_told_before_the_work(tmp_path, xlner):
+    pairs = write_pairs(tmp_path / "pairs.tsv", [("Kiel", "Kiel")])
+    options = ["--out", tmp_path / "a.jsonl", "--show", pairs / "links.html"]
+
+    status, _, told = xlner("project", "--source-model", tmp_path / "no-model", "--parallel", pairs, *options)
+
+    assert status == 2
+    assert f"{pairs / 'links.html'}: " in told
+    assert "no-model" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.tsv"]
+
+
 def test_what_hints_at_a_wrong_file_is_told():
     swapped = ProjectionSummary(pairs=10, sureness=(0.8, 0.9))
     slipped = ProjectionSummary(pairs=10, sureness=(0.9, 0.8))

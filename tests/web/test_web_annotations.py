@@ -180,6 +180,22 @@ def test_what_was_in_the_file_stays_and_its_types_can_be_chosen(service, path):
     assert found(service)["types"] == ["EVENT", "LOC", "ORG", "PER"]
 
 
+def test_a_record_of_another_tool_keeps_what_it_says_beside_the_entities(service, path):
+    text, place = "Kiel liegt an der Ostsee.", {"start": 0, "end": 4, "label": "LOC"}
+    other = {"_input_hash": -17, "meta": {"source": "Zeitung", "seite": 3}, "id": "a-1"}
+    rejected = {"text": text, "spans": [{"start": 0, "end": 4, "label": "ORG"}], "answer": "reject"} | other
+    path.write_text(json.dumps(rejected) + "\n")
+    assert found(service, text)["sentences"][0]["entities"] is None  # its annotator did not accept it
+
+    assert save(service, [place], text).status == 200
+    assert save(service, [], text).status == 200
+
+    (record,) = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    assert {name: record.get(name) for name in other} == other
+    assert (record["text"], record["spans"]) == (text, [])
+    assert "answer" not in record
+
+
 def test_a_line_that_a_killed_process_left_unfinished_is_dropped(service, path):
     save(service, [], "Eins .")
     whole = path.read_bytes()

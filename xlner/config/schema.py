@@ -452,10 +452,6 @@ class LossRecipe(Section):
     recognizer_weight: float = key(1.0, "share of the recognizer loss", low=0)
     similarity_weight: float = key(0.0, "share of the similarity loss; 0: no similarity task", low=0)
 
-    def __post_init__(self) -> None:
-        """Check the bounds."""
-        super().__post_init__()
-
 
 @dataclass(frozen=True)
 class WeightsRecipe(Section):

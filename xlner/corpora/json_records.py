@@ -113,7 +113,7 @@ class RecordReader:
         sentence = self._planned(value, place) if isinstance(value, dict) else None
         if sentence is None:
             record = fields_of(found, self._report)
-            if record.get("answer", "accept") != "accept":
+            if is_rejected(record):
                 return None
             sentence = self._sentence({name: field for name, field in record.items() if field is not None}, place)
         return Located(sentence, by_word(place)) if sentence.words else None
@@ -366,6 +366,11 @@ def fields_of(found: JsonRecord, report: Report) -> Mapping[str, Any]:
         report(CorpusProblem("XL020", found.place, f"expected a JSON object, found {shown!r}"))
         raise LeftOut
     return record
+
+
+def is_rejected(record: Mapping[str, Any]) -> bool:
+    """Whether an annotator did not accept what a record says of its text (Prodigy's `reject` and `ignore`)."""
+    return record.get("answer", "accept") != "accept"
 
 
 def record_fields(value: Any) -> Mapping[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from xlner.config.load import choose
 from xlner.corpora.columns import look_like_tags
 from xlner.corpora.conll import read_conll, read_csv
-from xlner.corpora.json_records import JsonRecord, fields_of, read_json_records, read_jsonl
+from xlner.corpora.json_records import JsonRecord, fields_of, is_rejected, read_json_records, read_jsonl
 from xlner.corpora.lines import (
     SUFFIXES,
     CorpusProblem,
@@ -382,6 +382,8 @@ def read_annotations(path: Path) -> Annotations:
     for number, found in enumerate(read_json_records(path, "utf-8", refuse)):
         if number == 0 and names_types_alone(found.value):
             known = _types(found.value, found.place)
+            continue
+        if is_rejected(fields_of(found, refuse)):
             continue
         key, said = annotation_of(found, known)
         if before := records.get(key):

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from xlner import __version__
 from xlner.errors import for_markdown, for_terminal
-from xlner.models.settings import ModelSettings
+from xlner.models.settings import ModelSettings, main_language
 from xlner.tags import LabelSet
 from xlner.words import split_words
 
@@ -251,7 +251,7 @@ _NO_MARKS = """- A word that begins with a bare `▁` or `Ġ` (rare characters) 
 
 def example_text(language: str) -> str:
     """A short text with a person and a place in a language, by its code; in none where there is no such text here."""
-    return _EXAMPLES.get(language.replace("-", "_").partition("_")[0].lower(), "Angela Merkel, Kiel")
+    return _EXAMPLES.get(main_language(language), "Angela Merkel, Kiel")
 
 
 # A new language is one line here.

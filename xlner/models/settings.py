@@ -54,7 +54,12 @@ class ModelSettings:
     @property
     def spaced(self) -> bool:
         """Whether the language is known, and one with spaces between words."""
-        return bool(self.language) and re.split(r"[^a-z]", self.language.lower())[0] not in UNSPACED_LANGUAGES
+        return bool(self.language) and main_language(self.language) not in UNSPACED_LANGUAGES
+
+
+def main_language(code: str) -> str:
+    """The language that a code begins with: `pt` of `pt`, `pt_BR` and `pt-br`."""
+    return re.split(r"[^a-z]", code.lower())[0]
 
 
 def parse_settings(path: Path) -> ModelSettings:

@@ -112,7 +112,7 @@ def _place(span: Span) -> tuple[int, int]:
     return span.start, span.end
 
 
-def _overlap(one: Span, other: Span) -> int:
+def overlap(one: Span, other: Span) -> int:
     """Words that both cover."""
     return max(0, min(one.end, other.end) - max(one.start, other.start))
 
@@ -121,7 +121,7 @@ def _partial_halves(gold: Sequence[Span], found: Sequence[Span]) -> int:
     """Two for each prediction with right borders, one for each that overlaps an entity that is still free."""
     free, halves = list(gold), 0
     for span in found:
-        near = [other for other in free if _overlap(span, other)]
+        near = [other for other in free if overlap(span, other)]
         if near:
             best = next((other for other in near if _place(other) == _place(span)), near[0])
             halves += 2 if _place(best) == _place(span) else 1
@@ -133,7 +133,7 @@ def _right_types(gold: Sequence[Span], found: Sequence[Span]) -> int:
     """Predictions that overlap a free entity of their type: the one whose borders are nearest."""
     free, n_right = list(gold), 0
     for span in found:
-        near = [other for other in free if _overlap(span, other)]
+        near = [other for other in free if overlap(span, other)]
         same = [other for other in near if other.label == span.label]
         if same:
             n_right += 1
@@ -234,13 +234,13 @@ def _example(sentence: TaggedSentence, wrong: Span) -> Example:
 
 
 def _counterpart(span: Span, others: Collection[Span]) -> Span | None:
-    near = [other for other in others if _overlap(span, other)]
+    near = [other for other in others if overlap(span, other)]
     return max(
         near,
         key=lambda other: (
             _place(other) == _place(span),
             other.label == span.label,
-            _overlap(span, other),
+            overlap(span, other),
             -other.start,
         ),
         default=None,

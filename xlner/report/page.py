@@ -14,7 +14,7 @@ from xlner.files import is_special, write_text
 from xlner.notebook import shown, text_html
 from xlner.report.charts import Bar, bars, curves, reliability
 from xlner.report.gather import RunReport, part_of
-from xlner.report.measures import ALL, ERRORS, NOTHING, ErrorTable, Example
+from xlner.report.measures import ALL, ERRORS, NOTHING, ErrorTable, Example, overlap
 from xlner.tags import Span
 
 # What tells a report of ours from any other file.
@@ -245,13 +245,9 @@ def _confusion(errors: ErrorTable) -> tuple[list[str], list[tuple[str, list[int]
 def _example(example: Example) -> tuple[Markup, Markup]:
     """The same words with what the corpus says of them, and with what the model says."""
     wrong = example.wrong
-    gold, found = ([span for span in spans if _touches(span, wrong)] for spans in (example.gold, example.found))
+    gold, found = ([span for span in spans if overlap(span, wrong)] for spans in (example.gold, example.found))
     first, last = min(span.start for span in (*gold, *found)), max(span.end for span in (*gold, *found))
     return _snippet(example.words, gold, first, last), _snippet(example.words, found, first, last)
-
-
-def _touches(span: Span, other: Span) -> bool:
-    return span.start < other.end and other.start < span.end
 
 
 def _snippet(words: Sequence[str], marked: Sequence[Span], start: int, end: int) -> Markup:

@@ -4,9 +4,10 @@ What is slow to import is imported by the command that needs it.
 """
 
 import os
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -47,22 +48,27 @@ def project(
         raise CorpusError(f"--out {out}: expected a name that ends with .jsonl, as that of an annotation file")
     if show and show.suffix != ".html":
         raise CorpusError(f"--show {show}: expected a name that ends with .html, as that of a page")
-    # Looked at first, so that a wrong path is told before a model is loaded.
+    # Looked at and opened first, so that a wrong path is told before a model is loaded and before the work.
     if out.exists() and os.path.samefile(out, existing_file(str(parallel))):
         raise CorpusError(f"--out {out}: this is the parallel text itself; give the annotations another name")
     existing_file(str(parallel))
-    tagger = load_tagger(source_model, device=device, precision="auto")
-    projection = Projection(
-        tagger, open_reader(tagger, encoder, layer), least_score=min_score, n_shown=SHOWN if show else 0
-    )
-    pairs = islice(read_pairs(str(parallel), encoding, WORD_SPLITTERS[tagger.word_splitter]), max_pairs or None)
-    summary = projection.summary
-    with replaced(out) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+    beside = out.with_suffix(".summary.json")
+    with ExitStack() as opened:
+
+        def to_write(path: Path) -> TextIO:
+            unfinished = opened.enter_context(replaced(path))
+            return opened.enter_context(unfinished.open("w", encoding="utf-8"))
+
+        file, figures, page = to_write(out), to_write(beside), to_write(show) if show else None
+        tagger = load_tagger(source_model, device=device, precision="auto")
+        reader = open_reader(tagger, encoder, layer)
+        projection = Projection(tagger, reader, least_score=min_score, n_shown=SHOWN if show else 0)
+        pairs = islice(read_pairs(str(parallel), encoding, WORD_SPLITTERS[tagger.word_splitter]), max_pairs or None)
+        summary = projection.summary
         with tqdm(unit=" pairs", disable=None, dynamic_ncols=True) as bar:
             for records in projection.records(pairs):
                 file.writelines(f"{to_json(record)}\n" for record in records)
                 bar.update(summary.pairs - bar.n)
-        file.flush()
         for doubt in summary.doubts():
             typer.echo(doubt, err=True)
         if not summary.entities:
@@ -73,14 +79,11 @@ def project(
         if not summary.records:
             left_out = ", ".join(f"{number:,}: {reason}" for reason, number in summary.left_out.most_common())
             raise CorpusError(f"{parallel}: of {summary.pairs:,} pairs none is left ({left_out})")
-    beside = out.with_suffix(".summary.json")
-    about = {"source_model": source_model, "encoder": encoder or source_model, "min_score": min_score}
-    with replaced(beside) as unfinished:
-        unfinished.write_text(to_json(about | summary.to_json(), indent=2) + "\n", encoding="utf-8")
-    if show:
-        with replaced(show) as unfinished:
+        about = {"source_model": source_model, "encoder": encoder or source_model, "min_score": min_score}
+        figures.write(to_json(about | summary.to_json(), indent=2) + "\n")
+        if page:
             title = f"The first {len(projection.shown):,} of {summary.pairs:,} pairs of {parallel}"
-            unfinished.write_text(links_page(projection.shown, title), encoding="utf-8")
+            page.write(links_page(projection.shown, title))
     for line in summary.lines():
         typer.echo(line)
     typer.echo(f"{out}: teacher={out}, and the sentences themselves as text={out}; {beside}: these figures")

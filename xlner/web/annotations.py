@@ -10,9 +10,10 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from xlner.corpora.json_records import JsonRecord
+from xlner.corpora.columns import SPAN_NAMES, TAG_NAMES, TEXT_NAMES, WORD_NAMES, find_name
+from xlner.corpora.json_records import JsonRecord, is_rejected, record_fields
 from xlner.corpora.source import Annotation, annotation_of, names_types_alone, visible
 from xlner.corpora.write import record_of_spans
 from xlner.errors import CorpusError, RunError, disk_errors
@@ -21,6 +22,8 @@ from xlner.tags import Span
 from xlner.words import WordOffsets, split_words
 
 _SUFFIXES = (".jsonl", ".ndjson")  # by which the file is read as a corpus
+# What a correction says anew; Prodigy's `answer` is one of them, since who corrects a sentence accepts it.
+_LABELS = (*TEXT_NAMES, *WORD_NAMES, *TAG_NAMES, *SPAN_NAMES, "types", "answer")
 _LINE = re.compile(r"[^\r\n]+")
 
 
@@ -118,10 +121,8 @@ class AnnotationFile:
             CorpusError: As `said_of`.
             RunError: If the disk refuses.
         """
-        records = {
-            line.key: json.dumps(
-                record_of_spans(line.text, line.words, spans) | {"types": sorted(types)}, ensure_ascii=False
-            )
+        corrected = {
+            line.key: record_of_spans(line.text, line.words, spans) | {"types": sorted(types)}
             for line, spans in zip(lines, entities, strict=True)
         }
         with locked(self._lock, lambda: None):
@@ -129,6 +130,10 @@ class AnnotationFile:
             before: dict[str, list[str]] = {}
             for key, line in content.lines:
                 before.setdefault(key, []).append(line)
+            records = {
+                key: json.dumps(record | _of_other_tools(before.get(key, ())), ensure_ascii=False)
+                for key, record in corrected.items()
+            }
             changed = {key: record for key, record in records.items() if before.get(key) != [record]}
             if changed and version not in (None, content.version_of(records)):
                 raise ChangedError
@@ -157,6 +162,15 @@ class AnnotationFile:
         return self._read[1]
 
 
+def _of_other_tools(lines: Iterable[str]) -> dict[str, Any]:
+    """The fields of a sentence's records that say nothing of its entities, such as another tool's `meta` and hashes."""
+    found: dict[str, Any] = {}
+    for line in lines:
+        fields = record_fields(json.loads(line)) or {}
+        found |= {name: field for name, field in fields.items() if find_name([name], _LABELS) is None}
+    return found
+
+
 def _parsed(path: Path, written: bytes) -> _Content:
     """The content of a file; a last line without an end, and that is no JSON, was torn and is left out."""
     try:
@@ -179,6 +193,7 @@ def _parsed(path: Path, written: bytes) -> _Content:
             key, one = annotation_of(record)
             if before := said.get(key):
                 one = Annotation((*before.spans, *one.spans), None)
-            said[key] = one
+            if not is_rejected(record_fields(record.value) or {}):
+                said[key] = one
         keyed.append((key, line))
     return _Content(keyed, said, ends=not lines[-1].strip())
