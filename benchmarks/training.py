@@ -1,6 +1,6 @@
 """Seconds and memory of training, side by side, as ratios.
 
-    python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 500] [--rounds 3] [--freeze none]
+    python benchmarks/training.py --encoder FOLDER --data DIR [--sentences 500] [--rounds 3] ...
 
 DIR holds en/train.conll and de/train.conll, as `data_scripts/wikineural.py` writes them to data/wikineural. Every
 epoch is trained in a process of its own, which tells its seconds of training, without loading, and the most memory
@@ -11,7 +11,9 @@ that it ever held. The processes come in turns (A B C A B C ...), so that a mach
 2. `stored`: a distillation epoch with stored soft labels; `in the loop`: the same with the teacher run on every batch;
    `two in the loop`: with two of its size, an encoder for each task, as the method was published;
 3. where `--sides` names them: `teacher` with what saves memory, `frozen`, `checkpointed`, `lora`, `lora+checkpointed`,
-   and with torch's own dropout and attention, `usual dropout`.
+   and with torch's own dropout and attention, `usual dropout`; `half frozen`, whose embeddings and lower half of the
+   layers learn nothing and are computed once, and `half frozen, each step`, where they are computed in every step.
+   What is computed once pays in several epochs: `--epochs 3`.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +36,7 @@ from unittest.mock import patch
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForTokenClassification,
     AutoTokenizer,
     DataCollatorForTokenClassification,
@@ -76,7 +80,7 @@ SAVING: dict[str, dict[str, Any]] = {
     "lora": {"lora": 8},
     "lora+checkpointed": {"lora": 8, "gradient_checkpointing": True},
 }
-RATIOS |= dict.fromkeys([*SAVING, "usual dropout"], "teacher")
+RATIOS |= dict.fromkeys([*SAVING, "usual dropout"], "teacher") | {"half frozen": "half frozen, each step"}
 
 
 def main() -> None:
@@ -86,10 +90,11 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--sentences", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--batch-pieces", type=int, default=OptimizationRecipe().batch_pieces)
-    usual = ",".join(name for name in SIDES if name not in (*SAVING, "usual dropout"))
+    usual = ",".join(name for name in SIDES if name not in (*SAVING, *UNUSUAL))
     parser.add_argument("--sides", default=usual, help="which of them, with commas")
     parser.add_argument("--freeze", default=OptimizationRecipe().freeze, help="of xlner's sides; Trainer trains all")
     parser.add_argument("--place", default="", help="of the sides' own processes: where the teacher lies")
@@ -153,7 +158,7 @@ def trainer_epoch(arguments: argparse.Namespace) -> float:
     settings = TrainingArguments(
         output_dir=arguments.place,
         per_device_train_batch_size=optimization.batch_size,
-        num_train_epochs=1,
+        num_train_epochs=optimization.epochs,
         learning_rate=optimization.learning_rate,
         weight_decay=optimization.weight_decay,
         use_cpu=True,
@@ -187,6 +192,16 @@ def usual_dropout_epoch(arguments: argparse.Namespace) -> float:
     """As `teacher`, with the dropout and the attention of torch."""
     with patch("xlner.models.token_classifier.with_cheap_dropout"):
         return teacher_epoch(arguments, similarity_weight=0.0)
+
+
+def half_frozen_epoch(arguments: argparse.Namespace, *, once: bool) -> float:
+    """As `teacher`, with the lower half frozen, which is computed once or in every step."""
+    n_layers = AutoConfig.from_pretrained(arguments.encoder).num_hidden_layers
+    teacher = partial(teacher_epoch, arguments, similarity_weight=0.0, freeze=f"embeddings+{n_layers // 2}")
+    if once:
+        return teacher()
+    with patch("xlner.train.loop.computed_once", lambda *_, **__: nullcontext(False)):
+        return teacher()
 
 
 def student_epoch(arguments: argparse.Namespace, *, n_teachers: int) -> float:
@@ -253,7 +268,7 @@ def timed(
     network: torch.nn.Module,
     place: Path,
 ) -> float:
-    """Seconds of one epoch of xlner's loop, without evaluation and without saving."""
+    """Seconds of all epochs of xlner's loop, without evaluation and without saving."""
     keys = replace(recipe, seed=0, checkpoint=CheckpointRecipe(steps=0))
     started = time.perf_counter()
     fit(accelerator, network, objective, Unscored(), RunFolder(place, writes=False), keys, {})
@@ -272,9 +287,9 @@ def teacher_recipe(arguments: argparse.Namespace) -> TeacherRecipe:
 
 
 def optimization_recipe(arguments: argparse.Namespace) -> OptimizationRecipe:
-    """One epoch."""
+    """Of all sides."""
     return OptimizationRecipe(
-        epochs=1,
+        epochs=arguments.epochs,
         learning_rate=1e-4,
         log_steps=100_000,
         batch_pieces=arguments.batch_pieces,
@@ -289,6 +304,11 @@ def labelled(recipe: TeacherRecipe) -> tuple[Corpus, LabelSet]:
     return corpus, LabelSet.of_types(corpus.types)
 
 
+UNUSUAL: dict[str, Callable[[argparse.Namespace], float]] = {
+    "usual dropout": usual_dropout_epoch,
+    "half frozen": partial(half_frozen_epoch, once=True),
+    "half frozen, each step": partial(half_frozen_epoch, once=False),
+}
 SIDES: dict[str, Callable[[argparse.Namespace], float]] = {
     "trainer": trainer_epoch,
     "teacher": partial(teacher_epoch, similarity_weight=0.0),
@@ -297,7 +317,7 @@ SIDES: dict[str, Callable[[argparse.Namespace], float]] = {
     "in the loop": partial(student_epoch, n_teachers=1),
     "two in the loop": partial(student_epoch, n_teachers=2),
     **{name: partial(teacher_epoch, similarity_weight=0.0, **keys) for name, keys in SAVING.items()},
-    "usual dropout": usual_dropout_epoch,
+    **UNUSUAL,
 }
 
 if __name__ == "__main__":
