@@ -13,13 +13,15 @@ import torch
 from conftest import LABELS, REPOSITORY, SENTENCES, TOKENIZERS, tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from xlner.backends import OnnxBackend
 from xlner.encode import PaddedWindows, WordEncoder, load_tokenizer, read_tokenizer
 from xlner.errors import ModelError
 from xlner.export.onnx import export_model
 from xlner.models.folder import ModelSettings, save_model
-from xlner.models.inference import TorchBackend, predicting, weights_dtype
+from xlner.models.inference import TorchBackend, predicting, round_weights, weights_dtype
 from xlner.tagger import load_tagger
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")
@@ -176,6 +178,25 @@ def test_bf16_finds_nearly_the_probabilities_of_fp32(bert_folder, original):
     assert quick.model.recognizer.dtype == torch.bfloat16
     np.testing.assert_allclose(probs[0], probs[1], atol=0.25)
     assert np.mean(probs[0].argmax(axis=1) == probs[1].argmax(axis=1)) > 0.9
+
+
+def test_weights_of_a_file_that_are_rounded_one_by_one_are_those_rounded_at_once(tmp_path):
+    values = {"table.weight": torch.randn(5000, 64), "layer.weight": torch.randn(64, 64), "layer.bias": torch.randn(64)}
+    save_file(values, tmp_path / "weights")
+    network = nn.Module()
+    network.table, network.layer, network.tied = nn.Embedding(5000, 64), nn.Linear(64, 64), nn.Linear(64, 5000, False)
+    network.register_buffer("places", torch.arange(10))
+    network.load_state_dict(load_file(tmp_path / "weights"), strict=False, assign=True)
+    network.tied.weight = network.table.weight
+
+    round_weights(network, torch.bfloat16)
+
+    for name, expected in values.items():
+        assert network.get_parameter(name).equal(expected.bfloat16())
+    assert network.tied.weight is network.table.weight
+    assert network.places.dtype == torch.int64
+    # What was let go is read from the file again.
+    assert load_file(tmp_path / "weights")["table.weight"].equal(values["table.weight"])
 
 
 def test_auto_is_bf16_only_where_the_hardware_is_made_for_it():

@@ -181,7 +181,7 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
         import torch
 
         from xlner.models.folder import read_settings
-        from xlner.models.inference import TorchBackend, table_of_pieces, weights_dtype, word_encoder
+        from xlner.models.inference import TorchBackend, round_weights, table_of_pieces, weights_dtype, word_encoder
         from xlner.models.joint import JointModel
         from xlner.models.token_classifier import heeds_mask, load_recognizer
     except ImportError as problem:
@@ -195,7 +195,8 @@ def _open_network(name: str, device: str, precision: str, batch_pieces: int) -> 
     lets_padding_be = heeds_mask(recognizer)
     try:
         place = torch.device(device)
-        model = JointModel(recognizer, None).to(device=place, dtype=weights_dtype(precision, place)).eval()
+        round_weights(recognizer, weights_dtype(precision, place))
+        model = JointModel(recognizer, None).to(place).eval()
     except (RuntimeError, AssertionError) as problem:  # torch without CUDA asserts
         raise ModelError(f"device {device!r} cannot be used: {str(problem).splitlines()[0]}") from problem
     # Last: in bf16 the file of the weights, which is mapped until here, and a tokenizer are not in memory together.

@@ -370,7 +370,7 @@ def fields_of(found: JsonRecord, report: Report) -> Mapping[str, Any]:
 
 def is_rejected(record: Mapping[str, Any]) -> bool:
     """Whether an annotator did not accept what a record says of its text (Prodigy's `reject` and `ignore`)."""
-    return record.get("answer", "accept") != "accept"
+    return bool(record.get("answer", "accept") != "accept")
 
 
 def record_fields(value: Any) -> Mapping[str, Any] | None:

@@ -5,11 +5,14 @@ needs transformers before `word_encoder` looks at a network of it. Shapes: B win
 C tags, D hidden width, E projection width.
 """
 
+import ctypes
+import mmap
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from xlner.models.joint import JointModel
+
+_PAGE_OUT = 21  # MADV_PAGEOUT of Linux, which no library names
 
 # The tagger's network, run by torch.
 
@@ -152,6 +157,35 @@ def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         precision = "bf16" if computes_in_bf16(on_gpu=device.type == "cuda") else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def round_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Give a network's weights another number format, one after the other.
+
+    Weights that are mapped from a file are let go before, and as soon as each is rounded, so that the file is never in
+    memory as a whole beside what is made of it.
+    """
+    others = [
+        weights
+        for weights in chain(network.parameters(), network.buffers())
+        if weights.is_floating_point() and weights.dtype != dtype
+    ]
+    for weights in others:
+        _let_go(weights.data)
+    for weights in others:
+        before = weights.data
+        weights.data = before.to(dtype)
+        _let_go(before)
+
+
+def _let_go(mapped: torch.Tensor) -> None:
+    """Tell the system that these pages are not needed soon; it takes back those that it can read again from a file."""
+    if sys.platform != "linux" or mapped.device.type != "cpu":
+        return
+    first, end = mapped.data_ptr(), mapped.data_ptr() + mapped.nbytes
+    first, end = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < end:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), _PAGE_OUT)
 
 
 def number_format(autocast_dtype: torch.dtype | None) -> str:
