@@ -1,6 +1,7 @@
 """Tagging speed of every backend and of `transformers.pipeline`, side by side in one run, as ratios.
 
     python benchmarks/tagging.py runs/en/model wikineural/en/test.conllu [--sentences 2000] [--rounds 3] [--threads 2]
+      [--students runs/de-bilstm/model ...] [--others spacy gliner] [--without-tiles]
 
 Each contender is a process of its own, with its own peak of memory; they run in turns (A B C A B C ...), so that a
 machine that slows down slows all of them. All get the same raw texts in the order of the corpus and give entities.
@@ -9,11 +10,18 @@ the pipeline's, are from a pass over the corpus' own words. The share of matrix 
 operations that the pieces need, padding not counted, in what this machine does in products of 1,024 x 1,024 at the same
 time and in the same number format.
 
+Beside them stand students, and on demand spaCy's own `ner`, trained for a moment on what the model says, and GLiNER
+(`pip install gliner`): the model's encoder with heads of random weights, asked for the model's types. What those two
+say is nothing, what they cost is what it is. `--without-tiles` has the kernel refuse the matrix tiles (AMX) of an Intel
+processor to all contenders, as on one that has none.
+
 Everything is given in seconds of the clock and in seconds of the processor. On a machine that others use as well, the
 second ones are those to trust, with `--threads 1`: threads that wait for each other spend processor time on waiting.
 """
 
 import argparse
+import ctypes
+import errno
 import multiprocessing
 import os
 import random
@@ -38,7 +46,7 @@ XLNER = {
     "xlner ONNX fp32": ("fp32", "fp32"),
     "xlner ONNX int8": ("int8", "fp32"),
 }
-PIPELINE = "transformers.pipeline"
+PIPELINE, SPACY, GLINER = "transformers.pipeline", "spaCy ner", "GLiNER, random heads"
 RATES = {PIPELINE: "fp32", **dict(zip(XLNER, ("fp32", "bf16", "fp32", "int8"), strict=True))}
 TRIED_TEXTS = 50  # that the pipeline's batch size is chosen by
 LATENCY_TEXTS = 100
@@ -63,9 +71,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pipeline-batches", default="1,8,32")
     parser.add_argument("--exports", help="folder to keep exports in, or to take them from; else they are made anew")
+    parser.add_argument(
+        "--students", nargs="*", default=[], metavar="FOLDER", help="other taggers, as FOLDER or FOLDER=NAME"
+    )
+    parser.add_argument("--others", nargs="*", default=[], choices=["spacy", "gliner"])
+    parser.add_argument("--without-tiles", action="store_true")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    if options.without_tiles:
+        refuse_tiles()
     with tempfile.TemporaryDirectory() as made:
         exports = Path(options.exports or made)
         sentences, gold = read(options.corpus, options.sentences)
@@ -75,7 +90,9 @@ def main() -> None:
                 command = ["export", options.model, "--onnx", folders[name], "--corpus", options.corpus]
                 xlner_command(*command, *(["--int8"] if name == "int8" else []))
         batches = [int(size) for size in options.pipeline_batches.split(",")]
-        compare(folders, sentences, gold, joined(sentences, options.join), batches, options.rounds, options.threads)
+        students = {name or folder: folder for folder, _, name in (text.partition("=") for text in options.students)}
+        workers = contenders(folders, students, options.others, batches, options.threads)
+        compare(workers, sentences, gold, joined(sentences, options.join), options.rounds, options.threads)
         cold_starts(folders["int8"], " ".join(sentences[0]))
 
 
@@ -96,12 +113,27 @@ def joined(sentences: list[list[str]], most: int) -> list[str]:
     return texts
 
 
+def contenders(
+    folders: dict[str, str], students: dict[str, str], others: list[str], batches: list[int], threads: int
+) -> "dict[str, Worker]":
+    """A process for each contender."""
+    workers = {PIPELINE: Worker(serve_pipeline, folders["model"], batches, threads)}
+    for name, (folder, precision) in XLNER.items():
+        workers[name] = Worker(serve_tagger, folders[folder], precision, threads)
+    for name, folder in students.items():
+        workers[name] = Worker(serve_tagger, folder, "fp32", threads)
+    if "spacy" in others:
+        workers[SPACY] = Worker(serve_spacy, folders["model"], threads)
+    if "gliner" in others:
+        workers[GLINER] = Worker(serve_gliner, folders["model"], batches, threads)
+    return workers
+
+
 def compare(
-    folders: dict[str, str],
+    workers: "dict[str, Worker]",
     sentences: list[list[str]],
     gold: list[list[str]],
     texts: list[str],
-    batches: list[int],
     rounds: int,
     threads: int,
 ) -> None:
@@ -110,13 +142,10 @@ def compare(
     from xlner.tags import spans_of
 
     n_words = sum(map(len, sentences))
-    workers = {PIPELINE: Worker(serve_pipeline, folders["model"], batches, threads)}
-    for name, (folder, precision) in XLNER.items():
-        workers[name] = Worker(serve_tagger, folders[folder], precision, threads)
     matrices = Worker(serve_matrices, threads)
-    best = workers[PIPELINE].ask("choose", texts[:TRIED_TEXTS])
+    best = {name: workers[name].ask("choose", texts[:TRIED_TEXTS]) for name in (PIPELINE, GLINER) if name in workers}
     print(
-        f"{len(texts):,} texts, {n_words:,} words, {threads} threads; the pipeline's best batch size is {best}",
+        f"{len(texts):,} texts, {n_words:,} words, {threads} threads; best batch sizes: {best}",
         flush=True,
     )
     seconds: dict[str, list[Seconds]] = {name: [] for name in workers}
@@ -137,7 +166,7 @@ def compare(
             latencies[name] += worker.ask("alone", texts[start : min(start + 50, LATENCY_TEXTS)])
     memory = {name: worker.ask("memory", None) for name, worker in workers.items()}
     operations = workers["xlner torch fp32"].ask("operations", texts)
-    tags = {name: worker.ask("words", sentences) for name, worker in workers.items()}
+    tags = {name: worker.ask("words", sentences) for name, worker in workers.items() if name not in (SPACY, GLINER)}
     likeliest = {name: workers[name].ask("likeliest", sentences) for name in XLNER}
     shares = {name: workers[name].ask("share", texts) for name in XLNER}
     for worker in (*workers.values(), matrices):
@@ -152,8 +181,10 @@ def compare(
         return sum(set(spans_of(row)) != spans for row, spans in zip(rows, of_pipeline, strict=True))
 
     for name, values in seconds.items():
-        print(f"{name}: peak {memory[name]:,.0f} MiB, F1 {score_tags(gold, tags[name]).overall.f1:.2f}, ", end="")
-        print(f"other entities than the pipeline in {n_other(tags[name])} of {len(gold)} sentences", end="")
+        print(f"{name}: peak {memory[name]:,.0f} MiB", end="")
+        if name in tags:
+            print(f", F1 {score_tags(gold, tags[name]).overall.f1:.2f}, other entities than the pipeline in ", end="")
+            print(f"{n_other(tags[name])} of {len(gold)} sentences", end="")
         if name in shares:
             print(f" ({n_other(likeliest[name])} by likeliest tags)", end="")
             print(f", {100 * shares[name]:.0f} % of the time outside the network", end="")
@@ -161,15 +192,18 @@ def compare(
         for which, clock in enumerate(("clock", "processor")):
             taken = [value[which] for value in values]
             ratios = [base[which] / value for base, value in zip(seconds[PIPELINE], taken, strict=True)]
-            of_rate = [
-                100 * operations / value / (1e9 * rate[which])
-                for value, rate in zip(taken, rates[RATES[name]], strict=True)
-            ]
+            of_rate = ""
+            if name in RATES:
+                shares_of = [
+                    100 * operations / value / (1e9 * rate[which])
+                    for value, rate in zip(taken, rates[RATES[name]], strict=True)
+                ]
+                of_rate = f"{statistics.median(shares_of):.0f} % of the matrix rate, "
             milliseconds = [1000 * value[which] for value in latencies[name]]
             print(
                 f"    by the {clock}: {spread([n_words / value for value in taken])} words/s, "
                 f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f}), "
-                f"{statistics.median(of_rate):.0f} % of the matrix rate, "
+                f"{of_rate}"
                 f"alone {np.median(milliseconds):.1f} ms, p99 {np.percentile(milliseconds, 99):.1f} ms"
             )
 
@@ -343,6 +377,66 @@ def serve_pipeline(connection: Connection, folder: str, batches: list[int], thre
     )
 
 
+def serve_spacy(connection: Connection, folder: str, threads: int) -> None:
+    """The `ner` of spaCy with its own small network, trained for a step on what the model says of a sentence."""
+    import spacy
+    import torch
+    from spacy.training import Example
+
+    from xlner import load_tagger
+    from xlner.models.folder import read_settings
+
+    torch.set_num_threads(threads)
+    teacher = load_tagger(folder)
+    pipeline = spacy.blank(read_settings(folder).language or "xx")
+    pipeline.add_pipe("ner")
+
+    text = "Angela Merkel besuchte gestern Kiel ."
+    said = [(entity.start, entity.end, entity.label) for entity in teacher.tag(text)]
+    examples = [Example.from_dict(pipeline.make_doc(text), {"entities": said}) for _ in range(8)]
+    pipeline.update(examples, sgd=pipeline.initialize(lambda: examples))
+    answer(
+        connection,
+        {
+            "texts": lambda texts: timed(lambda: [doc.ents for doc in pipeline.pipe(texts, batch_size=64)]),
+            "alone": lambda texts: [timed(lambda text=text: pipeline(text).ents) for text in texts],
+            "memory": peak_memory,
+        },
+    )
+
+
+def serve_gliner(connection: Connection, folder: str, batches: list[int], threads: int) -> None:
+    """GLiNER with the model's encoder, in float32, asked for the model's types."""
+    import torch
+    from gliner import GLiNER, GLiNERConfig  # type: ignore[import-not-found]
+    from transformers.utils import logging
+
+    from xlner import load_tagger
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+    types = load_tagger(folder).types
+    tagger = GLiNER.from_config(GLiNERConfig(model_name=folder)).float().eval()
+    best = batches[0]
+
+    def choose(texts: list[str]) -> int:
+        nonlocal best
+        tagger.inference(texts[:20], types)
+        best = min(batches, key=lambda size: timed(lambda: tagger.inference(texts, types, batch_size=size)).processor)
+        return best
+
+    answer(
+        connection,
+        {
+            "choose": choose,
+            "texts": lambda texts: timed(lambda: tagger.inference(texts, types, batch_size=best)),
+            "alone": lambda texts: [timed(lambda text=text: tagger.inference([text], types)) for text in texts],
+            "memory": peak_memory,
+        },
+    )
+
+
 def serve_matrices(connection: Connection, threads: int) -> None:
     """Rates of matrix products in GFLOP/s (for int8: 10^9 operations): the best of some, as nothing else runs then."""
     import onnxruntime
@@ -383,6 +477,35 @@ def serve_matrices(connection: Connection, threads: int) -> None:
         return Seconds(*(2 * SIZE**3 / min(values) / 1e9 for values in zip(*runs, strict=True)))
 
     answer(connection, {name: lambda _, job=job: rate(job) for name, job in jobs.items()})
+
+
+def refuse_tiles() -> None:
+    """Have the kernel refuse the tiles to this process and those that it starts: libraries ask for them by a call."""
+
+    class Step(ctypes.Structure):
+        _fields_ = (
+            ("code", ctypes.c_ushort),
+            ("yes", ctypes.c_ubyte),
+            ("no", ctypes.c_ubyte),
+            ("value", ctypes.c_uint),
+        )
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.POINTER(Step)))
+
+    # Of the call arch_prctl (158 on x86-64) its request ARCH_REQ_XCOMP_PERM (0x1023); all others are let through.
+    load, jump_if_equal, give, allowed, refused = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000 | errno.EPERM
+    steps = (Step * 6)(
+        Step(load, 0, 0, 0),
+        Step(jump_if_equal, 0, 3, 158),
+        Step(load, 0, 0, 16),
+        Step(jump_if_equal, 0, 1, 0x1023),
+        Step(give, 0, 0, refused),
+        Step(give, 0, 0, allowed),
+    )
+    libc, no_new_privileges, seccomp, filtered = ctypes.CDLL(None), 38, 22, 2
+    if libc.prctl(no_new_privileges, 1, 0, 0, 0) or libc.prctl(seccomp, filtered, ctypes.byref(Program(6, steps))):
+        sys.exit("--without-tiles: this system lets no process give up a call; expected Linux with seccomp")
 
 
 def cold_starts(folder: str, text: str) -> None:
