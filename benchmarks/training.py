@@ -11,8 +11,8 @@ that it ever held. The processes come in turns (A B C A B C ...), so that a mach
 2. `stored`: a distillation epoch with stored soft labels; `in the loop`: the same with the teacher run on every batch;
    `two in the loop`: with two of its size, an encoder for each task, as the method was published;
 3. where `--sides` names them: `teacher` with what saves memory, `frozen`, `checkpointed`, `lora`, `lora+checkpointed`,
-   and with torch's own dropout and attention, `usual dropout`; `half frozen`, whose embeddings and lower half of the
-   layers learn nothing and are computed once, and `half frozen, each step`, where they are computed in every step.
+   `8-bit moments`, and with torch's own dropout and attention, `usual dropout`; `half frozen`, whose embeddings and lower half of the
+   layers learn nothing and are computed once, and `half frozen each step`, where they are computed in every step.
    What is computed once pays in several epochs: `--epochs 3`.
 """
 
@@ -79,8 +79,9 @@ SAVING: dict[str, dict[str, Any]] = {
     "checkpointed": {"gradient_checkpointing": True},
     "lora": {"lora": 8},
     "lora+checkpointed": {"lora": 8, "gradient_checkpointing": True},
+    "8-bit moments": {"optimizer": "adamw_8bit"},
 }
-RATIOS |= dict.fromkeys([*SAVING, "usual dropout"], "teacher") | {"half frozen": "half frozen, each step"}
+RATIOS |= dict.fromkeys([*SAVING, "usual dropout"], "teacher") | {"half frozen": "half frozen each step"}
 
 
 def main() -> None:
@@ -307,7 +308,7 @@ def labelled(recipe: TeacherRecipe) -> tuple[Corpus, LabelSet]:
 UNUSUAL: dict[str, Callable[[argparse.Namespace], float]] = {
     "usual dropout": usual_dropout_epoch,
     "half frozen": partial(half_frozen_epoch, once=True),
-    "half frozen, each step": partial(half_frozen_epoch, once=False),
+    "half frozen each step": partial(half_frozen_epoch, once=False),
 }
 SIDES: dict[str, Callable[[argparse.Namespace], float]] = {
     "trainer": trainer_epoch,
