@@ -11,9 +11,9 @@ that it ever held. The processes come in turns (A B C A B C ...), so that a mach
 2. `stored`: a distillation epoch with stored soft labels; `in the loop`: the same with the teacher run on every batch;
    `two in the loop`: with two of its size, an encoder for each task, as the method was published;
 3. where `--sides` names them: `teacher` with what saves memory, `frozen`, `checkpointed`, `lora`, `lora+checkpointed`,
-   `8-bit moments`, and with torch's own dropout and attention, `usual dropout`; `half frozen`, whose embeddings and lower half of the
-   layers learn nothing and are computed once, and `half frozen each step`, where they are computed in every step.
-   What is computed once pays in several epochs: `--epochs 3`.
+   `8-bit moments`, and with torch's own dropout and attention, `usual dropout`; `half frozen`, whose embeddings and
+   lower half of the layers learn nothing and are computed once, and `half frozen each step`, where they are computed in
+   every step. What is computed once pays in several epochs: `--epochs 3`.
 """
 
 import argparse
