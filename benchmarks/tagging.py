@@ -275,7 +275,7 @@ def serve_tagger(connection: Connection, folder: str, precision: str, threads: i
         return 1 - backend.seconds / total
 
     def forget_words() -> None:
-        tagger.encoder._known.clear()
+        getattr(tagger.encoder, "_known", {}).clear()
 
     def operations(texts: list[str]) -> float:
         """Floating-point operations that the pieces of the texts need."""

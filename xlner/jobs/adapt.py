@@ -204,7 +204,10 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
         revision = revision_of(recipe.encoder, recipe.encoder_revision)
         network, has_fresh_head = load_masked_network(recipe.encoder, revision)
         if has_fresh_head:
-            LOG.info(f"{recipe.encoder}: has no head that tells hidden pieces; it gets a fresh one")
+            LOG.warning(
+                f"warning: {recipe.encoder}: has no head that tells hidden pieces, and gets a fresh one; such an "
+                "encoder may lose more than it learns (docs/results.md): score a teacher of either"
+            )
         encoder = word_encoder(recipe.encoder, network, recipe.corpus.max_length, revision=revision)
         Masker(encoder.tokenizer, recipe.masking)  # refuses a tokenizer without a mask before anything is written
         pieces = {"before": describe_pieces(encoder, texts.trained)}
