@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from xlner.errors import LabelError, ModelError, first_line
 from xlner.hub import NEWEST, find_file, is_reachable, refuse_file, weight_files
-from xlner.models.dropout import with_cheap_dropout
+from xlner.models.cpu_training import train_cheaply_on_cpu
 from xlner.models.settings import SCHEME_KEY, is_compact, read_student, refuse_code, refuse_odd_numbers
 from xlner.tags import LabelSet, TagReading, read_tagging
 
@@ -281,7 +281,7 @@ def ready_to_train(model: PreTrainedModel, frozen: str, *, gradient_checkpointin
     freeze(model, frozen)
     if lora:
         add_adapters(model, lora)
-    with_cheap_dropout(model)
+    train_cheaply_on_cpu(model)
     if not gradient_checkpointing:
         return
     network: Any = model

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import AutoModelForTokenClassification
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from xlner.models.dropout import ATTENTION, CheapDropout, attention, drop, with_cheap_dropout
+from xlner.models.cpu_training import ATTENTION, CheapDropout, attention, drop, train_cheaply_on_cpu
+from xlner.models.token_classifier import ready_to_train
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -135,6 +136,45 @@ def test_bfloat16_stays_bfloat16_and_near():
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("frozen", ["none", "embeddings", "embeddings+1"])
+def test_between_layers_all_is_bfloat16_in_training_alone(frozen):
+    network = tiny_model(word_piece_tokenizer()).recognizer
+    ready_to_train(network, frozen, gradient_checkpointing=False)
+    inputs = {"input_ids": torch.tensor([[5, 6, 7, 8]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+
+    def formats():
+        output = network(**inputs, output_hidden_states=True)
+        return {states.dtype for states in output.hidden_states}
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert formats() == {torch.bfloat16}
+        with torch.no_grad():
+            assert formats() == {torch.float32}
+    assert formats() == {torch.float32}
+
+
+def test_a_step_in_bfloat16_has_nearly_the_gradients_of_float32():
+    network = tiny_model(word_piece_tokenizer()).recognizer.train()
+    train_cheaply_on_cpu(network)
+    for module in network.modules():  # whose noise a network so small amplifies
+        if isinstance(module, CheapDropout):
+            module.p = 0.0
+    inputs = {"input_ids": torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]]), "labels": torch.tensor([[0, 1, 2, 0]] * 2)}
+
+    def gradients(**precision):
+        network.zero_grad()
+        torch.manual_seed(4)
+        with torch.autocast("cpu", torch.bfloat16, **precision):
+            loss = network(**inputs).loss
+        loss.backward()
+        return torch.cat([weights.grad.flatten() for weights in network.parameters() if weights.grad is not None])
+
+    exact, rounded = gradients(enabled=False), gradients()
+
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.98
+    assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=0.05)
+
+
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
 def test_a_network_tags_as_before_and_its_folder_knows_nothing_of_it(kind, tmp_path):
     network = tiny_model(word_piece_tokenizer(), kind=kind).recognizer.eval()
@@ -142,7 +182,7 @@ def test_a_network_tags_as_before_and_its_folder_knows_nothing_of_it(kind, tmp_p
     seen = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     before = network(input_ids=pieces, attention_mask=seen).logits
 
-    with_cheap_dropout(network)
+    train_cheaply_on_cpu(network)
 
     after = network(input_ids=pieces, attention_mask=seen).logits
     assert after.equal(before)

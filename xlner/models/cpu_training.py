@@ -1,8 +1,12 @@
-"""Dropout that costs little on a CPU, where torch draws a number of its own for every value.
+"""Training on a CPU without what costs most beside the products: drawing numbers, and turning bfloat16 into float32.
 
-Here one random number of 64 bits decides about four values, and attention is computed in float32, as torch does it with
-dropout, but with this one: an epoch of a 12-layer encoder in bfloat16 takes 0.91 of the time (docs/results.md).
-Elsewhere than in training on a CPU all is torch's own.
+- Dropout: torch draws a number for every value; here one of 64 random bits decides about four.
+- Attention: with dropout, torch computes it in float32; here its products are in the number format of what comes in,
+  and its softmax is in float32.
+- Between layers: under autocast, sums and layer norms hand on float32, which each product rounds anew. Here the
+  embeddings are rounded once, and all that follows stays in bfloat16; a layer norm computes in float32 within.
+
+What each is worth stands in docs/results.md. Elsewhere than in training on a CPU all is torch's own.
 """
 
 import math
@@ -21,14 +25,28 @@ _PARTS = 4
 _FIRST_BITS = 0x7FFF_7FFF_7FFF_7FFF
 
 
-def with_cheap_dropout(model: PreTrainedModel) -> None:
-    """Make a network train with the dropout of this module; its weights and its tagging stay as they are."""
+def train_cheaply_on_cpu(model: PreTrainedModel) -> None:
+    """Make a network train as this module says; its weights and its tagging stay as they are."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
                 setattr(module, name, CheapDropout(child.p).train(child.training))
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(ATTENTION)
+    embeddings = getattr(model.base_model, "embeddings", None)
+    if isinstance(embeddings, nn.Module):
+        embeddings.register_forward_hook(_in_number_format)
+
+
+def _in_number_format(embeddings: nn.Module, given: Any, states: Any) -> Any:
+    """A hook: what embeddings give, in the number format of autocast.
+
+    Training is told by gradients: embeddings that are frozen stay in the mode of tagging.
+    """
+    is_training = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+    if not is_training or not isinstance(states, Tensor) or states.device.type != "cpu":
+        return states
+    return states.to(torch.get_autocast_dtype("cpu"))
 
 
 class CheapDropout(nn.Dropout):
@@ -106,13 +124,13 @@ def attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, is_causal, **others)
     scaling = scaling if scaling is not None else query.shape[-1] ** -0.5
     with torch.autocast("cpu", enabled=False):
-        scores = (query.float() * scaling) @ key.float().transpose(-1, -2)
+        scores = ((query * scaling) @ key.transpose(-1, -2)).float()
         if attention_mask is not None:
             unseen = torch.finfo(scores.dtype).min
             is_shift = attention_mask.dtype != torch.bool
             scores += attention_mask if is_shift else torch.zeros(()).where(attention_mask, unseen)
-        seen = drop(scores.softmax(-1), dropout) @ value.float()
-        return seen.transpose(1, 2).to(query.dtype, memory_format=torch.contiguous_format), None
+        seen = drop(scores.softmax(-1).to(value.dtype), dropout) @ value
+        return seen.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(ATTENTION, attention)
