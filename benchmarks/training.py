@@ -11,7 +11,7 @@ that it ever held. The processes come in turns (A B C A B C ...), so that a mach
 2. `stored`: a distillation epoch with stored soft labels; `in the loop`: the same with the teacher run on every batch;
    `two in the loop`: with two of its size, an encoder for each task, as the method was published;
 3. where `--sides` names them: `teacher` with what saves memory, `frozen`, `checkpointed`, `lora`, `lora+checkpointed`,
-   `8-bit moments`, and with torch's own dropout and attention, `usual dropout`; `half frozen`, whose embeddings and
+   `8-bit moments`, and without `xlner/models/cpu_training.py`, `torch's own`; `half frozen`, whose embeddings and
    lower half of the layers learn nothing and are computed once, and `half frozen each step`, where they are computed in
    every step. What is computed once pays in several epochs: `--epochs 3`.
 """
@@ -81,7 +81,7 @@ SAVING: dict[str, dict[str, Any]] = {
     "lora+checkpointed": {"lora": 8, "gradient_checkpointing": True},
     "8-bit moments": {"optimizer": "adamw_8bit"},
 }
-RATIOS |= dict.fromkeys([*SAVING, "usual dropout"], "teacher") | {"half frozen": "half frozen each step"}
+RATIOS |= dict.fromkeys([*SAVING, "torch's own"], "teacher") | {"half frozen": "half frozen each step"}
 
 
 def main() -> None:
@@ -189,8 +189,8 @@ def teacher_epoch(arguments: argparse.Namespace, *, similarity_weight: float, **
     return seconds
 
 
-def usual_dropout_epoch(arguments: argparse.Namespace) -> float:
-    """As `teacher`, with the dropout and the attention of torch."""
+def torchs_own_epoch(arguments: argparse.Namespace) -> float:
+    """As `teacher`, with the dropout, the attention and the number formats of torch."""
     with patch("xlner.models.token_classifier.train_cheaply_on_cpu"):
         return teacher_epoch(arguments, similarity_weight=0.0)
 
@@ -306,7 +306,7 @@ def labelled(recipe: TeacherRecipe) -> tuple[Corpus, LabelSet]:
 
 
 UNUSUAL: dict[str, Callable[[argparse.Namespace], float]] = {
-    "usual dropout": usual_dropout_epoch,
+    "torch's own": torchs_own_epoch,
     "half frozen": partial(half_frozen_epoch, once=True),
     "half frozen each step": partial(half_frozen_epoch, once=False),
 }
