@@ -8,6 +8,8 @@ from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_we
 
 from xlner import load_tagger
 from xlner.compare import markdown, read_run, settings_of
+from xlner.corpora.source import read_corpus
+from xlner.corpora.write import write_corpus
 from xlner.jobs.target_labels import times_shown
 from xlner.soft_labels.store import SoftLabels
 
@@ -92,6 +94,17 @@ def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_
 def test_a_teacher_that_does_not_learn_stays_as_it_is(arguments, gold, tmp_path):
     run_well(DISTILL, *arguments, f"gold={gold}", "gold_tunes_teacher=false", cwd=tmp_path)
 
+    assert not (tmp_path / "runs" / "tuned-teachers").exists()
+    assert list(report_of(tmp_path / "runs" / "first")["scores"]) == ["teacher", "student"]
+
+
+def test_a_teacher_that_was_trained_on_these_very_labels_is_not_trained_on_them_again(arguments, small_data, tmp_path):
+    gold = tmp_path / "again.jsonl"
+    write_corpus(read_corpus(small_data / "en" / "train.conll"), gold, format="spans")
+
+    finished = run_well(DISTILL, *arguments, f"gold={gold}", cwd=tmp_path)
+
+    assert "has learnt from these labels when it was trained, and stays as it is" in finished.stdout
     assert not (tmp_path / "runs" / "tuned-teachers").exists()
     assert list(report_of(tmp_path / "runs" / "first")["scores"]) == ["teacher", "student"]
 

@@ -6,6 +6,7 @@ Whatever looks at target labels says so: on the terminal, in report.json and in 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,14 @@ TUNING_VISITS, MOST_EPOCHS, TUNING_RATE = 2000, 40, 1e-4
 
 @dataclass(frozen=True)
 class TargetLabels:
-    """Labelled target sentences: those that are learnt, and those that choose the student; None for none."""
+    """Labelled target sentences: those that are learnt, and those that choose the student; None for none.
+
+    `fingerprint` is that of both together.
+    """
 
     learnt: Corpus | None = None
     held_out: Corpus | None = None
+    fingerprint: str = ""
 
     @property
     def n_learnt(self) -> int:
@@ -107,8 +112,8 @@ def _parted(gold: Corpus, selection: str) -> TargetLabels:
                 f"{gold.path}: selection=gold keeps {len(held_out):,} of its {n_sentences:,} sentences aside, without "
                 "an entity among them; give more labelled sentences, or selection=last"
             )
-        return TargetLabels(gold)
-    return TargetLabels(_some(gold, np.setdiff1d(order, held_out).tolist(), gold.name), dev)
+        return TargetLabels(gold, fingerprint=gold.fingerprint)
+    return TargetLabels(_some(gold, np.setdiff1d(order, held_out).tolist(), gold.name), dev, gold.fingerprint)
 
 
 def _some(corpus: Corpus, numbers: Sequence[int], name: str) -> Corpus:
@@ -142,9 +147,19 @@ def with_tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: A
     if not gold.learnt or not is_tuned(recipe):
         return recipe
     first = recipe.model_teachers[0]
+    if has_learnt(first, gold):
+        LOG.info(f"{first}: has learnt from these labels when it was trained, and stays as it is")
+        return recipe
     tuned = tuned_teacher(recipe, gold, accelerator)
     named = [name for name in recipe.teachers if name not in recipe.pattern_files]
     return replace(recipe, teacher=",".join(tuned if name == first else name for name in named))
+
+
+def has_learnt(teacher: str, gold: TargetLabels) -> bool:
+    """Whether the report beside a model says that it was trained on these labels; once more would be too much."""
+    report = read_report(Path(teacher).parent) or {}
+    trained_on = report.get("corpora", {}).get("train", {}).get("fingerprint")
+    return bool(gold.fingerprint) and trained_on == gold.fingerprint
 
 
 def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> str:
