@@ -157,9 +157,10 @@ def with_tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: A
 
 def has_learnt(teacher: str, gold: TargetLabels) -> bool:
     """Whether the report beside a model says that it was trained on these labels; once more would be too much."""
-    report = read_report(Path(teacher).parent) or {}
-    trained_on = report.get("corpora", {}).get("train", {}).get("fingerprint")
-    return bool(gold.fingerprint) and trained_on == gold.fingerprint
+    found: Any = read_report(Path(teacher).parent)
+    for name in ("corpora", "train", "fingerprint"):  # a report of something else may be anything
+        found = found.get(name) if isinstance(found, dict) else None
+    return bool(gold.fingerprint) and found == gold.fingerprint
 
 
 def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> str:
