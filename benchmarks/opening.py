@@ -26,6 +26,8 @@ def main() -> None:
     if given.precision:
         print(json.dumps(opened(given.models[0], given.precision)))
         return
+    if missing := [model for model in given.models if not Path(model).is_dir()]:
+        parser.error(f"{missing[0]}: no such folder; expected a model, as trained or exported")
     print("| | weights | peak while it opens | x weights | stays: own | stays: of files |\n|---|---|---|---|---|---|")
     for model in given.models:
         is_exported = (Path(model) / "model.onnx").is_file()

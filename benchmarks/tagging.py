@@ -11,9 +11,9 @@ operations that the pieces need, padding not counted, in what this machine does 
 time and in the same number format.
 
 Beside them stand students, and on demand spaCy's own `ner`, trained for a moment on what the model says, and GLiNER
-(`pip install gliner`): the model's encoder with heads of random weights, asked for the model's types. What those two
-say is nothing, what they cost is what it is. `--without-tiles` has the kernel refuse the matrix tiles (AMX) of an Intel
-processor to all contenders, as on one that has none.
+(`pip install --no-deps gliner`; it asks for an older transformers): the model's encoder with heads of random weights,
+asked for the model's types. What those two say is nothing, what they cost is what it is. `--without-tiles` has the
+kernel refuse the matrix tiles (AMX) of an Intel processor to all contenders, as on one that has none.
 
 Everything is given in seconds of the clock and in seconds of the processor. On a machine that others use as well, the
 second ones are those to trust, with `--threads 1`: threads that wait for each other spend processor time on waiting.
@@ -32,6 +32,7 @@ import tempfile
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from itertools import accumulate, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -77,6 +78,8 @@ def main() -> None:
     parser.add_argument("--others", nargs="*", default=[], choices=["spacy", "gliner"])
     parser.add_argument("--without-tiles", action="store_true")
     options = parser.parse_args()
+    if "gliner" in options.others and find_spec("gliner") is None:
+        parser.error("--others gliner: is not installed; pip install --no-deps gliner")
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     if options.without_tiles:

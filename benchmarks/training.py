@@ -106,6 +106,8 @@ def main() -> None:
         print(json.dumps({"seconds": seconds, "peak_mib": peak}))
         return
     names = arguments.sides.split(",")
+    if unknown := [name for name in names if name not in SIDES]:
+        parser.error(f"--sides {unknown[0]}: no such side; known: {', '.join(SIDES)}")
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(arguments.rounds):

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from xlner.config.load import Value, choose
 from xlner.config.schema import AdaptRecipe
@@ -170,6 +171,17 @@ def refuse_unknown_text(found: dict[str, float], texts: Texts) -> None:
 HELD_OUT_BATCH = 32  # sentences; part of what fixes the masks, so that no recipe key may change it
 
 
+def _network(encoder: str, revision: str) -> tuple[PreTrainedModel, bool]:
+    """The network that goes on reading, and whether its head is a fresh one, which is told."""
+    network, has_fresh_head = load_masked_network(encoder, revision)
+    if has_fresh_head:
+        LOG.warning(
+            f"warning: {encoder}: has no head that tells hidden pieces, and gets a fresh one; such an encoder may lose "
+            "more than it learns (docs/results.md): score a teacher of either"
+        )
+    return network, has_fresh_head
+
+
 @overload
 def adapt_encoder(recipe: AdaptRecipe, /, *, text: Text = "") -> FinishedRun: ...
 @overload
@@ -202,12 +214,7 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
         texts = read_texts(recipe, LOG.info)
         set_seed(recipe.seed)  # a fresh head is drawn from here, alike in all processes
         revision = revision_of(recipe.encoder, recipe.encoder_revision)
-        network, has_fresh_head = load_masked_network(recipe.encoder, revision)
-        if has_fresh_head:
-            LOG.warning(
-                f"warning: {recipe.encoder}: has no head that tells hidden pieces, and gets a fresh one; such an "
-                "encoder may lose more than it learns (docs/results.md): score a teacher of either"
-            )
+        network, has_fresh_head = _network(recipe.encoder, revision)
         encoder = word_encoder(recipe.encoder, network, recipe.corpus.max_length, revision=revision)
         Masker(encoder.tokenizer, recipe.masking)  # refuses a tokenizer without a mask before anything is written
         pieces = {"before": describe_pieces(encoder, texts.trained)}
