@@ -17,7 +17,7 @@ demo: install  ## encoder, teacher, students, scores; SENTENCE="..." tags yours,
 
 # A thread each: threads of tests that run side by side would wait for one another's cores.
 test: lint  ## style, types, tests, wheel; as many tests at a time as there are cores, at most 4
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-faults: install  ## every file-system call of a run fails once, in every way: 1,528 cases
 	$(BIN)/python tests/fault_runs.py

@@ -46,6 +46,14 @@ SENTENCES = [
 ]
 
 
+# Folders of tests that take minutes a file. Begun first, they leave no core idle at the end.
+LONGEST = ("runs", "web")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+
+
 @pytest.fixture
 def xlner(monkeypatch, capsys):
     """Runs the command line in this process, `stdin` bytes or a stream; gives its status, stdout and stderr."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -442,22 +443,14 @@ def export(
             raise CorpusError("--spacy needs raw text in the language of the model to learn from: give --text FILE")
         if min_score and not hard:
             raise ModelError("--min-score leaves out what is found with less, so it needs --hard")
-        try:
-            from xlner.export.spacy_pipeline import Learning, build_wheel, check_target
-        except ImportError as problem:
-            raise ModelError(f"--spacy needs {problem.name}; install it by `pip install xlner[spacy]`") from None
-        check_target(spacy)
-        learning = Learning(lang, not hard, min_score, patterns, seed, max_steps)
+        pipelines = _spacy_pipelines()
+        pipelines.check_target(spacy)
+        learning = pipelines.Learning(lang, not hard, min_score, patterns, seed, max_steps)
         _export_to_spacy(models, spacy, text, from_format, device, learning)
         if wheel is not None:
-            typer.echo(str(build_wheel(spacy, wheel)))
+            typer.echo(str(pipelines.build_wheel(spacy, wheel)))
         return
-    if len(models) > 1:
-        raise ModelError(f"{'--web' if web else '--onnx'} exports one model, found {len(models)}: {', '.join(models)}")
-    if int8 and half:
-        raise typer.BadParameter("--int8 and --half: give one of them")
-    if half and web is not None:
-        raise typer.BadParameter("--half: not with --web, which stores weights in bytes")
+    _check_export(models, web, int8=int8, half=half)
     words, gold = _sentences_to_compare_on(corpus, sentences, format)
     if web is not None:
         from xlner.export.in_browser import export_to_browser
@@ -470,6 +463,29 @@ def export(
         published = export_model(models[0], onnx, words, gold, precision=precision, force=force, report=_tell)
     n_bytes = sum(path.stat().st_size for path in (web or onnx or Path()).iterdir())
     typer.echo(f"{web or onnx}: {published.scheme}, {n_bytes / 1e6:,.1f} MB; {published.parity}")
+
+
+def _spacy_pipelines() -> ModuleType:
+    """The module that makes them.
+
+    Raises:
+        ModelError: If there is no spaCy.
+    """
+    try:
+        from xlner.export import spacy_pipeline
+    except ImportError as problem:
+        raise ModelError(f"--spacy needs {problem.name}; install it by `pip install xlner[spacy]`") from None
+    return spacy_pipeline
+
+
+def _check_export(models: Sequence[str], web: Path | None, *, int8: bool, half: bool) -> None:
+    """Raise unless what is asked for goes together: one model, one number format."""
+    if len(models) > 1:
+        raise ModelError(f"{'--web' if web else '--onnx'} exports one model, found {len(models)}: {', '.join(models)}")
+    if int8 and half:
+        raise typer.BadParameter("--int8 and --half: give one of them")
+    if half and web is not None:
+        raise typer.BadParameter("--half: not with --web, which stores weights in bytes")
 
 
 def _export_to_spacy(

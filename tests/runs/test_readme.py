@@ -43,8 +43,9 @@ def test_the_python_of_readme_and_docs_passes_a_strict_type_checker(tmp_path):
     wrong = "from xlner import distill, load_recipe\n\ndistill(load_recipe('teacher', []))\n"
     (tmp_path / "wrong.py").write_text(wrong)
 
-    # A user's script: the settings of this repository are not those of it.
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", str(tmp_path)]
+    # In the settings of this repository, which are strict: what `make lint` has found out of torch is found here again,
+    # and in others it would be checked anew, for minutes.
+    command = [sys.executable, "-m", "mypy", str(tmp_path)]
     checked = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
     errors = [line for line in checked.stdout.splitlines() if ": error:" in line and not line.startswith("xlner")]

@@ -77,33 +77,26 @@ def tag(
     if part or engine or address or workers:
         given = {"--from": from_format != "auto", "--to": to_format != "auto", "--fresh": fresh, "--types": bool(types)}
         given |= {"--columns": columns != "auto", "--encoding": encoding != "utf-8", "--threshold": threshold != "0"}
-        _tag_corpus(
-            {"model": model, "input": files or [], "output": out, "on_error": on_error, "cpu": device == "cpu"}
-            | {"part": part, "engine": engine or "processes", "address": address, "workers": workers},
-            [name for name, is_given in given.items() if is_given],
-        )
+        keys = {"model": model, "input": files or [], "output": out, "on_error": on_error, "cpu": device == "cpu"}
+        keys |= {"part": part, "engine": engine or "processes", "address": address, "workers": workers}
+        _tag_corpus(keys, [name for name, is_given in given.items() if is_given])
         return
     from tqdm import tqdm
 
     from xlner.config.load import choose
-    from xlner.tag_files.job import InputFile, Tagging
+    from xlner.tag_files.job import Tagging
     from xlner.tag_files.output import BadRecords
-    from xlner.tag_files.records import InputOptions, Wanted, check_input, input_format
+    from xlner.tag_files.records import InputOptions, Wanted
 
     stops = choose({"stop": True, "skip": False}, on_error, "--on-error")
-    inputs = [InputFile(name, input_format(name, from_format)) for name in files or ["-"]]
-    for name, format in inputs:
-        check_input(name, format)
+    inputs = _inputs(files or ["-"], from_format)
     wanted = Wanted(_threshold(threshold), tuple([name.strip() for name in types.split(",")]) if types else None)
     with tqdm(unit=" words", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
         bad_records = BadRecords(stops=stops, tell=lambda line: bar.write(line, file=sys.stderr))
         options = InputOptions(bad_records.report, encoding, columns)
         if not out:
-            output, tagging_all = (
-                _standard_output(inputs, to_format, bad_records),
-                Tagging(inputs, options, bad_records),
-            )
-            tagging_all.tag(output, _tagger(model, device, wanted), bar.update, wanted)
+            output = _standard_output(inputs, to_format, bad_records)
+            Tagging(inputs, options, bad_records).tag(output, _tagger(model, device, wanted), bar.update, wanted)
             return
         tagging = {
             target: _file_tagging(model, group, target, format, options, bad_records, wanted, fresh)
@@ -129,6 +122,17 @@ def _tag_corpus(keys: dict[str, Any], given: Sequence[str]) -> None:
     except KeyboardInterrupt as stop:
         message = "stopped; the same command goes on from the shards that are published"
         raise StoppedError(message, exit_status(stop)) from None
+
+
+def _inputs(files: Sequence[str], from_format: str) -> "Sequence[InputFile]":
+    """The files with their formats, each seen to be readable."""
+    from xlner.tag_files.job import InputFile
+    from xlner.tag_files.records import check_input, input_format
+
+    inputs = [InputFile(name, input_format(name, from_format)) for name in files]
+    for name, format in inputs:
+        check_input(name, format)
+    return inputs
 
 
 def _threshold(text: str) -> "Threshold":
