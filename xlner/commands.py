@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -472,10 +473,9 @@ def _spacy_pipelines() -> ModuleType:
         ModelError: If there is no spaCy.
     """
     try:
-        from xlner.export import spacy_pipeline
+        return import_module("xlner.export.spacy_pipeline")
     except ImportError as problem:
         raise ModelError(f"--spacy needs {problem.name}; install it by `pip install xlner[spacy]`") from None
-    return spacy_pipeline
 
 
 def _check_export(models: Sequence[str], web: Path | None, *, int8: bool, half: bool) -> None:
