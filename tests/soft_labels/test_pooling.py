@@ -21,7 +21,6 @@ from xlner.soft_labels.pooling import (
     pooled_probs,
     shift_outside,
     strength_for,
-    without_types,
 )
 from xlner.soft_labels.steps import denoising_steps
 
@@ -148,29 +147,6 @@ def test_several_kinds_of_places_share_what_the_word_itself_gives_up():
         for own, one, other in ((0.2, 0.5, 0.9), (0.8, 0.5, 0.1))
     ]
     np.testing.assert_allclose(found[0], np.array(powers) / sum(powers), rtol=1e-4)
-
-
-def test_an_outline_says_of_a_word_that_it_is_of_an_entity_and_not_of_which():
-    # Tags: O, B-LOC, B-ORG. Both words are written alike, and alike are the signs around them.
-    rows = np.array([[0.2, 0.2, 0.6], [0.5, 0.4, 0.1]])
-
-    def sentences():
-        return iter([([word], rows[[number]]) for number, word in enumerate(("Kiel", "Ulm"))])
-
-    (first, second) = pooled_probs(sentences, NONE | {"outline": 0.6}, Outside(0, 0.0, 0.0))
-
-    share = 0.6 * 1 / (1 + DOUBT)
-    # Of the other's 0.5 for entities the first gives B-LOC a quarter, as of its own 0.8; of 0.8 the second four fifths.
-    for found, own, other in ((first, rows[0], [0.5, 0.125, 0.375]), (second, rows[1], [0.2, 0.64, 0.16])):
-        powers = [one ** (1 - share) * two**share for one, two in zip(own, other, strict=True)]
-        np.testing.assert_allclose(found[0], np.array(powers) / sum(powers), rtol=1e-4)
-        np.testing.assert_allclose(found[0, 1] / found[0, 2], own[1] / own[2], rtol=1e-4)
-
-
-def test_what_is_outside_for_sure_has_no_tags_to_share_among():
-    found = without_types(np.array([[0.3, 0.7]]), np.array([[1.0, 0.0]]), 0)
-
-    assert found.tolist() == [[0.3, 0.0]]
 
 
 def test_a_word_without_like_places_stays_as_it_is():

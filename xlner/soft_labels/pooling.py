@@ -117,8 +117,7 @@ def label_changes(
 #
 #     log q_i = (1 - sum_k w_ik) log p_i + sum_k w_ik log m_ik + constant        w_ik = weight_k n_ik / (n_ik + DOUBT)
 #
-# m_ik is the mean of p over the n_ik *other* words of the text with the same key of kind k; that of outlines says only
-# whether a word is of an entity, its share of entities goes to the tags as p has it. The weights are multiplied
+# m_ik is the mean of p over the n_ik *other* words of the text with the same key of kind k. The weights are multiplied
 # by a strength, 1 where the teacher is sure and more where it is not: a good teacher loses by what helps a poor one.
 # Nothing here knows a language, and no label is read.
 #
@@ -223,25 +222,6 @@ class TagMeans:
         # Sums of many floats less one of them may end up a hair below zero.
         means = np.maximum(self._sums[places] - probs, 0.0) / np.maximum(others, 1)[:, None]
         return np.where(others[:, None] > 0, means, 0.0), others
-
-
-def without_types(means: Probs, probs: Probs, outside: int) -> Probs:
-    """Means that tell entities from other words and no more: what they give to entities, as a word's own tags have it.
-
-    Args:
-        means: What the teacher says of like places, (W, C).
-        probs: What it says of the words themselves, (W, C).
-        outside: Tag id of `O`.
-
-    Returns:
-        (W, C): `O` as in `means`, and rows that sum to the same.
-    """
-    own = probs.copy()
-    own[:, outside] = 0.0
-    own /= np.maximum(own.sum(axis=1, keepdims=True), LEAST)
-    result: Probs = own * (means.sum(axis=1) - means[:, outside])[:, None]
-    result[:, outside] = means[:, outside]
-    return result
 
 
 def pool(probs: Probs, means: Probs, counts: NDArray[np.int64], weights: Sequence[float]) -> Probs:
@@ -357,9 +337,6 @@ def pooled_probs(
                 for name, keys in columns.items()
             ]
             means, counts = np.stack([mean for mean, _ in found]), np.stack([count for _, count in found])
-            for number, name in enumerate(columns):
-                if name in WITHOUT_TYPES:
-                    means[number] = without_types(means[number], kept, outside.tag_id)
             yield seen, pool(kept, means, counts, list(used.values()))
 
     shift = 0.0
@@ -387,5 +364,3 @@ KEYS: dict[str, Callable[[Sequence[str]], list[str]]] = {
     "right": right_keys,
     "outline": outline_keys,
 }
-# Many names are written alike, of whatever type: their types would become that of most.
-WITHOUT_TYPES = {"outline"}

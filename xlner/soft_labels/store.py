@@ -35,9 +35,7 @@ WINDOW_COLUMNS = {"sentence": "int64", "piece_ids": "int32", "word_positions": "
 FORMULAS = {
     "labelled": 4,  # 2: stored as logarithms; 3, 4: pieces of scripts without spaces
     "mixed": 2,
-    # 3: a strength by how sure the teacher is, the shift of O by doubt; 4: scripts without capitals; 5: no types of
-    # outlines
-    "pooled": 5,
+    "pooled": 4,  # 3: a strength by how sure the teacher is, the shift of O by doubt; 4: scripts without capitals
     "source": 2,
     "gold": 1,
     "augmented": 2,
