@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, write_conll
+from safetensors.torch import load_file
 
 from xlner import load_tagger
 from xlner.compare import markdown, read_run, settings_of
 from xlner.corpora.source import read_corpus
 from xlner.corpora.write import write_corpus
 from xlner.jobs.target_labels import times_shown
+from xlner.models.token_classifier import read_tags
 from xlner.soft_labels.store import SoftLabels
 
 pytestmark = pytest.mark.slow
@@ -89,6 +92,20 @@ def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_
     assert "has learnt from 20 labelled target sentences" in told[1]
     assert report_of(run)["types"] == ["CITY", "LOC", "PER"]
     assert load_tagger(tmp_path / "runs" / "b" / "model").types == ("CITY", "LOC", "PER")
+    # What teaches lies halfway between the two, but for tags that the teacher did not have.
+    (teacher,) = (argument.removeprefix("teacher=") for argument in arguments if argument.startswith("teacher="))
+    folders = [Path(teacher), run / "model", run.parent / "model"]
+    before, after, found = (load_file(folder / "model.safetensors") for folder in folders)
+    own, tags, kept = (read_tags(str(folder)) for folder in folders)
+    assert kept == tags
+    for name, values in found.items():
+        if name.startswith("classifier."):
+            for row, tag in enumerate(tags):
+                expected = (before[name][own.index(tag)] + after[name][row]) / 2 if tag in own else after[name][row]
+                torch.testing.assert_close(values[row], expected)
+        else:
+            torch.testing.assert_close(values, (before[name] + after[name]) / 2)
+    assert any(not torch.equal(values, after[name]) for name, values in found.items())
 
 
 def test_a_teacher_that_does_not_learn_stays_as_it_is(arguments, gold, tmp_path):

@@ -307,7 +307,7 @@ def teacher_scores(
     scores: dict[str, Scores] = {}
     first, tuned = (found.model_teachers[:1] for found in (recipe, inputs.recipe))
     if first != tuned:
-        cache = Path(tuned[0]).parents[1] / f"scores-{mark}.json"
+        cache = Path(tuned[0]).parent / f"scores-{mark}.json"
         scores["teacher"] = evaluator.of_folder(first[0], test, cache=cache)
     for number, (teacher, own) in enumerate(inputs.taught.by_model.items(), 1):
         name = "tuned teacher" if (teacher,) == tuned != first else "teacher" if number == 1 else f"teacher {number}"

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 
 from xlner.config.schema import CheckpointRecipe, DistillRecipe, OptimizationRecipe, TeacherRecipe
 from xlner.corpora.lines import existing_file
 from xlner.corpora.splits import Corpus, fingerprint, read_labelled, rename_types, repeated_sentences
+from xlner.encode import load_tokenizer
 from xlner.errors import CorpusError, LabelError
 from xlner.files import RUNS, json_digest
 from xlner.jobs.teacher import train_tagger
-from xlner.models.token_classifier import read_tags
+from xlner.models.folder import load_joint_model, read_settings, save_model
+from xlner.models.token_classifier import load_classifier, output_layer, read_tags, tags_of_model
 from xlner.soft_labels.label import begins_with_compact, locked, teacher_fingerprint
 from xlner.tags import LabelMap, TagReading
 from xlner.train.run import read_report
@@ -31,6 +34,8 @@ ENOUGH_TO_HOLD_OUT = 500
 HELD_OUT = 0.1  # of them
 # How a teacher learns from them: sentences that it sees in all, again and again, and how fast.
 TUNING_VISITS, MOST_EPOCHS, TUNING_RATE = 2000, 40, 1e-4
+# How far back it goes then: what few sentences lack, a type in the worst case, it would forget.
+WAY_BACK = 0.5
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,8 @@ def has_learnt(teacher: str, gold: TargetLabels) -> bool:
 def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> str:
     """The model folder of the first teacher once it has learnt from the labelled target sentences; trained now if new.
 
-    It keeps all types that it knows, so that one which a few sentences lack is not lost.
+    It keeps all types that it knows, so that one which a few sentences lack is not lost, and its weights are the mean
+    of those before and after (Wortsman et al., 2022, Robust fine-tuning of zero-shot models).
 
     Args:
         recipe: Of the student.
@@ -185,10 +191,14 @@ def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accele
     )
     # Without sentences to choose by, those that are learnt stand in: the last epoch counts.
     corpora = gold.learnt, gold.held_out or replace(gold.learnt, name="dev")
-    made_of = [teacher_fingerprint(teacher), *(corpus.fingerprint for corpus in corpora), asdict(optimization)]
-    key = json_digest([*made_of, asdict(recipe.corpus), recipe.seed, accelerator.mixed_precision])[:12]
-    folder = RUNS / "tuned-teachers" / key
-    run = folder / "run"
+    made_of: list[Any] = [
+        teacher_fingerprint(teacher),
+        *(corpus.fingerprint for corpus in corpora),
+        asdict(optimization),
+    ]
+    made_of += [asdict(recipe.corpus), recipe.seed, accelerator.mixed_precision, WAY_BACK]
+    folder = RUNS / "tuned-teachers" / json_digest(made_of)[:12]
+    run, model = folder / "run", folder / "model"
     with locked(folder, accelerator):
         found = read_report(run)
         accelerator.wait_for_everyone()  # nobody writes before all have looked
@@ -207,4 +217,27 @@ def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accele
             train_tagger(own, corpora, TagReading.of(read_tags(teacher), LabelMap({})).labels.types)
         else:
             LOG.info(f"{teacher}: has learnt from {n_sentences:,} labelled target sentences; as stored in {run}")
-    return str(run / "model")
+        if accelerator.is_main_process and not model.is_dir():
+            _part_of_the_way_back(run / "model", teacher, model)
+        accelerator.wait_for_everyone()
+    return str(model)
+
+
+def _part_of_the_way_back(tuned: Path, teacher: str, folder: Path) -> None:
+    """Write a model whose weights lie between those of a tuned teacher and those that it had before.
+
+    Rows of the output are found by their tags. One that has none of the teacher's, whose tags were of another scheme,
+    stays as it is, and so does the whole network, which would not fit to it.
+    """
+    model, before = load_joint_model(str(tuned)), load_classifier(teacher)
+    own, former = tags_of_model(model.recognizer.config), tags_of_model(before.config)
+    weights, output = before.state_dict(), output_layer(before, len(former))[0]
+    if set(former) <= set(own):
+        with torch.no_grad():
+            for name, values in model.recognizer.state_dict().items():
+                if name.startswith(f"{output}."):
+                    for row, tag in enumerate(former):
+                        values[own.index(tag)].lerp_(weights[name][row], WAY_BACK)
+                elif values.is_floating_point():
+                    values.lerp_(weights[name], WAY_BACK)
+    save_model(folder, model, load_tokenizer(str(tuned)), read_settings(str(tuned)))
