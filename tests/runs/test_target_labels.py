@@ -92,7 +92,8 @@ def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_
     assert "has learnt from 20 labelled target sentences" in told[1]
     assert report_of(run)["types"] == ["CITY", "LOC", "PER"]
     assert load_tagger(tmp_path / "runs" / "b" / "model").types == ("CITY", "LOC", "PER")
-    # What teaches lies halfway between the two, but for tags that the teacher did not have.
+    # What teaches lies between the two, after 20 sentences by 50 / 70, but for tags that the teacher did not have.
+    share = 50 / 70
     (teacher,) = (argument.removeprefix("teacher=") for argument in arguments if argument.startswith("teacher="))
     folders = [Path(teacher), run / "model", run.parent / "model"]
     before, after, found = (load_file(folder / "model.safetensors") for folder in folders)
@@ -101,10 +102,10 @@ def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_
     for name, values in found.items():
         if name.startswith("classifier."):
             for row, tag in enumerate(tags):
-                expected = (before[name][own.index(tag)] + after[name][row]) / 2 if tag in own else after[name][row]
-                torch.testing.assert_close(values[row], expected)
+                old = before[name][own.index(tag)] if tag in own else after[name][row]
+                torch.testing.assert_close(values[row], after[name][row].lerp(old, share))
         else:
-            torch.testing.assert_close(values, (before[name] + after[name]) / 2)
+            torch.testing.assert_close(values, after[name].lerp(before[name], share))
     assert any(not torch.equal(values, after[name]) for name, values in found.items())
 
 
