@@ -1,18 +1,20 @@
 """A few labelled target sentences beside the soft labels: learnt, kept aside, refused and told."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, write_conll
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from xlner import load_tagger
 from xlner.compare import markdown, read_run, settings_of
 from xlner.corpora.source import read_corpus
 from xlner.corpora.write import write_corpus
-from xlner.jobs.target_labels import times_shown
+from xlner.jobs.target_labels import part_of_the_way_back, times_shown
 from xlner.models.token_classifier import read_tags
 from xlner.soft_labels.store import SoftLabels
 
@@ -107,6 +109,23 @@ def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_
         else:
             torch.testing.assert_close(values, after[name].lerp(before[name], share))
     assert any(not torch.equal(values, after[name]) for name, values in found.items())
+
+
+def test_a_teacher_whose_tags_were_of_another_scheme_stays_as_it_has_become(bert_folder, tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(bert_folder, before)
+    weights = load_file(before / "model.safetensors")
+    save_file({name: values + 1 for name, values in weights.items()}, before / "model.safetensors", {"format": "pt"})
+    config = json.loads((before / "config.json").read_text())
+    config["id2label"] = {number: tag.replace("I-", "E-") for number, tag in config["id2label"].items()}
+    config["label2id"] = {tag: int(number) for number, tag in config["id2label"].items()}
+    (before / "config.json").write_text(json.dumps(config))
+
+    part_of_the_way_back(Path(bert_folder), str(before), after, 0.5)
+
+    found = load_file(after / "model.safetensors")
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], values) for name, values in weights.items())
 
 
 def test_a_teacher_that_does_not_learn_stays_as_it_is(arguments, gold, tmp_path):

@@ -219,16 +219,22 @@ def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accele
         else:
             LOG.info(f"{teacher}: has learnt from {n_sentences:,} labelled target sentences; as stored in {run}")
         if accelerator.is_main_process and not model.is_dir():
-            _part_of_the_way_back(run / "model", teacher, model, HALFWAY_BACK / (HALFWAY_BACK + n_sentences))
+            part_of_the_way_back(run / "model", teacher, model, HALFWAY_BACK / (HALFWAY_BACK + n_sentences))
         accelerator.wait_for_everyone()
     return str(model)
 
 
-def _part_of_the_way_back(tuned: Path, teacher: str, folder: Path, share: float) -> None:
-    """Write a model whose weights lie between those of a tuned teacher (share 0) and those that it had before (1).
+def part_of_the_way_back(tuned: Path, teacher: str, folder: Path, share: float) -> None:
+    """Write a model whose weights lie between those of a tuned teacher and those that it had before.
 
-    Rows of the output are found by their tags. One that has none of the teacher's, whose tags were of another scheme,
+    Rows of the output are found by their tags. One that lacks some of the teacher's, whose tags were of another scheme,
     stays as it is, and so does the whole network, which would not fit to it.
+
+    Args:
+        tuned: Model folder.
+        teacher: What it was before: a folder or hub name.
+        folder: To write.
+        share: Of the way back, from 0 to 1.
     """
     model, before = load_joint_model(str(tuned)), load_classifier(teacher)
     own, former = tags_of_model(model.recognizer.config), tags_of_model(before.config)
