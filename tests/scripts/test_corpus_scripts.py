@@ -13,6 +13,8 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from xlner.corpora.source import read_corpus
 from xlner.words import Sentence
 
+pytestmark = pytest.mark.slow
+
 KIEL = Sentence(("Grüße", "aus", "Kiel"), ("O", "O", "B-LOC"))
 
 

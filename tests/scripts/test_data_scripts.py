@@ -7,6 +7,8 @@ from xlner.corpora.source import read_corpus
 from xlner.corpora.splits import fingerprint, name_split, summarize
 from xlner.words import Sentence
 
+pytestmark = pytest.mark.slow
+
 
 def write_numbered(path, n_sentences, first=0):
     """Sentences of one word each, `w0`, `w1`, ..., in the columns of WikiNEuRal."""

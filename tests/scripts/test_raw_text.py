@@ -10,6 +10,8 @@ from wikipedia import plain_paragraphs
 from xlner.corpora.source import read_corpus
 from xlner.corpora.splits import summarize
 
+pytestmark = pytest.mark.slow
+
 
 def raw_text(tmp_path, *arguments, language="de", status=0):
     outcome = run_data_script("raw_text.py", "--language", language, "--out", tmp_path / "out", *arguments)

@@ -6,6 +6,8 @@ from data_scripts_runs import run_data_script
 from xlner.corpora.source import read_corpus
 from xlner.words import Sentence
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "script", ["conll2002.py", "conll2003.py", "wikiann.py", "multinerd.py", "masakhaner.py", "uner.py"]

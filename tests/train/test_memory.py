@@ -18,6 +18,8 @@ from xlner.train.loop import Validation, fit
 from xlner.train.objectives import LabelledText, LabelledWords
 from xlner.train.run import RunFolder
 
+pytestmark = pytest.mark.slow
+
 RECIPE = TeacherRecipe(
     optimization=OptimizationRecipe(epochs=2, batch_size=16, batch_pieces=0, log_steps=1, learning_rate=1e-3),
     hardware=HardwareRecipe(cpu=True, precision="fp32"),
