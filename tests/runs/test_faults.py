@@ -17,6 +17,8 @@ from xlner.errors import RunError
 from xlner.files import folder_damage, published_folder, remove_folder
 from xlner.train.checkpoint import KEPT, check_space, checkpoints
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parents[1]
 
 
@@ -42,7 +44,6 @@ def go_on(folder, log, **checkpoint):
     return in_a_process(lambda: train(folder, **checkpoint), log), log.read_text(errors="replace")
 
 
-@pytest.mark.slow
 def test_a_selection_of_file_system_faults_is_survived():
     found = subprocess.run(
         [sys.executable, HERE / "fault_runs.py", "--every", "31"], capture_output=True, text=True, check=False

@@ -41,6 +41,8 @@ from xlner.train.batches import plan_epoch
 from xlner.train.loop import make_optimizer, step_windows
 from xlner.train.run import is_lost_process
 
+pytestmark = pytest.mark.slow
+
 # 54 sentences, of which a student holds out 3, in batches of 8 make 7 batches, the last one smaller: in the last of 4
 # steps one of two processes has nothing to do. A checkpoint after each of the 2 epochs.
 SMALL = (*(argument for argument in TINY if "epochs" not in argument), "optimization.epochs=2", "run=first")
@@ -92,7 +94,6 @@ def weights_at(run, step):
     return load_file(run / "checkpoints" / f"step-{step}" / "model.safetensors")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["teachers", "students"])
 def test_the_runs_that_are_compared_had_one_and_two_processes(request, kind):
     reports = [json.loads((run / "report.json").read_text()) for run in request.getfixturevalue(kind)]
@@ -123,7 +124,6 @@ def test_two_processes_report_the_losses_and_scores_of_one(request, kind):
 
 
 # Nothing is learnt, so that the loss of a step tells which batches it was made of: of 7, the last one comes alone.
-@pytest.mark.slow
 def test_a_batch_that_stands_in_where_there_is_none_counts_for_nothing(still_encoder, small_data, tmp_path):
     rates = ("optimization.learning_rate=0", "optimization.head_learning_rate=0", "optimization.epochs=1")
     shared = [argument for argument in SMALL if not any(name in argument for name in ("rate=", "epochs=", "run="))]
@@ -158,7 +158,6 @@ def accelerate(*arguments, cwd, settings=REPOSITORY / "docs" / "fsdp.yaml"):
     )
 
 
-@pytest.mark.slow
 def test_processes_with_a_shard_of_the_weights_each_train_as_with_all_of_them(still_encoder, data, tmp_path):
     # In parts of 40 pieces processes have unlike numbers of passes.
     arguments = (f"encoder={still_encoder}", f"data={data}", *SMALL, *UNEVEN, "optimization.batch_pieces=40")
@@ -190,7 +189,6 @@ def are_close(found, expected):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "extra", "message"),
     [
@@ -225,7 +223,6 @@ def test_moments_are_paged_out_of_a_gpu_alone(still_encoder, data, tmp_path):
     assert (done.status, "pages out of a GPU, here is none; set adamw_8bit" in done.stderr) == (2, True)
 
 
-@pytest.mark.slow
 def test_moments_of_eight_bits_train_and_go_on_from_a_checkpoint():
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     torch.manual_seed(0)
@@ -286,7 +283,6 @@ def test_a_loss_of_whole_batches_takes_them_whole():
 # Without dropout and without pairs, which each part draws by itself, nothing but the order of additions is different.
 # Of two processes one makes more passes in a step than the other. Losses are compared rather than weights: the biases
 # of the keys of attention change nothing, so that their gradients are mere rounding, which Adam makes large.
-@pytest.mark.slow
 def test_batches_in_parts_learn_as_whole_ones_do_on_one_process_and_on_two(still_encoder, small_data, tmp_path):
     arguments = (f"encoder={still_encoder}", f"data={small_data}", *SMALL[:-1], *UNEVEN, "similarity_weight=0")
     in_parts = "optimization.batch_pieces=40"
@@ -306,7 +302,6 @@ def test_batches_in_parts_learn_as_whole_ones_do_on_one_process_and_on_two(still
     assert two_losses == pytest.approx(whole_losses, rel=1e-4)
 
 
-@pytest.mark.slow
 def test_two_processes_write_the_soft_labels_of_one(students):
     one, two = (next((run.parent / "soft-labels").iterdir()) for run in students)
 
@@ -316,7 +311,6 @@ def test_two_processes_write_the_soft_labels_of_one(students):
 
 
 # With dropout, so that the random state of each process has to come back too.
-@pytest.mark.slow
 def test_two_stopped_processes_go_on_as_if_they_had_never_been_stopped(tiny_encoder, small_data, tmp_path):
     arguments = (f"encoder={tiny_encoder}", f"data={small_data}", *SMALL, "checkpoint.steps=8")
     whole, parted = tmp_path / "whole", tmp_path / "parted"
@@ -334,7 +328,6 @@ def test_two_stopped_processes_go_on_as_if_they_had_never_been_stopped(tiny_enco
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
-@pytest.mark.slow
 def test_a_run_of_one_process_does_not_go_on_with_two(tiny_encoder, small_data, tmp_path):
     arguments = (f"encoder={tiny_encoder}", f"data={small_data}", *SMALL)
     run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(2, tmp_path / "runs" / "first", signal.SIGTERM))
@@ -346,7 +339,6 @@ def test_a_run_of_one_process_does_not_go_on_with_two(tiny_encoder, small_data, 
 
 
 # Without dropout, so that nothing but the order of additions tells one process from two.
-@pytest.mark.slow
 def test_where_it_is_allowed_two_processes_go_on_with_the_steps_of_one(teachers, still_encoder, data, tmp_path):
     arguments = (f"encoder={still_encoder}", f"data={data}", "similarity_weight=1", *SMALL, *UNEVEN)
     run, allowed = tmp_path / "runs" / "first", "checkpoint.allow_changes=processes"
@@ -386,7 +378,6 @@ runpy.run_path({script!r}, run_name="__main__")
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dies", [False, True])
 def test_where_one_process_fails_all_end_and_its_own_message_is_the_one_that_tells_why(
     dies, tiny_encoder, small_data, tmp_path
@@ -405,7 +396,6 @@ def test_where_one_process_fails_all_end_and_its_own_message_is_the_one_that_tel
     assert (status["state"], status["exit_status"], status["message"]) == ("failed", 2, first.messages[-1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("start", [lambda *given, cwd: [run_script(*given, cwd=cwd)], run_on_two], ids=["one", "two"])
 def test_a_run_that_is_stopped_within_an_evaluation_goes_on_as_if_it_had_never_been(
     start, tiny_encoder, small_data, tmp_path
@@ -449,7 +439,6 @@ runpy.run_path({script!r}, run_name="__main__")
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU two processes find each other")
 def test_processes_that_do_not_know_of_each_other_are_refused_before_they_write(teaching, tmp_path):
     arguments = [argument for argument in teaching if not argument.startswith("hardware.cpu")]

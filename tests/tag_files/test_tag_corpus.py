@@ -19,6 +19,8 @@ from xlner.tag_files.records import InputOptions, read_records
 from xlner.tag_files.shards import input_files, plan_shards, prepare
 from xlner.tagger import load_tagger
 
+pytestmark = pytest.mark.slow
+
 N_RECORDS = 60
 SMALL = ("cpu=true", "threads=1", "shard_megabytes=0.0005")
 
@@ -64,7 +66,6 @@ def records(folder):
     return list(map(json.loads, lines)), pyarrow.concat_tables(tables)
 
 
-@pytest.mark.slow
 def test_every_record_comes_out_once_in_order_and_with_its_entities(bert_folder, corpus, tmp_path):
     finished = tag(bert_folder, corpus, tmp_path / "tagged")
 
@@ -149,7 +150,6 @@ def lengthen(corpus, n_records):
     (corpus / "z.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.mark.slow
 def test_a_killed_run_leaves_whole_shards_alone_and_is_taken_up(bert_folder, corpus, tmp_path):
     lengthen(corpus, 1000)
 
@@ -174,7 +174,6 @@ def test_a_killed_run_leaves_whole_shards_alone_and_is_taken_up(bert_folder, cor
     assert content(tmp_path / "tagged") == whole
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_with_status_130_and_leaves_nothing_half_made(bert_folder, corpus, tmp_path):
     lengthen(corpus, 5000)
 
@@ -194,7 +193,6 @@ def test_ctrl_c_ends_with_status_130_and_leaves_nothing_half_made(bert_folder, c
     assert not list((tmp_path / "tagged").rglob("*.unfinished"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -219,7 +217,6 @@ def test_another_input_model_or_cut_is_refused_by_name(bert_folder, xlmr_folder,
     assert content(tmp_path / "tagged") == before
 
 
-@pytest.mark.slow
 def test_a_second_run_in_the_folder_is_kept_out(bert_folder, corpus, tmp_path):
     second = []
 
@@ -241,7 +238,6 @@ def test_a_second_run_in_the_folder_is_kept_out(bert_folder, corpus, tmp_path):
     assert "another run is tagging into it at this moment" in second[0].messages[-1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
