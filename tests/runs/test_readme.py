@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from conftest import REPOSITORY
@@ -44,7 +45,15 @@ def test_the_python_of_readme_and_docs_passes_a_strict_type_checker(tmp_path):
     (tmp_path / "wrong.py").write_text(wrong)
 
     # In the settings of this repository, which are strict: what `make lint` has found out of torch is found here again,
-    # and in others it would be checked anew, for minutes.
+    # and in others it would be checked anew, for minutes. A user's differ in the packages without types, which no
+    # snippet may import.
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    untyped = {name.partition(".")[0] for override in settings["overrides"] for name in override["module"]}
+    scripts = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*.py")]
+    imported = {name for script in scripts for name in re.findall(r"^\s*(?:from|import) (\w+)", script, re.MULTILINE)}
+    assert settings["strict"]
+    assert "xlner" in imported
+    assert not imported & untyped
     command = [sys.executable, "-m", "mypy", str(tmp_path)]
     checked = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
