@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -444,12 +443,14 @@ def export(
             raise CorpusError("--spacy needs raw text in the language of the model to learn from: give --text FILE")
         if min_score and not hard:
             raise ModelError("--min-score leaves out what is found with less, so it needs --hard")
-        pipelines = _spacy_pipelines()
-        pipelines.check_target(spacy)
-        learning = pipelines.Learning(lang, not hard, min_score, patterns, seed, max_steps)
+        _require_spacy()
+        from xlner.export.spacy_pipeline import Learning, build_wheel, check_target
+
+        check_target(spacy)
+        learning = Learning(lang, not hard, min_score, patterns, seed, max_steps)
         _export_to_spacy(models, spacy, text, from_format, device, learning)
         if wheel is not None:
-            typer.echo(str(pipelines.build_wheel(spacy, wheel)))
+            typer.echo(str(build_wheel(spacy, wheel)))
         return
     _check_export(models, web, int8=int8, half=half)
     words, gold = _sentences_to_compare_on(corpus, sentences, format)
@@ -466,14 +467,10 @@ def export(
     typer.echo(f"{web or onnx}: {published.scheme}, {n_bytes / 1e6:,.1f} MB; {published.parity}")
 
 
-def _spacy_pipelines() -> ModuleType:
-    """The module that makes them.
-
-    Raises:
-        ModelError: If there is no spaCy.
-    """
+def _require_spacy() -> None:
+    """Raise, and say how to install it, if there is no spaCy."""
     try:
-        return import_module("xlner.export.spacy_pipeline")
+        import_module("xlner.export.spacy_pipeline")
     except ImportError as problem:
         raise ModelError(f"--spacy needs {problem.name}; install it by `pip install xlner[spacy]`") from None
 
