@@ -197,6 +197,22 @@ def test_what_cannot_be_learnt_is_refused(arguments, gold, tmp_path):
     assert finished.messages[0].startswith(f"{gold}: no sentence in it")
 
 
+def test_types_that_they_lack_are_told_before_a_teacher_learns_from_them(arguments, gold, tmp_path):
+    write_conll(gold, [[("Kiel", "B-LOC"), ("ist", "O"), ("kalt", "O")]])
+    message = f"{gold}: no entity of PER in its 1 sentences, so that the student may find fewer of them than without"
+
+    finished = run_well(DISTILL, *arguments, f"gold={gold}", cwd=tmp_path)
+
+    (warning,) = [line for line in finished.stdout.splitlines() if message in line]
+    assert warning.endswith("Label some sentences that have one, or drop what you do not need, as in labels.map=PER=")
+    assert finished.stdout.index(message) < finished.stdout.index("labelled target sentences first; into")
+    assert any(line.startswith(message) for line in report_of(tmp_path / "runs" / "first")["warnings"])
+    # What is dropped is not missed.
+    others = [argument for argument in arguments if argument != "run=first"]
+    finished = run_well(DISTILL, *others, f"gold={gold}", "labels.map=PER=", "run=second", cwd=tmp_path)
+    assert "no entity of" not in finished.stdout
+
+
 def test_patterns_teach_beside_them(arguments, gold, tmp_path):
     pytest.importorskip("spacy", reason="spaCy is not installed")
     (tmp_path / "names.jsonl").write_text('{"label": "LOC", "pattern": "Kiel"}\n', encoding="utf-8")

@@ -4,14 +4,14 @@ Nothing here ends a run. A line says what was found, and what to change.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from xlner.config.schema import DistillRecipe
-from xlner.corpora.splits import sentence_stream
+from xlner.corpora.splits import Corpus, sentence_stream
 from xlner.errors import XlnerError
 from xlner.predict import decide_tags
 from xlner.soft_labels.store import SoftLabels
@@ -88,6 +88,23 @@ def trained_on(n_steps: int, n_sentences: int, quoted: tuple[int, int], *, has_e
         f"It had {n_steps:,} steps on {n_sentences:,} sentences; the figures of docs/results.md took about "
         f"{quoted[0]:,} on {quoted[1]:,}. Try {', '.join(filter(None, ways[:-1]))} or {ways[-1]}"
     )
+
+
+def doubts_of_labels(gold: Corpus, wanted: Collection[str]) -> list[str]:
+    """What few labelled sentences may take away: the types that they lack, which a model forgets by them.
+
+    Args:
+        gold: Labelled target sentences, in the names of types that the student has.
+        wanted: All types of the student.
+    """
+    lacking = sorted({*wanted} - {*gold.types})
+    if not lacking:
+        return []
+    return [
+        f"{gold.path}: no entity of {', '.join(lacking)} in its {len(gold.words):,} sentences, so that the student may "
+        "find fewer of them than without these labels. Label some sentences that have one, or drop what you do not "
+        f"need, as in labels.map={lacking[0]}="
+    ]
 
 
 def doubts_before_training(recipe: DistillRecipe, text: Path, soft_labels: SoftLabels) -> list[str]:

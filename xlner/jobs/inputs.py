@@ -23,6 +23,7 @@ from xlner.jobs.doubts import (
     doubt_of_agreement,
     doubt_of_scores,
     doubts_before_training,
+    doubts_of_labels,
     tell_doubts,
     trained_on,
 )
@@ -201,11 +202,14 @@ def read_inputs(
     number_format = autocast_dtype(accelerator.mixed_precision)
     known = mixed_labels(teachers_of(recipe))[2].types if recipe.gold else ()
     gold = read_target_labels(recipe, known, label_map, test)
+    wanted = {label_map.for_predictions().type_of(name) for name in known} - {""}
+    doubts = doubts_of_labels(gold.learnt, wanted) if gold.learnt else []
+    tell_doubts(doubts)  # before a teacher learns from them
     teaching = with_tuned_teacher(recipe, gold, accelerator)
     taught = taught_soft_labels(teachers_of(teaching), text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)
-    doubts = doubts_before_training(recipe, text, taught.soft_labels)
-    tell_doubts(doubts)
+    found = doubts_before_training(recipe, text, taught.soft_labels)
+    tell_doubts(found)
     if test is not None:
         (test,) = rename_types([test], label_map, labels.types)
         check_types(labels, [test])
@@ -215,7 +219,7 @@ def read_inputs(
     changes = changes_of(taught.soft_labels, soft_labels)
     LOG.info(changes.line())
     tell_doubts(changes.doubts())
-    doubts = [*doubts, *changes.doubts()]
+    doubts += [*found, *changes.doubts()]
     n_target, words, times = len(soft_labels), taught.soft_labels, 1
     if recipe.source.share:
         soft_labels = words = _beside_source(
