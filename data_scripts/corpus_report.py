@@ -25,7 +25,7 @@ def write_corpus(
     """Write `SPLIT.conll` for each split and the card beside them, and print a line for each.
 
     The splits are taken one after the other, as streams. All files are complete before the first one appears in
-    the folder.
+    the folder. What an earlier run wrote there and this one has not goes: the card is of all that stays.
 
     Args:
         info: Of the corpus.
@@ -54,12 +54,22 @@ def write_corpus(
             card = _card(info, arguments, language, found)
             Path(unfinished, CARD_NAME).write_text(card, encoding="utf-8")
             folder.mkdir(exist_ok=True)
+            for split in _splits_of_card(folder / CARD_NAME) - {*splits}:
+                Path(folder, f"{split}.conll").unlink(missing_ok=True)
             for name in [*(f"{split}.conll" for split in splits), CARD_NAME]:
                 Path(unfinished, name).replace(folder / name)
     except OSError as problem:
         raise CorpusError(f"{folder}: cannot be written: {problem.strerror}") from problem
     for split, (name, summary, n_known) in found.items():
         _print_line(language, split, name, summary, n_known)
+
+
+def _splits_of_card(path: Path) -> set[str]:
+    """The splits that an earlier run wrote; none where no card tells."""
+    try:
+        return {*json.loads(path.read_text(encoding="utf-8"))["splits"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 class _Report:

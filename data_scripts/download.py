@@ -7,7 +7,6 @@ refused. Whoever keeps that file under version control gets the same bytes on ev
 
 import hashlib
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from xlner.errors import CorpusError
+from xlner.files import locked, replaced, write_text
 
 LOCK_NAME = "downloads.lock.json"
 CHUNK_SIZE = 1 << 20
@@ -55,27 +55,22 @@ def fetch(file: RemoteFile, cache: Path) -> Path:
     """The path of a file in the cache, downloaded if it is not there yet; for errors see `fetch_all`."""
     path = cache.joinpath(*PurePosixPath(file.place).parts)
     try:
-        locked = _read_lock(cache).get(file.url)
-        pin = file.pin or locked
+        noted = _read_lock(cache).get(file.url)
+        pin = file.pin or noted
         if path.is_file():
             found = measure(path)
             if pin is not None:
                 check(found, pin, file.url, f"{path} is not what was downloaded; remove it to download it again")
-            if locked is None:
+            if noted is None:
                 _write_lock(cache, file.url, found)
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-        try:
+        with replaced(path) as unfinished:
             found = _download(file.url, unfinished)
             if pin is not None:
                 reason = "the published checksum" if file.pin else f"{cache / LOCK_NAME}, from an earlier download"
                 check(found, pin, file.url, f"broken on the way, or changed since; expected is {reason}; {WAY_OUT}")
-            if locked is None:
+            if noted is None:
                 _write_lock(cache, file.url, found)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
     except OSError as problem:
         raise CorpusError(f"{path}: cannot be written: {problem.strerror or problem}") from problem
     return path
@@ -91,7 +86,8 @@ def _download(url: str, path: Path) -> Pin:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer, path.open("wb") as file:
             announced = int(answer.headers.get("Content-Length") or 0)
-            with tqdm(total=announced or None, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+            name = PurePosixPath(url).name
+            with tqdm(total=announced or None, unit="B", unit_scale=True, desc=name, disable=None) as bar:
                 while chunk := answer.read(CHUNK_SIZE):
                     file.write(chunk)
                     digest.update(chunk)
@@ -99,8 +95,6 @@ def _download(url: str, path: Path) -> Pin:
                     bar.update(len(chunk))
                     if size > LARGEST_FILE:
                         raise CorpusError(f"{url}: more than {LARGEST_FILE:,} bytes; is this the right address?")
-            file.flush()
-            os.fsync(file.fileno())
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as problem:
         raise CorpusError(f"{url}: cannot be downloaded: {problem}; {WAY_OUT}") from problem
     if announced and size != announced:
@@ -145,8 +139,7 @@ def _read_lock(cache: Path) -> dict[str, Pin]:
 
 
 def _write_lock(cache: Path, url: str, pin: Pin) -> None:
-    entries = {**_read_lock(cache), url: pin}
-    text = json.dumps({name: entry._asdict() for name, entry in sorted(entries.items())}, indent=2) + "\n"
-    unfinished = cache / f".{LOCK_NAME}.{os.getpid()}.unfinished"
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(cache / LOCK_NAME)
+    with locked(cache / f".{LOCK_NAME}.lock", taken=lambda: None):  # two scripts may share a cache
+        entries = {**_read_lock(cache), url: pin}
+        text = json.dumps({name: entry._asdict() for name, entry in sorted(entries.items())}, indent=2) + "\n"
+        write_text(cache / LOCK_NAME, text)

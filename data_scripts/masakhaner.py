@@ -10,11 +10,11 @@ from pathlib import Path
 from archives import file_bytes
 from corpus_report import write_corpus
 from download import RemoteFile
-from entity_types import DROPPED, map_types
 from loose_columns import last_column, read_loose, text_lines
-from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, renamed, run
 
 from xlner.errors import CorpusError
+from xlner.tags import LabelMap
 
 SOURCE = "https://github.com/masakhane-io/masakhane-ner"
 LICENCE = "CC BY-NC 4.0, not for commercial use."
@@ -86,7 +86,7 @@ def read_splits(source: Path, language: str, drop_dates: bool) -> Splits:
         if not path.is_file():
             raise CorpusError(f"no corpus at {path}; expected LANG/{{train,dev,test}}.txt")
         sentences = read_loose(text_lines(file_bytes(path)), last_column, str(path))
-        splits[split] = list(map_types(sentences, {"DATE": DROPPED} if drop_dates else {}))
+        splits[split] = renamed(sentences, LabelMap({"DATE": ""} if drop_dates else {}))
     return splits
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from archives import file_bytes
 from corpus_report import write_corpus
 from download import RemoteFile
-from entity_types import map_types
 from loose_columns import Row, read_loose, text_lines
-from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, renamed, run
 from stored_tables import read_json_lines
 
 from xlner.errors import CorpusError
+from xlner.tags import LabelMap
 
 INFO = CorpusInfo(
     name="MultiNERD",
@@ -55,7 +55,7 @@ def write_language(arguments: argparse.Namespace, source: Path, language: str) -
     splits = read_splits(source, language)
     labels = dict(zip(splits, splits, strict=True))
     if arguments.types == "conll":
-        splits = {split: list(map_types(sentences, TO_CONLL)) for split, sentences in splits.items()}
+        splits = {split: renamed(sentences, LabelMap(TO_CONLL)) for split, sentences in splits.items()}
         labels = {split: f"{split}, types of CoNLL" for split in splits}
     write_corpus(INFO, arguments, language, splits, labels)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from download import RemoteFile, fetch_all
 
 from xlner.errors import CorpusError, XlnerError
+from xlner.tags import LabelMap
 from xlner.words import Sentence
 
 Splits = Mapping[str, Sequence[Sentence]]
@@ -42,6 +43,11 @@ def corpus_arguments(info: CorpusInfo, description: str, *, downloads: bool = Tr
     if downloads:
         parser.add_argument("--cache", type=Path, metavar="DIR", help="keeps downloads; default: OUT/downloads")
     return parser
+
+
+def renamed(sentences: Iterable[Sentence], types: LabelMap) -> list[Sentence]:
+    """Labelled sentences with other types."""
+    return [Sentence(words, types.apply(tags or ())) for words, tags in sentences]
 
 
 def add_languages(parser: argparse.ArgumentParser, example: str = "de,en,...") -> None:

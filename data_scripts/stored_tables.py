@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,11 +52,22 @@ def read_json_lines(lines: Iterable[str], names: Sequence[str], place: str) -> I
     return _sentences(rows, names, place)
 
 
+def _is_labelled(words: Any, tags: Any, n_names: int) -> bool:
+    if not isinstance(words, list) or not isinstance(tags, list) or len(words) != len(tags):
+        return False
+    return all(isinstance(word, str) for word in words) and all(
+        isinstance(tag, int) and 0 <= tag < n_names for tag in tags
+    )
+
+
 def _sentences(rows: Iterable[tuple[list[str], list[int]]], names: Sequence[str], place: str) -> Iterator[Sentence]:
     reader = TagReader("auto")
     for number, (words, tags) in enumerate(rows, 1):
-        if len(words) != len(tags) or any(not 0 <= tag < len(names) for tag in tags):
-            raise CorpusError(f"{place}, row {number}: {len(words)} words, tags {str(tags)[:60]}; expected one a word")
+        if not _is_labelled(words, tags, len(names)):
+            raise CorpusError(
+                f"{place}, row {number}: expected words and a number below {len(names)} for each, found "
+                f"{str(words)[:60]} and {str(tags)[:60]}"
+            )
         pairs = [(word, names[tag]) for word, tag in zip(words, tags, strict=True) if word.strip()]
         if pairs:
             named = tuple(tag for _, tag in pairs)

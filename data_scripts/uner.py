@@ -11,10 +11,10 @@ from pathlib import Path
 
 from corpus_report import write_corpus
 from download import RemoteFile
-from entity_types import DROPPED, map_types
-from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, run
+from sources import CorpusInfo, Splits, add_languages, chosen, corpus_arguments, downloaded, renamed, run
 
 from xlner.corpora.source import read_corpus
+from xlner.tags import LabelMap
 
 INFO = CorpusInfo(
     name="Universal NER",
@@ -27,7 +27,7 @@ INFO = CorpusInfo(
     note="Labels: PER, LOC and ORG.",
 )
 SPLITS = ("train", "dev", "test")
-OTHER_TYPES = {"OTH": DROPPED, "O": DROPPED}  # a few words are tagged `B-O` by mistake
+OTHER_TYPES = LabelMap({"OTH": "", "O": ""})  # dropped; a few words are tagged `B-O` by mistake
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def remote_files(name: str) -> list[RemoteFile]:
 def read_splits(source: Path, name: str) -> Splits:
     """The splits of a corpus that there are."""
     files = {split: sorted(source.glob(f"*/{name}-ud-{split}.iob2")) for split in SPLITS}
-    return {split: list(map_types(read_corpus(paths[0]), OTHER_TYPES)) for split, paths in files.items() if paths}
+    return {split: renamed(read_corpus(paths[0]), OTHER_TYPES) for split, paths in files.items() if paths}
 
 
 # Repository, branch and splits.

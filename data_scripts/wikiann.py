@@ -91,8 +91,15 @@ def _packed(source: Path, language: str) -> tuple[str, bytes]:
     if single.is_file():
         return str(single), single.read_bytes()
     archive = source / "panx_dataset.zip"
+    if not archive.is_file():
+        raise CorpusError(
+            f"{source}: {language} is not whole; expected {language}/ with train, dev and test, or "
+            f"train-*, validation-* and test-*.parquet, or {language}.tar.gz, or {archive.name}"
+        )
     wanted: Iterator[str] = (name for name in zip_names(archive) if PurePosixPath(name).name == f"{language}.tar.gz")
-    name = next(wanted)
+    name = next(wanted, None)
+    if name is None:
+        raise CorpusError(f"{archive}: no {language}.tar.gz in it")
     return f"{archive}:{name}", zip_member(archive, name)
 
 

@@ -71,7 +71,7 @@ def extracted_paragraphs(path: Path) -> Iterator[str]:
                 if line.startswith("{"):
                     # The title stands above the text as a line of its own.
                     article = json.loads(line)
-                    title, text = str(article.get("title", "")), str(article["text"])
+                    title, text = (html.unescape(str(part)) for part in (article.get("title", ""), article["text"]))
                     yield from (part for part in text.split("\n") if part.strip() and part.strip() != title)
                 elif line.startswith("<doc "):
                     is_title = True

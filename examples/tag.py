@@ -14,10 +14,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     tagger = load_tagger(arguments.model, device="auto")
-    for text, entities in zip(arguments.texts, tagger.tag_stream(arguments.texts), strict=True):
+    found = tagger.tag_stream(arguments.texts, threshold=arguments.threshold)
+    for text, entities in zip(arguments.texts, found, strict=True):
         for entity in entities:
-            if entity.score >= arguments.threshold:
-                print(f"{text}\t{entity.text}\t{entity.label}\t{entity.start}\t{entity.end}\t{entity.score:.3f}")  # noqa: T201
+            print(f"{text}\t{entity.text}\t{entity.label}\t{entity.start}\t{entity.end}\t{entity.score:.3f}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -56,12 +56,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def xlner(monkeypatch, capsys):
-    """Runs the command line in this process, `stdin` bytes or a stream; gives its status, stdout and stderr."""
+    """Runs the command line in this process, `stdin` bytes, a stream or closed; gives its status, stdout and stderr."""
 
     def run(*arguments, stdin=b""):
         monkeypatch.setattr(sys, "argv", ["xlner", *map(str, arguments)])
         source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source))
+        monkeypatch.setattr(sys, "stdin", None if source is None else io.TextIOWrapper(source))
         status = 0
         try:
             main()

@@ -188,6 +188,8 @@ def test_weights_of_a_file_that_are_rounded_one_by_one_are_those_rounded_at_once
     network.register_buffer("places", torch.arange(10))
     network.load_state_dict(load_file(tmp_path / "weights"), strict=False, assign=True)
     network.tied.weight = network.table.weight
+    network.register_buffer("inv_freq", torch.tensor([0.1, 0.01]))
+    network.register_buffer("scale", torch.tensor([0.1]))
 
     round_weights(network, torch.bfloat16)
 
@@ -195,6 +197,8 @@ def test_weights_of_a_file_that_are_rounded_one_by_one_are_those_rounded_at_once
         assert network.get_parameter(name).equal(expected.bfloat16())
     assert network.tied.weight is network.table.weight
     assert network.places.dtype == torch.int64
+    # Frequencies of rotary positions stay, as in transformers.
+    assert (network.inv_freq.dtype, network.scale.dtype) == (torch.float32, torch.bfloat16)
     # What was let go is read from the file again.
     assert load_file(tmp_path / "weights")["table.weight"].equal(values["table.weight"])
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from xlner.cli import app
-from xlner.compare import Cell, f1_of, p_value, read_predictions, read_run, sentence_counts, settings_of
+from xlner.compare import Cell, f1_of, p_value, read_predictions, read_run, sentence_counts, settings_of, write_csv
 from xlner.errors import RunError
 
 
@@ -287,3 +287,10 @@ def test_a_run_without_any_entity_scores_zero(tmp_path):
 
     assert run.f1 == 0.0
     assert p_value(Cell({0: run}), Cell({0: run})) == 1.0
+    write_csv(tmp_path / "table.csv", {"tsl": {"de": Cell({0: run})}})
+    assert (
+        (tmp_path / "table.csv")
+        .read_text(encoding="utf-8")
+        .splitlines()[1]
+        .startswith("tsl,de,0,abc,all,0,0,0,0.0000,")
+    )

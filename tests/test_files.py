@@ -11,8 +11,18 @@ from pathlib import Path
 import pytest
 
 from xlner import files
-from xlner.errors import RunError
-from xlner.files import append_line, locked, read_json, read_lines, remove_unfinished, replaced, write_json, write_text
+from xlner.errors import CorpusError, RunError
+from xlner.files import (
+    append_line,
+    locked,
+    read_json,
+    read_lines,
+    refuse_own_input,
+    remove_unfinished,
+    replaced,
+    write_json,
+    write_text,
+)
 
 UNUSED_PID = 2**22 + 1  # above the greatest that Linux gives
 
@@ -114,6 +124,32 @@ def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_and_nothin
     write_text(target, "")
 
     assert names(tmp_path) == sorted([*(path.name for path in kept), "out.jsonl"])
+
+
+def test_what_a_killed_process_left_within_what_it_wrote_goes_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_unfinished_in", files._unfinished_in.__wrapped__)
+    left = left_by(left_by(tmp_path / "out"))  # a file that is written by way of another one
+    hidden = left_by(tmp_path / ".out")
+    folder = left_by(tmp_path / "out").with_name(f"{left_by(tmp_path / 'out').name}.parquet")
+    left_by(folder)
+    assert len(names(tmp_path)) == 4
+
+    write_text(tmp_path / "out", "")
+
+    assert not left.exists()
+    assert names(tmp_path) == [hidden.name, "out"]
+
+
+def test_what_is_read_is_not_written_over_whatever_it_is_called(tmp_path):
+    source = tmp_path / "a.txt"
+    source.write_text("text")
+    (tmp_path / "link").symlink_to(source)
+
+    for target in (source, tmp_path / "link", tmp_path / "." / "a.txt"):
+        with pytest.raises(CorpusError, match=r"^--out .*: this is the input .*a\.txt itself; give the output another"):
+            refuse_own_input(target, ["hub:name:train", source], "--out")
+    refuse_own_input(tmp_path / "b.txt", [source], "--out")
+    refuse_own_input(source, ["hub:name:train"], "--out")
 
 
 def test_the_owner_of_a_folder_removes_what_is_left_of_its_files_by_any_machine(tmp_path):

@@ -6,6 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+import datasets
+import pandas
 import pytest
 from conftest import REPOSITORY
 from runs import STEPS_PER_EPOCH, report_of, run_script, sentences, stop_at
@@ -115,22 +117,23 @@ def test_a_run_goes_on_with_its_text_and_is_refused_another_one(teacher, tmp_pat
     assert finished.status == 0, finished.stderr
 
 
+TABLES = (datasets.Dataset.from_dict, pandas.DataFrame, dict)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         ["Anna lebt in Kiel .", "es regnet ."],
         [("Anna", "lebt", "in", "Kiel", "."), ["es", "regnet", "."]],
         (words for words in ("Anna lebt in Kiel .", "es regnet .")),
-        {"column": "text", "rows": ["Anna lebt in Kiel .", "es regnet ."]},
-        {"column": "tokens", "rows": [["Anna", "lebt", "in", "Kiel", "."], ["es", "regnet", "."]]},
+        *(make({"id": [1, 2], "text": ["Anna lebt in Kiel .", "es regnet ."]}) for make in TABLES),
+        *(
+            make({"id": [1, 2], "tokens": [["Anna", "lebt", "in", "Kiel", "."], ["es", "regnet", "."]]})
+            for make in TABLES
+        ),
     ],
-    ids=["sentences", "words", "generator", "text column", "words column"],
 )
 def test_a_text_in_memory_becomes_a_file_of_its_sentences(text, tmp_path):
-    if isinstance(text, dict):
-        table = pytest.importorskip("datasets").Dataset
-        text = table.from_dict({"id": [1, 2], text["column"]: text["rows"]})
-
     path = text_file(text, tmp_path, "auto")
 
     read = [one.words for one in read_corpus(path)]
@@ -153,7 +156,7 @@ def test_what_is_no_text_is_refused_and_not_written(text, format, message, tmp_p
 
 
 def test_a_table_without_text_is_refused_with_its_columns(tmp_path):
-    table = pytest.importorskip("datasets").Dataset.from_dict({"id": [1], "score": [0.5]})
+    table = datasets.Dataset.from_dict({"id": [1], "score": [0.5]})
 
     with pytest.raises(CorpusError, match="has the columns id, score; expected one named text or words"):
         text_file(table, tmp_path, "auto")

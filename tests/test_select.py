@@ -164,6 +164,17 @@ def test_the_command_writes_a_file_or_the_standard_output(select, tmp_path):
     assert again[2].startswith(f"{tmp_path / 'out.jsonl'}: 3 sentences with ")
 
 
+def test_what_is_selected_from_is_not_written_over(select, tmp_path):
+    (tmp_path / "raw.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+
+    for options in (["--out", tmp_path / "raw.txt"], ["--done", tmp_path / "d.txt", "--out", tmp_path / "d.txt"]):
+        (tmp_path / "d.txt").write_text("Kiel\n", encoding="utf-8")
+        status, _, told = select(tmp_path / "raw.txt", *options)
+        assert (status, "this is the input" in told) == (2, True)
+
+    assert (tmp_path / "raw.txt").read_text(encoding="utf-8") == "\n".join(TEXTS)
+
+
 def test_fewer_sentences_than_asked_for_are_told_and_done_ones_left_out(select, tmp_path):
     (tmp_path / "raw.txt").write_text("\n".join(TEXTS), encoding="utf-8")
     (tmp_path / "done.txt").write_text("\n".join(TEXTS[1:]), encoding="utf-8")

@@ -122,6 +122,23 @@ def test_entities_that_are_there_already_stay_unless_they_shall_be_overwritten(p
     assert set(spans(kept)[1:]) <= set(spans(replaced))
 
 
+def test_two_components_keep_their_entities_and_scores_apart(pipelines, bert_folder, xlmr_folder):
+    nlp = spacy.blank("de")
+    for name, model in (("one", bert_folder), ("two", xlmr_folder)):
+        nlp.add_pipe("xlner", name=name, config={"model": str(model)})
+
+    doc = nlp(SENTENCES[0])
+
+    first = pipelines["text"](SENTENCES[0])
+    assert [(e.start, e.end, e.label_) for e in doc.spans["xlner.one"]] == spans(first)
+    assert doc.spans["xlner.two"].attrs["scores"]
+    assert all(entity._.xlner_score is not None for entity in doc.ents)
+    scores = {(e.start, e.end, e.label_): e._.xlner_score for e in doc.ents}
+    assert {key: scores[key] for key in spans(first)} == {
+        (e.start, e.end, e.label_): e._.xlner_score for e in first.ents
+    }
+
+
 def test_a_saved_pipeline_needs_the_first_model_no_more(bert_folder, tmp_path):
     folder = shutil.copytree(bert_folder, tmp_path / "model")
     nlp = spacy.blank("de")

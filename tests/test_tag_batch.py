@@ -3,6 +3,7 @@ import pickle
 import sys
 
 import datasets
+import numpy
 import pandas
 import pyarrow
 import pytest
@@ -84,6 +85,8 @@ def test_datasets_keeps_the_types_of_other_columns_where_first_batches_have_no_e
     [
         ({"body": ["a"]}, "no column 'text' in the batch; found body; give text="),
         ({"text": ["a", 7]}, "column 'text', row 1 of the batch: expected a text, found 7"),
+        ({"text": "Kiel"}, "column 'text' is a single text; expected a batch of columns, as in {'text': \\[text"),
+        (pandas.DataFrame({"text": [numpy.array(["a", "b"])]}), "row 0 of the batch: expected a text, found array"),
     ],
 )
 def test_what_is_no_text_is_told_by_its_place(tag, batch, message):
@@ -101,6 +104,7 @@ def test_missing_texts_of_pandas_have_no_entities(tag):
 
     assert tag(frame)["entities"].tolist() == [[], []]
     assert tag(pandas.DataFrame({"text": [float("nan"), None]}))["entities"].tolist() == [[], []]
+    assert tag({"text": [pandas.NaT, pandas.NA, float("nan"), None]})["entities"] == [[]] * 4
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 from conftest import LABELS, REPOSITORY, SENTENCES
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from xlner.errors import ModelError
 from xlner.tagger import STREAM_TEXTS, load_tagger
@@ -361,6 +362,51 @@ def test_a_tagger_of_another_scheme_says_iob2(bert_folder, tmp_path, scheme):
     assert (other.labels, other.types) == (LABELS, LABELS.types)
     for one, same in zip(iob2.probs(words), other.probs(words), strict=True):
         np.testing.assert_allclose(one, same, atol=1e-6)
+
+
+@pytest.mark.parametrize("scheme", ["plain", *sorted(OTHER_SCHEMES)])
+def test_a_tagger_of_another_scheme_says_the_same_among_several(bert_folder, tmp_path, scheme):
+    names = OTHER_SCHEMES.get(scheme, {})
+    tags = [names.get(tag, tag) for tag in LABELS.tags] if names else ["O", "LOC", "ORG", "PER", "MISC", "DATE", "LAW"]
+    folder = with_tags(bert_folder, tmp_path / scheme, tags)
+    alone, words = load_tagger(folder), [sentence.split() for sentence in SENTENCES]
+
+    several = load_tagger([folder, folder])
+
+    for one, same in zip(alone.probs(words), several.probs(words), strict=True):
+        np.testing.assert_allclose(one[:, alone.labels.ids(several.labels.tags)], same, atol=1e-6)
+    assert several.tag_sentences(words) == alone.tag_sentences(words)
+
+
+def test_entities_that_begin_with_an_inside_tag_stay_among_several(bert_folder, tmp_path):
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "iob1"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("xlner_tag_scheme", None)  # as in a model that xlner did not train
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    weights = load_file(folder / "model.safetensors")
+    bias = next(name for name in weights if name.endswith("classifier.bias"))
+    weights[bias][[number for number, tag in enumerate(LABELS.tags) if tag.startswith("B-")]] -= 20
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    alone = load_tagger(folder)
+    assert alone.tag(SENTENCES[0])
+
+    several = load_tagger([folder, folder])
+
+    assert not several.labels.begins
+    assert [(e.text, e.label) for e in several.tag(SENTENCES[0])] == [
+        (e.text, e.label) for e in alone.tag(SENTENCES[0])
+    ]
+
+
+def test_tuned_thresholds_are_those_of_the_revision_that_was_opened(bert_folder, tmp_path, monkeypatch):
+    for revision, value in (("main", 0.9), ("v1", 0.1)):
+        folder = shutil.copytree(bert_folder, tmp_path / revision)
+        (folder / "thresholds.json").write_text(f'{{"thresholds": {{"PER": {value}}}}}')
+    monkeypatch.setattr("xlner.tagger.fetched_folder", lambda name, revision: tmp_path / revision)
+
+    tagger = load_tagger("me/de", revision="v1")
+
+    assert (tagger.name, tagger.tuned_thresholds()["PER"]) == ("me/de", 0.1)
 
 
 def test_a_tagger_of_plain_types_begins_an_entity_where_no_like_one_goes_before(bert_folder, tmp_path):

@@ -98,7 +98,8 @@ class StandardOutput(TextIOWrapper):
             raise RunError("the standard output is closed; give it somewhere to go, such as > /dev/null")
         sys.stdout.flush()
         out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
-        output = cls(out, encoding="utf-8", line_buffering=sys.stdout.isatty())
+        # Names of files may hold bytes that are no UTF-8; stderr writes them so, too.
+        output = cls(out, encoding="utf-8", errors="backslashreplace", line_buffering=sys.stdout.isatty())
         output.failed = failed
         return output
 

@@ -5,7 +5,6 @@ reads from its signature: that is why commands have many, and some are long.
 """
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -196,10 +195,18 @@ def _copies(files: Sequence[str], fix: str) -> list[Path]:
     """Where the repaired copy of each file goes.
 
     Raises:
-        CorpusError: If two would have one name, or a copy would replace what it is made of.
+        CorpusError: If two would have one name, a name tells another format, or a copy would replace its source.
     """
+    from xlner.corpora.lines import SUFFIXES
+    from xlner.files import refuse_own_input
+
     target = Path(fix)
     if len(files) == 1 and not target.is_dir():
+        if (format := SUFFIXES.get(target.suffix.lower(), "conll")) != "conll":
+            raise CorpusError(
+                f"--fix {fix}: the copy is CoNLL, and this name says {format}; name it .conll, and `xlner convert` "
+                "makes another format of it"
+            )
         copies = [target]
     else:
         copies = [target / f"{Path(source.replace(':', '-')).stem}.conll" for source in files]
@@ -207,8 +214,7 @@ def _copies(files: Sequence[str], fix: str) -> list[Path]:
     if twice:
         raise CorpusError(f"--fix {fix}: several files would be named {twice[0]}; repair them one by one")
     for source, copy in zip(files, copies, strict=True):
-        if Path(source).exists() and copy.exists() and os.path.samefile(source, copy):
-            raise CorpusError(f"--fix {fix}: this is {source} itself; give the copy another name")
+        refuse_own_input(copy, [source], "--fix")
     return copies
 
 
@@ -297,9 +303,11 @@ def convert(
     from xlner.corpora.source import read_corpus
     from xlner.corpora.splits import CorpusTally
     from xlner.corpora.write import format_of, write_corpus
+    from xlner.files import refuse_own_input
     from xlner.words import WORD_SPLITTERS
 
     split = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
+    refuse_own_input(target, [source], "OUT")
     sentences = read_corpus(
         source,
         format=from_format,

@@ -164,10 +164,19 @@ def sentence_counts(sentences: Sequence[TaggedSentence]) -> dict[str, Counts]:
     return counts
 
 
+def prf(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Precision, recall and F1 in percent, (..., 3), of counts (..., 3): right, predicted, in the corpus."""
+    right, predicted, gold = np.moveaxis(np.asarray(totals, dtype=np.float64), -1, 0)
+
+    def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 100 * part / np.where(whole > 0, whole, 1)
+
+    return np.stack([share(right, predicted), share(right, gold), share(2 * right, predicted + gold)], axis=-1)
+
+
 def f1_of(totals: NDArray[np.float64]) -> float:
-    """F1 in percent of (..., 3) counts: right, predicted, in the corpus."""
-    right, predicted, gold = totals
-    return float(200 * right / (predicted + gold)) if predicted + gold else 0.0
+    """F1 in percent of counts (3,), as `prf` has them."""
+    return float(prf(totals)[2])
 
 
 def settings_of(runs: Sequence[ScoredRun]) -> dict[str, dict[str, Cell]]:
@@ -213,7 +222,7 @@ def p_value(base: Cell, other: Cell, *, seed: int = 0) -> float | None:
     for start in range(0, N_RESAMPLES, _CHUNK):
         n_drawn = min(_CHUNK, N_RESAMPLES - start)
         draws = generator.multinomial(n_sentences, np.full(n_sentences, 1 / n_sentences), size=n_drawn).astype(float)
-        base_f1, other_f1 = (np.mean([_f1_rows(draws @ counts) for counts in cell], axis=0) for cell in pairs)
+        base_f1, other_f1 = (np.mean([prf(draws @ counts)[:, 2] for counts in cell], axis=0) for cell in pairs)
         # Shifted to a mean of 0, the resampled differences show what chance alone does.
         n_beyond += int((np.abs(other_f1 - base_f1 - observed) >= abs(observed)).sum())
     return (n_beyond + 1) / (N_RESAMPLES + 1)
@@ -221,11 +230,6 @@ def p_value(base: Cell, other: Cell, *, seed: int = 0) -> float | None:
 
 def _mean_f1(cells: Sequence[Counts]) -> float:
     return mean(f1_of(counts.sum(axis=0)) for counts in cells)
-
-
-def _f1_rows(totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    sums = totals[:, 1] + totals[:, 2]
-    return np.asarray(200 * totals[:, 0] / np.where(sums > 0, sums, 1))
 
 
 def _names(runs: Sequence[ScoredRun]) -> dict[Path, str]:
@@ -459,7 +463,7 @@ def write_csv(path: Path, table: Table) -> None:
             for language, cell in row.items():
                 for seed, run in sorted(cell.runs.items()):
                     totals = {kind: counts.sum(axis=0) for kind, counts in run.counts.items()}
-                    for kind, total in [*totals.items(), ("all", sum(totals.values()))]:
+                    for kind, total in [*totals.items(), ("all", sum(totals.values(), np.zeros(3)))]:
                         counts = [int(number) for number in total]
                         score = f"{f1_of(total):.4f}"
                         names = map(for_csv, (name, language, str(seed), run.corpus, kind))

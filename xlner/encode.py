@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import ByteLevel
 
-from xlner.errors import ModelError, XlnerError, first_line
+from xlner.errors import ModelError, XlnerError, first_line, has_half_characters
 from xlner.hub import is_reachable, refuse_file
 from xlner.words import begins_unspaced, unspaced_runs
 
@@ -384,14 +384,10 @@ def plan_windows(lengths: Sequence[int], room: int) -> Iterator[tuple[range, ran
 
 def encodable(word: str) -> str:
     """The word itself; lone surrogates, which no tokenizer takes, become U+FFFD, with a warning."""
-    if not _has_surrogate(word):
+    if not has_half_characters(word):
         return word
     warnings.warn("a text holds lone surrogates, halves of characters; the model sees U+FFFD for each", stacklevel=2)
     return word.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _has_surrogate(word: str) -> bool:
-    return not word.isascii() and any("\ud800" <= char <= "\udfff" for char in word)
 
 
 def load_tokenizer(name_or_path: str, revision: str = "main") -> "PreTrainedTokenizerBase":

@@ -133,6 +133,7 @@ def disk_errors(path: Path, way_out: str = GOES_ON) -> Iterator[None]:
 # Names of labels, corpora and settings come from models and files that anybody may have written.
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Control characters, invisible ones that turn the direction of text, line ends, and halves of surrogate pairs.
 _UNSEEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 # What Markdown and HTML act on inside a line; an underscore acts at the edge of a word alone.
@@ -144,6 +145,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def first_line(problem: BaseException) -> str:
     """What an error says first; its kind, if it says nothing."""
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+def has_half_characters(text: str) -> bool:
+    """Whether a text holds halves of surrogate pairs, which JSON can escape and nothing can write."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def is_visible(text: str) -> bool:

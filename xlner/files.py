@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from xlner.errors import RunError, disk_errors
+from xlner.errors import CorpusError, RunError, disk_errors
 
 RUNS = Path("runs")  # where runs lie that no recipe puts elsewhere, and what they share
 MANIFEST_FILE = "manifest.json"
@@ -31,7 +31,7 @@ Files = Mapping[str, tuple[int, str]]
 _DIGEST_KEY = "sha256"
 _LONGEST_NAME = 255  # bytes, on nearly all file systems
 _NUMBERS = itertools.count()
-_MARK = re.compile(r"([\w-]*)@(\d+)-\d+\.(?:unfinished|published|lock)$")
+_MARK = re.compile(r"([\w-]*)@(\d+)-\d+\.(?:unfinished|published|lock)(?=\.|$)")
 
 
 @functools.cache
@@ -84,6 +84,22 @@ def replaced(path: Path, check_folder: Callable[[Path], None] | None = None, *, 
         finally:
             with suppress(OSError):  # what went wrong before matters more
                 remove(unfinished)
+
+
+def refuse_own_input(target: Path, sources: Iterable[str | Path], option: str) -> None:
+    """Refuse to write over what is read, also by another name of it.
+
+    Args:
+        target: What is to be written.
+        sources: What is read; what is no path of this machine is none of it.
+        option: That names the target.
+
+    Raises:
+        CorpusError: If one is the other.
+    """
+    for source in sources if target.exists() else ():
+        if os.path.exists(source) and os.path.samefile(target, source):
+            raise CorpusError(f"{option} {target}: this is the input {source} itself; give the output another name")
 
 
 def private_path(target: Path) -> Path:
@@ -149,8 +165,10 @@ def _unfinished_in(folder: Path) -> dict[str, list[tuple[str, str, int]]]:
     """The same for a whole folder, by stem, as it was when this process first looked: it may hold millions of files."""
     found: dict[str, list[tuple[str, str, int]]] = {}
     for name in os.listdir(folder):
-        if mark := _MARK.search(name):
-            found.setdefault(name[: mark.start()], []).append((name, mark[1], int(mark[2])))
+        if marks := list(_MARK.finditer(name)):
+            # What is unfinished may be replaced within itself: a further mark behind, and a further dot before.
+            stem = name[len(marks) - 1 : marks[0].start()]
+            found.setdefault(stem, []).append((name, marks[-1][1], int(marks[-1][2])))
     return found
 
 
@@ -265,7 +283,7 @@ def locked(path: Path, taken: Callable[[], None]) -> Iterator[None]:
     """Hold a lock file against other processes, also of machines that share the disk.
 
     Args:
-        path: In a folder that is there; it is made, and removed at the end.
+        path: `.NAME.lock` in a folder that is there; it is made, and removed at the end. An error tells NAME.
         taken: Called if another process has it: raises, or it is waited for.
 
     Raises:
@@ -274,7 +292,7 @@ def locked(path: Path, taken: Callable[[], None]) -> Iterator[None]:
     import filelock  # not in the small install, which only reads
 
     lock = filelock.FileLock(path, thread_local=False)
-    with disk_errors(path, ""):
+    with disk_errors(path.with_name(path.name.removeprefix(".").removesuffix(".lock") or path.name), ""):
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:

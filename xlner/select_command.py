@@ -28,7 +28,7 @@ def select(
     from xlner.config.load import choose
     from xlner.corpora.lines import refuse
     from xlner.corpora.source import read_corpus
-    from xlner.files import replaced
+    from xlner.files import refuse_own_input, replaced
     from xlner.select import SHAPES, as_text, select_sentences
     from xlner.tag_files.records import InputOptions, check_input, input_format, read_records
     from xlner.tagger import load_tagger
@@ -37,6 +37,8 @@ def select(
     inputs = [(name, input_format(name, from_format)) for name in files]
     for name, format in inputs:
         check_input(name, format)
+    if out is not None:
+        refuse_own_input(out, [*files, *(done or ())], "--out")
     annotated = [read_corpus(name, scheme="ignore") for name in done or ()]
     tagger = load_tagger(model, device=device)
     reading = InputOptions(refuse, encoding)

@@ -20,7 +20,9 @@ from xlner.models.settings import STUDENT_FILE
 from xlner.tagger import Tagger, load_tagger
 from xlner.words import Entity
 
-SPAN_GROUP = "xlner"  # key in `doc.spans`: the entities found, with `.attrs["scores"]` beside them
+# Key in `doc.spans`: the entities found, with `.attrs["scores"]` beside them. A component that has another name than
+# `xlner` takes `xlner.NAME`, so that several do not take each other's.
+SPAN_GROUP = "xlner"
 SCORE = "xlner_score"  # `span._.xlner_score`
 _MODEL_FOLDER = "model"
 
@@ -30,7 +32,7 @@ ScoredSpans = list[tuple[Span, float]]
 class EntityTagger:
     """A tagger as a component of a pipeline."""
 
-    def __init__(self, model: str, *, words: str, overwrite_ents: bool, device: str) -> None:
+    def __init__(self, model: str, *, words: str, overwrite_ents: bool, device: str, name: str = SPAN_GROUP) -> None:
         """Check the options; the model is opened with the first document.
 
         Not earlier, because a pipeline that was saved brings its own copy of the model, and is told where after
@@ -42,6 +44,7 @@ class EntityTagger:
             overwrite_ents: Whether entities that a document has already make way for those found; else they stay, and
                 those found that overlap them are left out.
             device: As for `load_tagger`.
+            name: Of the component in its pipeline.
 
         Raises:
             ModelError: If no model is named.
@@ -52,6 +55,7 @@ class EntityTagger:
         self._model = model
         self._overwrite_ents = overwrite_ents
         self._device = device
+        self._group = SPAN_GROUP if name == SPAN_GROUP else f"{SPAN_GROUP}.{name}"
         self._tagger: Tagger | None = None
         Span.set_extension(SCORE, getter=_score, force=True)
 
@@ -97,8 +101,8 @@ class EntityTagger:
         return self
 
     def _set(self, doc: Doc, found: ScoredSpans) -> None:
-        doc.spans[SPAN_GROUP] = [span for span, _ in found]
-        doc.spans[SPAN_GROUP].attrs["scores"] = [score for _, score in found]
+        doc.spans[self._group] = [span for span, _ in found]
+        doc.spans[self._group].attrs["scores"] = [score for _, score in found]
         spans = [span for span, _ in found]
         if not self._overwrite_ents:
             taken = {token.i for entity in doc.ents for token in entity}
@@ -107,11 +111,12 @@ class EntityTagger:
 
 
 def _score(span: Span) -> float | None:
-    """The score of an entity that the component found; None of any other span."""
-    group = span.doc.spans.get(SPAN_GROUP, ())
-    for found, score in zip(group, group.attrs["scores"] if group else (), strict=True):
-        if (found.start, found.end, found.label) == (span.start, span.end, span.label):
-            return float(score)
+    """The score of an entity by the first component that found it; None of any other span."""
+    for key, group in span.doc.spans.items():
+        if key.partition(".")[0] == SPAN_GROUP:
+            for found, score in zip(group, group.attrs["scores"], strict=True):
+                if (found.start, found.end, found.label) == (span.start, span.end, span.label):
+                    return float(score)
     return None
 
 
@@ -159,4 +164,4 @@ WORDS: dict[str, Callable[[Tagger, Sequence[Doc]], list[ScoredSpans]]] = {"text"
 )
 def make_component(nlp: Language, name: str, model: str, words: str, overwrite_ents: bool, device: str) -> EntityTagger:
     """The component, as spaCy makes it from its settings."""
-    return EntityTagger(model, words=words, overwrite_ents=overwrite_ents, device=device)
+    return EntityTagger(model, words=words, overwrite_ents=overwrite_ents, device=device, name=name)

@@ -8,6 +8,7 @@ Dask       frame.map_partitions(tag, meta=tag(frame.head(0)))
 """
 
 import json
+import math
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -116,11 +117,13 @@ class TagBatch:
         if self.text not in names:
             raise CorpusError(f"no column {self.text!r} in the batch; found {', '.join(map(str, names))}; give text=")
         column = batch[self.text]
+        if isinstance(column, str | bytes):
+            raise CorpusError(
+                f"column {self.text!r} is a single text; expected a batch of columns, as in "
+                f"{{{self.text!r}: [text, ...]}} (with `datasets`: batched=True)"
+            )
         values = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
-        # NaN and its likes are not equal to themselves; pandas.NA cannot tell.
-        texts = [
-            "" if value is None or type(value).__name__ == "NAType" or value != value else value for value in values
-        ]
+        texts = ["" if _is_missing(value) else value for value in values]
         if wrong := [(place, text) for place, text in enumerate(texts) if not isinstance(text, str)]:
             place, value = wrong[0]
             raise CorpusError(f"column {self.text!r}, row {place} of the batch: expected a text, found {value!r:.60}")
@@ -151,6 +154,13 @@ class TagBatch:
             return pyarrow.string()
         fields = {"text": pyarrow.string(), "label": pyarrow.string(), "start": pyarrow.int64(), "end": pyarrow.int64()}
         return pyarrow.list_(pyarrow.struct({**fields, "score": pyarrow.float64()}))
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether there is no text: None, NaN, or what pandas has in their place, which cannot be compared."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and math.isnan(value)
 
 
 @lru_cache(maxsize=2)

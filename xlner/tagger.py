@@ -33,7 +33,7 @@ from xlner.models.settings import (
     refuse_code,
 )
 from xlner.predict import BATCH_PIECES, Backend, Encoder, Probs, go_on, known_tags, mix_probs, word_probs
-from xlner.tags import LabelSet, Span, TagReading, read_tagging
+from xlner.tags import LabelMap, LabelSet, Span, TagReading, read_tagging
 from xlner.words import Entities, Entity, split_words
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def load_tagger(
     else:
         suitable = CPU_BATCH_PIECES if device == "cpu" else BATCH_PIECES
         tagger = _open_network(name, device, precision, batch_pieces or suitable)
-    tagger.name = given
+    tagger.name, tagger.opened_from = given, name
     return tagger
 
 
@@ -230,6 +230,7 @@ class Tagger:
         spaced: bool = False,
     ) -> None:
         self.name = name  # of the folder, or that of the hub
+        self.opened_from = name  # the folder that it was read from: of the hub's models, that of their revision
         self.backend = backend
         self.encoder = encoder
         self.labels = labels
@@ -421,7 +422,7 @@ class Tagger:
         Raises:
             ModelError: If none are stored, or they are damaged.
         """
-        path = find_file(self.name, THRESHOLDS_FILE) if self.name else None
+        path = find_file(self.opened_from, THRESHOLDS_FILE) if self.opened_from else None
         if path is None:
             raise ModelError(
                 f"{self.name or 'this tagger'}: threshold is 'tuned', but the model has no {THRESHOLDS_FILE}; "
@@ -460,8 +461,11 @@ class EnsembleTagger(Tagger):
                 f"the models split text into words in different ways ({found}), so they have none in common"
             )
         self.members = tuple(members)
-        labels = LabelSet.of_types({kind for member in members for kind in member.types})
-        self._columns = [labels.ids(member.labels.tags) for member in members]
+        # Where all members' entities may begin with I-X, those of the ensemble may, too.
+        begins = all(member.labels.begins for member in members)
+        labels = LabelSet(LabelSet.of_types({kind for member in members for kind in member.types}).tags, begins)
+        self._readings = [TagReading.of(member.labels.tags, LabelMap({})) for member in members]
+        self._columns = [labels.ids(reading.labels.tags) for reading in self._readings]
         self._known_tags = np.stack([known_tags(labels, member.types) for member in members])
         first = members[0]
         super().__init__(
@@ -486,8 +490,8 @@ class EnsembleTagger(Tagger):
 
     def _mean(self, said: Sequence[Probs]) -> Probs:
         probs = np.zeros((len(said), len(said[0]), len(self.labels.tags)))
-        for place, (rows, columns) in enumerate(zip(said, self._columns, strict=True)):
-            probs[place][:, columns] = rows
+        for place, (rows, reading, columns) in enumerate(zip(said, self._readings, self._columns, strict=True)):
+            probs[place][:, columns] = reading.iob2(rows)
         weights = np.ones(probs.shape[:2])
         return mix_probs(probs, self._known_tags, weights, self.labels.outside_id).astype(np.float32)
 

@@ -303,6 +303,15 @@ def test_the_file_overrides_the_variant_and_the_command_line_the_file(written):
     assert (recipe.variant, recipe.loss.recognizer) == ("tsl", "mean_squared_error")
 
 
+def test_a_further_recipe_adds_its_settings_and_leaves_the_target(written):
+    further = written("target: en\noptimization:\n  epochs: 7\n").replace("target=", "recipe=")
+
+    recipe = load_recipe("distill", ["target=de", further])
+
+    assert (recipe.target, recipe.optimization.epochs) == ("de", 7)
+    assert load_recipe("distill", ["target=de", "recipe=few-labels"]).target == "de"
+
+
 def test_the_variant_of_the_command_line_overrides_that_of_the_file(written):
     argument = written("target: de\nvariant: tsl\n")
 

@@ -20,6 +20,7 @@ from xlner.words import Sentence, unicode_words
         pytest.param("\n \n" + TWO_COLUMNS.replace("\n\n", "\n\t\n\n \n"), id="more blank lines"),
         pytest.param("\ufeff" + TWO_COLUMNS, id="byte order mark"),
         pytest.param("-DOCSTART- -X- O\n\n" + TWO_COLUMNS, id="document start"),
+        pytest.param("-DOCSTART-\tO\n\n" + TWO_COLUMNS, id="document start with TABs"),
         pytest.param(TWO_COLUMNS.replace("\n\n", "\n-DOCSTART-\tO\n"), id="document start between"),
         pytest.param("# global.columns = FORM NER\n# newdoc\n" + TWO_COLUMNS, id="comments"),
         pytest.param(

@@ -103,6 +103,10 @@ def test_offsets_count_characters_and_not_bytes(read):
         ('{"text": "ab", "tokens": [{"start": 1, "end": 3}]}', "XL021", "behind the text of 2 characters"),
         ('{"text": "ab", "tokens": [{"start": 1e999, "end": 2}]}', "XL021", "expected spans as"),
         ('{"text": "ab", "spans": [[0, 1e999, "LOC"]]}', "XL021", "expected spans as"),
+        ('{"text": "Kiel", "spans": [{"start": 0, "end": 4, "label": null}]}', "XL021", "expected spans as"),
+        ('{"text": "Kiel", "spans": [[0, 4, {"a": 1}]]}', "XL021", "expected spans as"),
+        ('{"text": "Kiel", "spans": [[0, 3.9, "LOC"]]}', "XL021", "expected spans as"),
+        ('{"text": "Kiel", "spans": [[false, 4, "LOC"]]}', "XL021", "expected spans as"),
         ('{"words": ["\\ud800"]}', "XL026", "half a surrogate pair"),
     ],
 )

@@ -33,6 +33,13 @@ def test_files_of_columns_are_known_by_their_suffix(read, suffix):
     assert read(TWO_COLUMNS, "corpus" + suffix) == [KIEL, RAIN]
 
 
+def test_two_lines_of_text_that_end_with_what_could_be_a_tag_are_text(read):
+    assert [one.words for one in read("Streit um die U-Bahn\nRegen im Norden\n", "x.txt")] == [
+        ("Streit", "um", "die", "U-Bahn"),
+        ("Regen", "im", "Norden"),
+    ]
+
+
 def test_an_unknown_suffix_is_refused_until_the_format_is_named(read):
     with pytest.raises(CorpusError, match=r"suffix '\.data' tells no format; known: \.conll, .*corpus\.format"):
         read(TWO_COLUMNS, "corpus.data")

@@ -326,3 +326,14 @@ def test_advice_names_an_option_of_the_command_and_following_it_works(
     assert status != 0
     assert "corpus." not in told.replace(str(tmp_path), "")
     assert run(advice.group(1), value)[0] == 0
+
+
+def test_a_corpus_is_not_converted_over_itself(xlner, tmp_path):
+    (tmp_path / "x.conll").write_text("Anna\tNNP\tB-PER\n\n", encoding="utf-8")
+    (tmp_path / "link.conll").symlink_to(tmp_path / "x.conll")
+
+    for target in ("x.conll", "link.conll"):
+        status, _, err = xlner("convert", tmp_path / "x.conll", tmp_path / target)
+        assert (status, f"{target}: this is the input" in err) == (2, True)
+
+    assert (tmp_path / "x.conll").read_text(encoding="utf-8") == "Anna\tNNP\tB-PER\n\n"

@@ -1,5 +1,6 @@
 """Exported compact students: the graph says what the network says, in float32 and in bytes, without torch."""
 
+import json
 import subprocess
 import sys
 
@@ -119,10 +120,15 @@ def test_the_command_writes_an_export_and_replaces_only_its_own(tmp_path):
         result = CliRunner().invoke(app, [*command, str(tmp_path / "onnx"), "--int8"])
         assert result.exit_code == 0, result.output
     assert "graph in bytes" in result.output
-    refused = CliRunner().invoke(app, [*command, str(tmp_path / "mine")])
+    assert json.loads((tmp_path / "onnx" / "parity.json").read_text())["precision"] == "int8"
+    (tmp_path / "onnx" / "app.js").write_text("keep me")
+    for place in ("mine", "onnx"):
+        refused = CliRunner().invoke(app, [*command, str(tmp_path / place), "--int8"])
+        assert refused.exit_code != 0
 
-    assert refused.exit_code != 0
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+    assert (tmp_path / "onnx" / "app.js").read_text() == "keep me"
+    assert "(app.js)" in str(refused.exception)
 
 
 @pytest.mark.parametrize(

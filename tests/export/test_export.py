@@ -5,6 +5,7 @@ import json
 import resource
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from xlner.backends import write_manifest
 from xlner.cli import app
-from xlner.errors import ModelError, RunError
+from xlner.errors import LabelError, ModelError, RunError
 from xlner.export import int8 as rounding
 from xlner.export import onnx as export_folder
 from xlner.export.int8 import SCHEMES, quantize, round_weights
@@ -87,6 +88,21 @@ def test_the_comparison_of_labelled_sentences_has_both_scores(bert_folder, tmp_p
 
     assert (attempt.parity.f1_before, attempt.parity.f1_after) == (100.0, 100.0)
     assert attempt.parity.n_words == sum(map(len, WORDS))
+
+
+def test_labels_of_which_nothing_is_found_tell_nothing(bert_folder):
+    tagger = load_tagger(bert_folder)
+    words = [["der", "die", "das"]]
+    never = [kind for kind in tagger.types if all(kind not in tag for tag in tagger.tag_sentences(words)[0])][0]
+
+    nothing = Reference(tagger, words, [["O", "O", "O"]]).compare(tagger)
+    missed = Reference(tagger, words, [[f"B-{never}", "O", "O"]]).compare(tagger)
+
+    assert (nothing.f1_before, missed.f1_before) == (None, None)
+    assert nothing.acceptable
+    assert not replace(missed, equal_tags=99.0).acceptable
+    with pytest.raises(LabelError, match="no type in common"):
+        Reference(tagger, words, [["B-PERSON", "O", "O"]])
 
 
 @settings(max_examples=50)
@@ -206,7 +222,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else_is(bert_folder, tmp_path
 
     with pytest.raises(ModelError, match="holds other things than an exported model"):
         export_model(bert_folder, tmp_path / "letters", WORDS)
-    with pytest.raises(RunError, match="is a file; expected a folder to write"):
+    with pytest.raises(ModelError, match="is a file; expected a folder to write"):
         export_model(bert_folder, tmp_path / "file", WORDS)
 
     assert (tmp_path / "letters" / "one.txt").read_text() == "dear"
@@ -384,6 +400,20 @@ def test_a_model_in_halves_opens_as_before_and_takes_half_the_bytes(bert_folder,
     content = json.loads((tmp_path / "half" / "parity.json").read_text())
     assert (content["precision"], content["equal_tags"]) == ("fp16", 100.0)
     assert json.loads((tmp_path / "half" / "xlner.json").read_text())["similarity"] == ""
+
+
+def test_card_and_tuned_thresholds_go_along_in_halves(bert_folder, tmp_path):
+    model = Path(shutil.copytree(bert_folder, tmp_path / "model"))
+    (model / "README.md").write_text("Taught by: runs/en/model")
+    (model / "thresholds.json").write_text('{"thresholds": {"PER": 0.7}}')
+
+    export_model(str(model), tmp_path / "half", WORDS, precision="fp16")
+
+    assert (tmp_path / "half" / "README.md").read_text() == "Taught by: runs/en/model"
+    assert load_tagger(tmp_path / "half").tuned_thresholds()["PER"] == 0.7
+    (tmp_path / "half" / "notes.txt").write_text("keep me")
+    with pytest.raises(ModelError, match=r"holds other things than a model in halves \(notes\.txt\)"):
+        export_model(str(model), tmp_path / "half", WORDS, precision="fp16")
 
 
 def test_an_earlier_export_in_halves_is_replaced_and_nothing_else(bert_folder, tmp_path):

@@ -30,11 +30,11 @@ from xlner.export.spacy_pipeline import (  # noqa: E402
     SOFT_NER,
     TAGS,
     TOKEN_PROBS,
-    Ensemble,
     Learning,
     blank,
     closed_targets,
     export_pipeline,
+    one_tagger,
     open_targets,
     silver_docs,
     token_probs,
@@ -84,7 +84,7 @@ def word_record(words):
 
 
 def test_a_silver_document_has_the_entities_that_the_tagger_finds(tagger):
-    docs = list(silver_docs(blank("de"), Ensemble([tagger]), map(text_record, SENTENCES)))
+    docs = list(silver_docs(blank("de"), one_tagger([tagger]), map(text_record, SENTENCES)))
 
     for doc, sentence in zip(docs, SENTENCES, strict=True):
         spans = {doc.char_span(e.start, e.end, e.label, alignment_mode="expand") for e in tagger.tag(sentence)}
@@ -97,7 +97,7 @@ def test_a_silver_document_has_the_entities_that_the_tagger_finds(tagger):
 def test_words_that_are_given_stay_the_tokens(tagger):
     words = ["Jean-Claude", "und", "O'Brien", "z.B.", "18-jährig"]
 
-    (doc,) = silver_docs(blank("de"), Ensemble([tagger]), [word_record(words)])
+    (doc,) = silver_docs(blank("de"), one_tagger([tagger]), [word_record(words)])
 
     assert [token.text for token in doc] == words
     assert [f"{t.ent_iob_}-{t.ent_type_}" if t.ent_type_ else "O" for t in doc] == tagger.tag_words(words)
@@ -115,7 +115,7 @@ def test_what_is_less_likely_than_the_least_score_is_unknown_and_not_outside(tag
     words = SENTENCES[0].split()
     ((spans, probs),) = [(tagger.spans_in_sentences([words])[0], tagger_probs(tagger, words))]
 
-    (doc,) = silver_docs(blank("de"), Ensemble([tagger]), [word_record(words)], min_score=least)
+    (doc,) = silver_docs(blank("de"), one_tagger([tagger]), [word_record(words)], min_score=least)
 
     certain = {(s.start, s.end, s.label) for s, score in spans if score >= least}
     inside = {n for start, end, _ in certain for n in range(start, end)}
@@ -126,7 +126,7 @@ def test_what_is_less_likely_than_the_least_score_is_unknown_and_not_outside(tag
 
 
 def test_records_without_words_are_left_out(tagger):
-    docs = list(silver_docs(blank("de"), Ensemble([tagger]), map(text_record, ["", "  ", "Kiel", "\u200b"])))
+    docs = list(silver_docs(blank("de"), one_tagger([tagger]), map(text_record, ["", "  ", "Kiel", "\u200b"])))
 
     assert [doc.text for doc in docs] == ["Kiel"]
 
@@ -135,19 +135,19 @@ def test_several_taggers_speak_with_the_mean_of_their_probabilities(tagger, xlmr
     other = load_tagger(xlmr_folder)
     words = SENTENCES[1].split()
 
-    (found,) = Ensemble([tagger, other]).probs([words])
+    (found,) = one_tagger([tagger, other]).probs([words])
 
-    first, second = (Ensemble([one]).probs([words])[0] for one in (tagger, other))
+    first, second = (one_tagger([one]).probs([words])[0] for one in (tagger, other))
     np.testing.assert_allclose(found, (first + second) / 2, atol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
 def test_taggers_of_different_types_are_refused(tagger):
     class Fewer:
-        labels = LabelSet.of_types(["PER"])
+        types = ("PER",)
 
     with pytest.raises(ModelError, match=r"^model 2 knows the types PER, the first one LOC"):
-        Ensemble([tagger, Fewer()])
+        one_tagger([tagger, Fewer()])
 
 
 @pytest.mark.slow

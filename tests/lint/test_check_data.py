@@ -355,6 +355,10 @@ def test_several_files_are_repaired_into_a_folder(xlner, tmp_path):
         (["empty.conll", "--fix", "new.conll"], "not written, for no sentence is left"),
         (["nope.conll"], "no corpus at"),
         (["x.conll", "--fix-duplicates"], "--fix-duplicates needs --fix"),
+        (
+            ["x.conll", "--fix", "y.jsonl"],
+            r"--fix y\.jsonl: the copy is CoNLL, and this name says jsonl; name it \.conll",
+        ),
         (["x.conll", "--model", "runs/nope"], "runs/nope: no such folder"),
     ],
 )

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlner.compare import TaggedSentence, sentence_counts
+from xlner.evaluate import Score
 from xlner.report.measures import (
     ALL,
-    PlainScore,
     ScoredSpan,
     best_threshold,
     calibration,
@@ -168,9 +168,9 @@ def test_seen_are_the_entities_whose_very_words_stand_side_by_side_in_the_text()
     found = seen_and_unseen(SENTENCES, text)
 
     # Seen: Kiel is wrong, Emil and Wien are right; predicted there: Kiel, Emil, Wien, and the cut Anna, and Kap.
-    assert found["seen"][ALL] == PlainScore(100 * 2 / 5, 100 * 2 / 3, 100 * 4 / 8, 3)
-    assert found["unseen"][ALL] == PlainScore(0.0, 0.0, 0.0, 3)  # predicted: Regen alone
-    assert found["seen"]["LOC"] == PlainScore(100.0, 50.0, 200 / 3, 2)
+    assert found["seen"][ALL] == Score(100 * 2 / 5, 100 * 2 / 3, 100 * 4 / 8, 3)
+    assert found["unseen"][ALL] == Score(0.0, 0.0, 0.0, 3)  # predicted: Regen alone
+    assert found["seen"]["LOC"] == Score(100.0, 50.0, 200 / 3, 2)
 
 
 def test_the_calibration_error_is_the_mean_distance_of_bins_weighed_by_their_answers():

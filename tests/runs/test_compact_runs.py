@@ -120,7 +120,10 @@ def test_hard_labels_alone_are_learnt_without_soft_ones(compact, tmp_path):
 @pytest.mark.slow
 def test_vectors_of_a_file_are_what_words_start_from(compact, tmp_path):
     numbers = " ".join(["0.5", "-0.5"] * 6)
-    (tmp_path / "vectors.txt").write_text(f"2 12\nKiel {numbers}\nnowhere {numbers}\n", encoding="utf-8")
+    # A few words of GloVe hold spaces.
+    (tmp_path / "vectors.txt").write_text(
+        f"3 12\n. . . {numbers}\nKiel {numbers}\nnowhere {numbers}\n", encoding="utf-8"
+    )
     still = ("optimization.head_learning_rate=0", "optimization.weight_decay=0", "compact.vectors=vectors.txt")
 
     run_well(DISTILL, *[a for a in brief(compact) if "head" not in a], *still, "student=bilstm", "run=v", cwd=tmp_path)
@@ -160,6 +163,12 @@ def test_a_file_of_vectors_of_another_width_is_refused_with_its_line(compact, tm
 
     assert finished.status == 2
     assert "vectors.txt:1: expected a word and 12 numbers (compact.word_size), found 2" in finished.stderr
+    (tmp_path / "vectors.txt").write_text(f"Kiel {' '.join(['0.5'] * 13)}\n", encoding="utf-8")
+    wide = run_script(DISTILL, *brief(compact), "student=bilstm", "compact.vectors=vectors.txt", "run=v", cwd=tmp_path)
+    assert "expected a word and 12 numbers (compact.word_size), found 13" in wide.stderr
+    missing = run_script(DISTILL, *brief(compact), "student=bilstm", "compact.vectors=none.txt", "run=w", cwd=tmp_path)
+    assert (missing.status, "none.txt" in missing.messages[-1]) == (2, True)
+    assert not (tmp_path / "runs" / "w").exists()  # told before a text is labelled
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from xlner import load_tagger
 from xlner.compare import f1_of, read_run
 from xlner.config.load import load_recipe
 from xlner.soft_labels.store import SoftLabels
+from xlner.train.checkpoint import checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -259,6 +260,46 @@ def test_the_newest_two_checkpoints_are_kept(teaching, tmp_path):
 
     kept = {path.name for path in (tmp_path / "runs" / "first" / "checkpoints").iterdir()}
     assert kept == {"step-6", "step-8"}
+
+
+def test_whoever_goes_back_to_a_checkpoint_leaves_those_behind_it(teaching, tmp_path):
+    run, arguments = tmp_path / "runs" / "first", (*teaching, "run=first", "checkpoint.steps=5")
+    run_script(TEACHER, *arguments, cwd=tmp_path, meanwhile=stop_at(30, run, signal.SIGKILL))
+    older, newer = checkpoints(run / "checkpoints")
+    step = int(older.name[5:])
+    back = [f"checkpoint.resume={older}", "checkpoint.allow_changes=optimization.learning_rate"]
+    other = [one for one in arguments if not one.startswith("optimization.learning_rate=")]
+    other += [*back, "optimization.learning_rate=1e-5"]
+    (run / "metrics.jsonl").unlink()  # by which `stop_at` tells how far it is
+
+    stopped = run_script(TEACHER, *other, cwd=tmp_path, meanwhile=stop_at(step + 2, run, signal.SIGTERM))
+
+    kept = [path.name for path in checkpoints(run / "checkpoints")]
+    assert older.name in kept
+    assert newer.name not in kept or f"{newer}: of the attempt before, removed" in stopped.stdout
+    assert "with checkpoint.resume=auto the same command goes on from there" in stopped.messages[-1]
+    other[other.index(back[0])] = "checkpoint.resume=auto"
+    run_well(TEACHER, *other, cwd=tmp_path)
+    assert max(line["learning_rate"] for line in lines_with(run, "loss") if line["step"] > step) <= 1e-5
+
+
+def test_a_recipe_of_an_unfinished_run_that_is_no_yaml_is_told(stopped_copy, teaching):
+    with (stopped_copy / "runs" / "first" / "recipe.yaml").open("a", encoding="utf-8") as file:
+        file.write("foo: [\n")
+
+    finished = run_script(TEACHER, *teaching, "run=first", cwd=stopped_copy)
+
+    assert finished.status == 2
+    assert "recipe.yaml: no valid YAML" in finished.messages[-1]
+
+
+def test_the_format_of_a_text_is_that_of_the_text_alone(learning, small_data, tmp_path):
+    text = (small_data / "de" / "train.txt").read_text(encoding="utf-8")
+    (tmp_path / "letters.raw").write_text(text, encoding="utf-8")
+
+    run_well(DISTILL, *brief(learning), "text=letters.raw", "corpus.format=text", "run=first", cwd=tmp_path)
+
+    assert report_of(tmp_path / "runs" / "first")["scores"]["student"]
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew_without_old_lines(teaching, tmp_path):

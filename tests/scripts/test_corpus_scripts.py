@@ -6,9 +6,11 @@ import json
 import tarfile
 import zipfile
 
+import pyarrow
 import pytest
 from data_scripts_runs import run_data_script
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from pyarrow import parquet
 
 from xlner.corpora.source import read_corpus
 from xlner.words import Sentence
@@ -138,6 +140,22 @@ def test_wikiann_is_read_in_each_of_its_forms(tmp_path, put_source):
     card = json.loads((tmp_path / "out/wikiann/de/corpus.json").read_text())
     assert card["splits"]["test"]["name"] == "WikiAnn de, Rahimi test"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_a_table_with_something_else_than_numbers_for_tags_is_told(tmp_path):
+    put_parquet(tmp_path)
+    path = tmp_path / "source/de/test-00000-of-00001.parquet"
+    table = parquet.read_table(path)
+    for column, values in (("ner_tags", [["O", "O", "B-LOC"], ["O", "O"]]), ("tokens", [None, ["Um", "12:30"]])):
+        place = table.column_names.index(column)
+        changed = table.set_column(place, column, pyarrow.array(values))
+        parquet.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+
+        outcome = run("wikiann.py", tmp_path, status=2)
+
+        assert "row 1: expected words and a number below 7 for each, found" in outcome.stderr
+    next((tmp_path / "source/de").glob("validation-*")).unlink()
+    assert "de is not whole; expected de/ with train, dev and test" in run("wikiann.py", tmp_path, status=2).stderr
 
 
 def test_a_broken_archive_is_told_and_nothing_is_written(tmp_path):

@@ -115,6 +115,18 @@ def test_without_a_published_checksum_the_first_download_is_what_later_ones_must
     assert everything_in(tmp_path / "there") == [LOCK_NAME]
 
 
+def test_downloads_of_several_at_a_time_are_all_noted(server, tmp_path):
+    files = [RemoteFile(f"{number}.conll", f"{server.address}?{number}") for number in range(8)]
+    server.answers |= {f"/corpus?{number}": (CONTENT, 0) for number in range(8)}
+    code = "import sys, pathlib; from download import *; fetch(RemoteFile(*sys.argv[2:]), pathlib.Path(sys.argv[1]))"
+    commands = [[sys.executable, "-c", code, tmp_path, file.place, file.url] for file in files]
+
+    started = [subprocess.Popen(command, cwd=REPOSITORY / "data_scripts") for command in commands]
+
+    assert [process.wait(60) for process in started] == [0] * 8
+    assert sorted(json.loads((tmp_path / LOCK_NAME).read_text())) == [file.url for file in files]
+
+
 def test_a_file_in_the_cache_that_somebody_changed_is_refused(server, tmp_path):
     file = RemoteFile("train.conll", server.address)
     fetch(file, tmp_path).write_bytes(b"Bonn\tB-LOC\n\n")

@@ -119,7 +119,9 @@ def test_a_dump_that_breaks_off_is_told_and_nothing_is_written(tmp_path):
 def test_both_forms_of_wikiextractor_and_folders_of_text_are_read(tmp_path):
     folder = tmp_path / "extracted" / "AA"
     folder.mkdir(parents=True)
-    article = {"id": "1", "title": "Kiel", "text": "Kiel\n\nKiel liegt im Norden. Es ist schön dort."}
+    # WikiExtractor escapes the text for HTML in both of its forms.
+    text = "AT&amp;T\n\nAT&amp;T liegt im Norden. Es ist &lt;schön&gt; dort."
+    article = {"id": "1", "title": "AT&T", "text": text}
     (folder / "wiki_00").write_text(json.dumps(article) + "\n")
     doc = '<doc id="2" url="u" title="Bonn">\nBonn\n\nBonn liegt im Westen.\n\n</doc>\n'
     (folder / "wiki_01").write_text(doc)
@@ -129,8 +131,8 @@ def test_both_forms_of_wikiextractor_and_folders_of_text_are_read(tmp_path):
 
     assert written(tmp_path) == [
         "Ulm liegt im Süden .",
-        "Kiel liegt im Norden .",
-        "Es ist schön dort .",
+        "AT&T liegt im Norden .",
+        "Es ist < schön > dort .",
         "Bonn liegt im Westen .",
     ]
 
@@ -163,6 +165,17 @@ def test_a_sample_and_held_out_sentences_are_drawn_by_the_seed_and_share_nothing
     for train, dev in found:
         assert (len(train), len(dev)) == (50, 10)
         assert not set(train) & set(dev)
+
+
+def test_a_split_that_is_not_made_again_goes_and_what_others_put_there_stays(numbered, tmp_path):
+    raw_text(tmp_path, numbered, "--dev", "5")
+    folder = tmp_path / "out" / "raw" / "de"
+    (folder / "test.conll").write_text("Kiel\tB-LOC\n\n")
+
+    raw_text(tmp_path, numbered)
+
+    assert sorted(path.name for path in folder.iterdir()) == ["corpus.json", "test.conll", "train.conll"]
+    assert list(json.loads((folder / "corpus.json").read_text())["splits"]) == ["train"]
 
 
 def test_without_a_sample_all_that_is_not_held_out_is_kept(numbered, tmp_path):

@@ -27,6 +27,8 @@ def test_changes_are_counted_by_type_over_the_words_that_were_seen():
 def test_sureness_is_the_mean_over_words_taken_for_entities():
     assert mean_sureness([BEFORE, np.zeros((0, 4))], 0) == pytest.approx((0.8 + 0.7 + 0.6) / 3)
     assert mean_sureness([np.array([[0.9, 0.1, 0.0, 0.0]])], 0) == 0.0
+    # Words that were not seen are none, wherever O stands.
+    assert mean_sureness([np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.0, 0.0, 0.0]])], 2) == pytest.approx(0.8)
 
 
 def test_a_text_without_sentences_has_no_changes():

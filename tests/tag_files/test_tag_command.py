@@ -3,7 +3,11 @@ import gzip
 import io
 import json
 import os
+import re
 import resource
+import subprocess
+import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 from signal import SIGTERM
@@ -11,7 +15,7 @@ from signal import SIGTERM
 import pyarrow
 import pytest
 import spacy
-from conftest import LABELS, SENTENCES
+from conftest import LABELS, REPOSITORY, SENTENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -141,7 +145,7 @@ def test_the_encoding_that_is_told_is_the_right_one(tag, tmp_path, content, way_
     followed, out, _ = tag(tmp_path / "x.txt", *way_out.split())
 
     assert (status, followed) == (2, 0)
-    assert way_out in err
+    assert re.search(rf"{way_out}(?![\w-])", err)
     assert json.loads(out)["text"] in ("Anna lebt in Köln.", "Anna lebt in Kiel.", "„Anna“ lebt in Kiel.")
 
 
@@ -158,6 +162,41 @@ def test_what_is_no_text_is_told_by_its_name(tag, tmp_path, content, what):
         (tmp_path / name).write_bytes(content)
         status, _, err = tag(tmp_path / name)
         assert (status, what in err) == (2, True)
+
+
+def test_a_named_pipe_is_read_once_and_to_its_end(tag, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("Anna lebt in Kiel.\nEs regnet.\n",), daemon=True)
+    writer.start()
+
+    status, out, _ = tag(pipe)
+
+    writer.join(10)
+    assert (status, writer.is_alive()) == (0, False)
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["Anna lebt in Kiel.", "Es regnet."]
+    status, _, err = tag(pipe, "--from", "parquet")
+    assert (status, "Parquet is read from a file, not from a device or a pipe" in err) == (2, True)
+
+
+@pytest.mark.parametrize("format", ["text", "json", "conll"])
+def test_a_closed_standard_input_is_told(xlner, bert_folder, format):
+    status, _, err = xlner("tag", bert_folder, "-", "--from", format, stdin=None)
+
+    assert (status, "the standard input is closed; name a file" in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_names_that_are_no_utf_8_are_told_as_stderr_would(linear, tmp_path):
+    source = os.fsencode(tmp_path) + b"/bad\xff.txt"
+    Path(os.fsdecode(source)).write_text("Anna lebt in Kiel.\n")
+    target = os.fsencode(tmp_path) + b"/o\xff.jsonl"
+
+    command = [sys.executable, "-m", "xlner", "tag", str(linear), source, "--out", target]
+    done = subprocess.run(command, capture_output=True, cwd=REPOSITORY, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert b"o\\udcff.jsonl: 1 " in done.stdout
 
 
 def test_an_input_that_fails_half_way_is_told_as_the_inputs_fault(tag, tmp_path):
@@ -754,7 +793,7 @@ def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tag, many, tmp_p
     ("arguments", "message"),
     [
         (["in.txt", "--out", "out.xyz"], "--out out.xyz: the suffix tells no format to write"),
-        (["in.txt", "--out", "in.txt"], "in.txt is the input in.txt itself"),
+        (["in.txt", "--out", "in.txt"], "--out in.txt: this is the input in.txt itself"),
         (["in.txt", "sub/in.jsonl", "--out", "sub/"], "several files would be named sub/in.jsonl"),
         (["in.txt", "--to", "parquet"], "--to parquet is written to a file: give --out FILE"),
         (["in.txt", "--to", "xml", "--out", "out.xml"], "unknown --to 'xml'"),

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from xlner.config.schema import AdaptRecipe, DistillRecipe, TagRecipe, TeacherRecipe, refuse_secret
-from xlner.errors import RecipeError
+from xlner.errors import RecipeError, has_half_characters
 from xlner.files import shipped
 from xlner.tags import LabelMap
 
@@ -122,7 +122,7 @@ def load_recipe(kind: str, arguments: Sequence[str], recipes: Path | str | None 
         kind: A key of `KINDS`; also the folder of the recipe files within `recipes`.
         arguments: `key=value` texts. `recipe=NAME` (teacher) or `target=NAME` (all others) names a file of that
             folder, or is a path to one; a target language without a file of its own takes the defaults. With
-            `target=`, `recipe=NAME` or a path adds the settings of a further file.
+            `target=`, `recipe=NAME` or a path adds the settings of a further file, but not its target.
         recipes: The folder that holds `teacher/`, `distill/` and `adapt/`; None: `recipes` here, then those that
             come with xlner.
 
@@ -185,7 +185,8 @@ def _load(kind: str, arguments: Sequence[str], recipes: Path | str | None, origi
         layers.append((str(path), _read_yaml(path)) if path else (origin, {"target": selected}))
     further = str(given.pop("recipe")) if selector == "target" and "recipe" in given else None
     if further is not None and (path := _recipe_file(kind, "recipe", further, folders)):
-        layers.append((str(path), _read_yaml(path)))
+        # Whoever names a target means that one, whatever the further file was written for.
+        layers.append((str(path), {name: value for name, value in _read_yaml(path).items() if name != "target"}))
     layers.append((origin, given))
     if schema is DistillRecipe:
         variant = next((layer["variant"] for _, layer in reversed(layers) if "variant" in layer), "pooled")
@@ -357,7 +358,7 @@ def _refuse_odd_text(origin: str, layer: Mapping[str, Any]) -> None:
             raise RecipeError(
                 f"{origin}: {name} holds {value!r}; recipes take plain values, no variables or environment"
             )
-        elif any("\ud800" <= char <= "\udfff" for char in str(value)):
+        elif has_half_characters(str(value)):
             # Python's stand-ins for undecodable bytes of a command line; no file could hold them.
             raise RecipeError(f"{origin}: {name} holds {str(value)!a}, which is not UTF-8; rename what it names")
 

@@ -604,6 +604,11 @@ class DistillRecipe:
             raise RecipeError(
                 "gold= is in the types of mixing.rename, which the teacher has not; set gold_tunes_teacher=false"
             )
+        if self.gold and self.gold_tunes_teacher and self.mixing.weights == BY_LANGUAGE:
+            raise RecipeError(
+                "gold= makes the first teacher one of the target language, whose weight mixing.weights=language cannot "
+                "tell; set gold_tunes_teacher=false, or other weights"
+            )
         self._check_teachers()
 
     @property

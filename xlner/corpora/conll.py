@@ -59,12 +59,11 @@ from xlner.corpora.spans import (
     ReadingOptions,
     TagReader,
     checked_text,
-    has_half_characters,
     is_any_tag,
     is_tag,
     visible_label,
 )
-from xlner.errors import CorpusError
+from xlner.errors import CorpusError, has_half_characters
 from xlner.tags import OUTSIDE
 from xlner.words import Sentence
 
@@ -367,7 +366,7 @@ class GridReader:
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        first = r"[0-9]++" if columns.ids is not None else r"[^\t\n#][^\t\n]*+"
+        first = r"[0-9]++" if columns.ids is not None else rf"(?!{DOCUMENT_START})[^\t\n#][^\t\n]*+"
         others = ["\t" + ("[^\t\n]++" if n == columns.word else "[^\t\n]*+") for n in range(1, columns.width)]
         row = first + "".join(others) + r"\n"
         self._regular = re.compile(rf"(?:{row})++(?:\n(?:{row})++)*+\n")

@@ -478,10 +478,19 @@ def _span(span: Any, place: str, text: str = "") -> TextSpan | None:
         if len(label) != 1:
             raise ValueError(f"{len(label)} labels at one span")
         label = label[0]
-    start, end = int(start), int(end)
+    if not isinstance(label, str):
+        raise TypeError(f"the label {label!r:.40} is no text")
+    start, end = _offset(start), _offset(end)
     if isinstance(marked, str) and marked and not text.isascii() and text[start:end] != marked:
         start, end = _from_utf_16(text, start, end, marked)
-    return TextSpan(visible_label(str(label)), start, end, place)
+    return TextSpan(visible_label(label), start, end, place)
+
+
+def _offset(value: Any) -> int:
+    """A number of characters, which may be a text such as "4"; 4.5 is none, nor is true."""
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise TypeError(f"the offset {value!r} is no whole number")
+    return int(value)
 
 
 def _from_utf_16(text: str, start: int, end: int, marked: str) -> tuple[int, int]:

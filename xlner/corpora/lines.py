@@ -9,6 +9,7 @@ hold U+2028 or U+0085, where `str.splitlines` would cut. A file whose lines all 
 """
 
 import codecs
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
@@ -266,8 +267,10 @@ def is_utf_8(encoding: str) -> bool:
 
 
 def half_of_utf_16(text: str) -> str:
-    """`utf-16-le` or `utf-16-be` for text that was read as if each of its bytes were a character; else empty."""
+    """The kind of UTF-16 of text that was read as if each of its bytes were a character; else empty."""
     start = text[:1000]
+    if start[:2] in ("\xff\xfe", "\xfe\xff", "\udcff\udcfe", "\udcfe\udcff"):
+        return "utf-16"  # the mark tells which; the other names would take it for a character
     if len(start) < 2:
         return ""
     zeros = {name: start[place::2].count("\0") for name, place in (("utf-16-be", 0), ("utf-16-le", 1))}
@@ -382,7 +385,7 @@ def text_path(text: str, data: str | Path, language: str) -> Path:
     """
     if not text:
         return corpus_path(data, language, "train")
-    return Path(text) if Path(text).is_dir() else existing_file(text)
+    return Path(text) if os.path.isdir(text) else existing_file(text)
 
 
 def find_corpus(data: str | Path, language: str, split: str) -> Path | None:
@@ -399,16 +402,16 @@ def existing_file(source: str) -> Path:
         CorpusError: If not; the message lists what there is.
     """
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # which has an answer for names that are too long, too
         raise CorpusError(f"{path} is a folder; expected a file; it holds: {_listing(path, like=path.name)}")
-    if not path.exists():
+    if not os.path.exists(path):
         raise CorpusError(f"no corpus at {path}; {_neighbours(path)}")
     return path
 
 
 def _neighbours(path: Path) -> str:
     """What the nearest folder of this path that exists holds."""
-    folder = next(parent for parent in path.parents if parent.is_dir())
+    folder = next(parent for parent in path.parents if os.path.isdir(parent))
     return f"{folder} holds: {_listing(folder, like=path.relative_to(folder).parts[0])}"
 
 

@@ -152,7 +152,9 @@ def _read_text(source: str, options: ReadingOptions) -> Iterator[Located]:
 def _refuse_columns(path: Path, beginning: str) -> None:
     """Refuse columns of words and tags, of which each row would be a sentence."""
     rows = [line.split() for line in beginning.split("\n", LINES_SAMPLED)[:LINES_SAMPLED] if line.strip()]
-    is_of_columns = len(rows) > 1 and len({len(row) for row in rows[:-1]} - {1}) == 1 and len(rows[0]) > 1
+    # Two lines of text may well have as many words, and end with what could be a tag, such as U-Bahn.
+    fewest = 2 if "\t" in beginning else 3
+    is_of_columns = len(rows) >= fewest and len({len(row) for row in rows[:-1]} - {1}) == 1 and len(rows[0]) > 1
     if is_of_columns and look_like_tags(row[-1] for row in rows[:-1]):
         raise CorpusError(
             f"{path}: expected a sentence a line, found words and tags in columns: {' '.join(rows[0])[:60]!r}; set "

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from xlner.corpora.lines import CorpusProblem, LeftOut, Report, refuse
-from xlner.errors import CorpusError, LabelError
+from xlner.errors import CorpusError, LabelError, has_half_characters
 from xlner.tags import OUTSIDE, Span, spans_of, split_tag, tags_of, to_iob2
 from xlner.words import Sentence, WordOffsets
 
@@ -31,7 +31,6 @@ FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 IGNORE = "ignore"
 N_REMEMBERED = 20_000  # tag sequences known to be clean
 _WORD = re.compile(r"[^ \t]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _N_SHOWN = 60  # characters of a text that a message shows at most
 
 SplitText = Callable[[str], WordOffsets]
@@ -370,11 +369,6 @@ def checked_words(words: object, place: str, report: Report) -> tuple[str, ...]:
     if all(map(str.isascii, words)):
         return tuple(words)
     return tuple([checked_text(word, place, report) for word in words])
-
-
-def has_half_characters(text: str) -> bool:
-    """Whether a text holds halves of surrogate pairs, which JSON can escape and nothing can write."""
-    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def checked_text(text: str, place: str, report: Report) -> str:

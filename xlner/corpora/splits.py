@@ -84,10 +84,11 @@ def text_file(text: Text, folder: Path, format: str) -> str:
     if format not in ("auto", "jsonl"):
         raise CorpusError(f"text= is stored as JSON lines, and corpus.format is {format}; leave the format out")
     sentences: Any = text
-    if names := getattr(text, "column_names", None):
-        column = find_name(names, WORD_NAMES) or find_name(names, TEXT_NAMES)
+    names = list(text) if isinstance(text, Mapping) else getattr(text, "column_names", getattr(text, "columns", None))
+    if names is not None:  # of a `datasets.Dataset`, a table of pandas, or a dict of columns
+        column = find_name(list(names), WORD_NAMES) or find_name(list(names), TEXT_NAMES)
         if column is None:
-            raise CorpusError(f"text= has the columns {', '.join(names)}; expected one named text or words")
+            raise CorpusError(f"text= has the columns {', '.join(map(str, names))}; expected one named text or words")
         sentences = sentences[column]
     lines = [_text_record(number, sentence) for number, sentence in enumerate(sentences)]
     if not lines:

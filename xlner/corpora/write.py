@@ -15,7 +15,7 @@ from xlner.corpora.conll import DOCUMENT_START
 from xlner.corpora.lines import SUFFIXES
 from xlner.corpora.spans import UNLABELLED, write_tags
 from xlner.corpora.stored import docbin_bytes
-from xlner.errors import CorpusError
+from xlner.errors import CorpusError, has_half_characters
 from xlner.files import replaced
 from xlner.tags import Span, spans_of
 from xlner.words import Sentence, WordOffsets
@@ -69,7 +69,7 @@ def _checked(sentences: Iterable[Sentence], path: Path, scheme: str) -> Iterator
         for word in words:
             if not word:
                 raise CorpusError(f"{place}: the word '' is empty; it could not be read back")
-            if not word.isascii() and any("\ud800" <= char <= "\udfff" for char in word):
+            if has_half_characters(word):
                 raise CorpusError(f"{place}: the word {word!a} holds half a surrogate pair, which is no character")
         yield Sentence(words, tags if tags is None or scheme == "iob2" else write_tags(tags, scheme))
 

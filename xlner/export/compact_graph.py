@@ -6,7 +6,7 @@ The older exporter (`dynamo=False`) is as good for a `bilstm` (73 ms for 67, 0.9
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xlner.backends import PARITY_FILE
 from xlner.errors import ModelError
 from xlner.export.int8 import round_weights
 from xlner.export.parity import Attempt, Reference, check_target, compared
 from xlner.models.card import CARD_FILE
-from xlner.models.compact_folder import GRAPH_FILE, float_weights, write_student
+from xlner.models.compact_folder import GRAPH_FILE, WEIGHTS_FILE, float_weights, write_student
 from xlner.models.compact_words import VOCABULARY_FILE
 from xlner.models.folder import replaced_folder
 from xlner.models.settings import (
     SETTINGS_FILE,
+    STUDENT_FILE,
     THRESHOLDS_FILE,
     StudentSettings,
     is_compact,
@@ -199,6 +201,11 @@ GRAPHS: dict[str, Callable[[Graph, Weights], str]] = {"bilstm": _bilstm}
 # A compact student in a smaller or faster form: as a graph for ONNX Runtime, in halves, or in bytes.
 
 
+# What such a folder may hold; nothing else is overwritten.
+_EXPORTED = {STUDENT_FILE, SETTINGS_FILE, THRESHOLDS_FILE, WEIGHTS_FILE, GRAPH_FILE, VOCABULARY_FILE, CARD_FILE}
+_EXPORTED |= {PARITY_FILE}
+
+
 def export_student(
     model: Path,
     target: Path,
@@ -232,13 +239,20 @@ def export_student(
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
     if settings.kind == "linear" and precision == "fp32":
         raise ModelError(f"{model}: a linear student needs no export to run without torch; give --half or --int8")
-    check_target(target, str(model), "an exported student", lambda: is_compact(target) and _is_export(target))
+    check_target(target, str(model), "an exported student", lambda folder: _others(folder, beside))
     reference = Reference(load_tagger(model), sentences, gold)
     with replaced_folder(target) as unfinished:
         _write(model, unfinished, settings, precision)
         for name, content in beside.items():
             (unfinished / name).write_bytes(content)
-        return compared(unfinished, str(model), _scheme(settings, precision), reference, force=force, report=report)
+        scheme = _scheme(settings, precision)
+        return compared(unfinished, str(model), precision, scheme, reference, force=force, report=report)
+
+
+def _others(folder: Path, beside: Collection[str]) -> set[str]:
+    """What a folder holds beside an exported student and these files; all of it where there is no such student."""
+    names = {path.name for path in folder.iterdir()}
+    return names - _EXPORTED - set(beside) if is_compact(folder) and _is_export(folder) else names
 
 
 def _is_export(folder: Path) -> bool:

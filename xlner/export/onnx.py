@@ -4,8 +4,9 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +20,10 @@ from xlner.encode import WordEncoder
 from xlner.errors import ModelError, first_line
 from xlner.export.compact_graph import export_student
 from xlner.export.int8 import CALIBRATION_SENTENCES, SCHEMES, Reaches, channel_reaches, quantize
-from xlner.export.parity import Attempt, Reference, check_target, compared
-from xlner.files import replaced, to_json
+from xlner.export.parity import Attempt, Reference, check_target, compared, write_parity
+from xlner.files import replaced
 from xlner.hub import find_file
+from xlner.models.card import CARD_FILE
 from xlner.models.compact_folder import WEIGHTS_FILE
 from xlner.models.folder import read_settings, replaced_folder, write_card
 from xlner.models.joint import JointModel
@@ -169,6 +171,9 @@ def export_model(
         raise ModelError(f"{model}: is an exported model; export the folder that it was made of")
     if precision == "fp16":
         return _export_halves(model, target, sentences, gold, force=force, report=report)
+    _check_packages()
+    check_folder = partial(check_target, model=model, what="an exported model", others=unlisted_names)
+    check_folder(target)
     tagger = load_tagger(model)
     encoder = cast(WordEncoder, tagger.encoder)
     measured, compared = _split(len(sentences)) if precision == "int8" else ([], range(len(sentences)))
@@ -177,7 +182,7 @@ def export_model(
         [sentences[number] for number in compared],
         None if gold is None else [gold[number] for number in compared],
     )
-    with replaced(target, _check_folder) as unfinished:
+    with replaced(target, check_folder) as unfinished:
         unfinished.mkdir()
         whole = unfinished / "whole"
         whole.mkdir()
@@ -204,7 +209,7 @@ def export_model(
             "attempts": [{"scheme": scheme, **parity.to_json()} for scheme, parity in attempts],
         }
         chosen = unfinished / f"attempt-{best}"
-        _write_parity(chosen, content)
+        write_parity(chosen, content)
         for path in chosen.iterdir():
             path.rename(unfinished / path.name)
         for place in (whole, *unfinished.glob("attempt-*")):
@@ -233,7 +238,7 @@ def _write_attempt(
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     config = recognizer.config.to_dict()
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
-    (folder / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+    settings.save(folder)
     if tuned := find_file(tagger.name, THRESHOLDS_FILE):
         shutil.copy(tuned, folder / THRESHOLDS_FILE)
     write_manifest(
@@ -245,19 +250,11 @@ def _write_attempt(
     )
 
 
-def _write_parity(folder: Path, content: Mapping[str, Any]) -> None:
-    (folder / PARITY_FILE).write_text(to_json(content, indent=2, ascii_only=True) + "\n", encoding="utf-8")
-
-
-def _check_folder(target: Path) -> None:
-    if others := unlisted_names(target):
-        found = ", ".join(others[:5])
-        raise ModelError(
-            f"{target}: holds other things than an exported model ({found}); give another folder, or an empty one"
-        )
-
-
 # A tagger of pieces with weights in half the bytes: the same folder, for torch, its numbers float16 on disk.
+
+
+_HALVES = {"config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+_HALVES |= {WEIGHTS_FILE, SETTINGS_FILE, CARD_FILE, THRESHOLDS_FILE, PARITY_FILE}
 
 
 def _export_halves(
@@ -273,12 +270,7 @@ def _export_halves(
 
     A similarity head, which no tagger needs, is left out. Arguments, result and errors as for `export_model`.
     """
-    check_target(
-        target,
-        model,
-        "a model in halves",
-        lambda: {PARITY_FILE, WEIGHTS_FILE} <= {path.name for path in target.iterdir()},
-    )
+    check_target(target, model, "a model in halves", _beside_halves)
     tagger = load_tagger(model)
     encoder = cast(WordEncoder, tagger.encoder)
     reference = Reference(tagger, sentences, gold)
@@ -287,8 +279,16 @@ def _export_halves(
         recognizer = cast(JointModel, tagger.model).recognizer
         save_weights(recognizer.to(torch.float16), unfinished)  # type: ignore[arg-type]  # torch's own use
         encoder.tokenizer.save_pretrained(unfinished)
-        (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
-        write_card(unfinished, title=target.name)
-        result = compared(unfinished, model, "halves", reference, force=force, report=report)
-        _write_parity(unfinished, {"precision": "fp16", **result.parity.to_json()})
-    return result
+        settings.save(unfinished)
+        for name in (CARD_FILE, THRESHOLDS_FILE):
+            if found := find_file(model, name):
+                shutil.copy(found, unfinished / name)
+        if not (unfinished / CARD_FILE).is_file():
+            write_card(unfinished, title=target.name)
+        return compared(unfinished, model, "fp16", "halves", reference, force=force, report=report)
+
+
+def _beside_halves(folder: Path) -> set[str]:
+    """What a folder holds beside a model in halves; all of it, where there is none."""
+    names = {path.name for path in folder.iterdir()}
+    return names - _HALVES if {PARITY_FILE, WEIGHTS_FILE} <= names else names

@@ -1,15 +1,17 @@
 """How far an export agrees with what it was made of; only what agrees is published."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from xlner.backends import PARITY_FILE
 from xlner.errors import ModelError
-from xlner.evaluate import score_tags
+from xlner.evaluate import check_types_in_common, score_tags
+from xlner.files import to_json
 from xlner.predict import Probs, decide_tags
 from xlner.tagger import Tagger, load_tagger
 
@@ -76,13 +78,19 @@ class Reference:
         Args:
             original: What is to be exported.
             sentences: At least one, of words.
-            gold: Their tags, if they are labelled.
+            gold: Their tags, if they are labelled. Where the original finds none of their entities, F1 tells nothing,
+                and equal tags decide.
+
+        Raises:
+            LabelError: If they have no entity type in common with the original.
         """
+        if gold is not None:
+            check_types_in_common(original.types, gold)
         self._labels = original.labels
         self._sentences = sentences
-        self._gold = gold
         self._probs = original.probs(sentences)
         self._tags = [decide_tags(probs, self._labels) for probs in self._probs]
+        self._gold = gold if gold is not None and score_tags(gold, self._tags).overall.f1 else None
 
     def compare(self, export: Tagger) -> Parity:
         """Tag the sentences again, by what was exported."""
@@ -111,14 +119,14 @@ def built_in_sentences() -> list[list[str]]:
 # What exports of whole folders share: where they may be written, and that only what agrees with the original stays.
 
 
-def check_target(target: Path, model: str, what: str, is_earlier: Callable[[], bool]) -> None:
-    """Refuse a folder that an export would overwrite.
+def check_target(target: Path, model: str, what: str, others: Callable[[Path], Collection[str]]) -> None:
+    """Refuse a folder that an export would overwrite, unless all that it holds is of an earlier export.
 
     Args:
         target: To be written, or replaced.
         model: The original.
         what: The export makes, as messages call it.
-        is_earlier: Whether the target, which holds something, is such an export; asked for nothing else.
+        others: What a folder holds beside an earlier such export; all of it, where there is none.
 
     Raises:
         ModelError: If it is a file, the original itself, or holds other things.
@@ -127,19 +135,29 @@ def check_target(target: Path, model: str, what: str, is_earlier: Callable[[], b
         raise ModelError(f"{target}: is the model itself; give another folder")
     if target.exists() and not target.is_dir():
         raise ModelError(f"{target}: is a file; expected a folder to write, or nothing")
-    if target.is_dir() and any(target.iterdir()) and not is_earlier():
-        raise ModelError(f"{target}: holds other things than {what}; give another or an empty folder")
+    if target.is_dir() and (found := sorted(others(target))):
+        raise ModelError(
+            f"{target}: holds other things than {what} ({', '.join(found[:5])}); give another folder, or an empty one"
+        )
 
 
 def compared(
-    unfinished: Path, model: str, scheme: str, reference: Reference, *, force: bool, report: Callable[[Attempt], None]
+    unfinished: Path,
+    model: str,
+    precision: str,
+    scheme: str,
+    reference: Reference,
+    *,
+    force: bool,
+    report: Callable[[Attempt], None],
 ) -> Attempt:
     """Hold a written folder against the original; one that differs too much is removed, unless it is forced.
 
     Args:
-        unfinished: The folder.
+        unfinished: The folder; it gets `parity.json`.
         model: The original, as messages call it.
-        scheme: How its weights are stored.
+        precision: Of its weights, as it was asked for.
+        scheme: How they are stored.
         reference: What the original said.
         force: Keep it even if it differs too much.
         report: Called with the result before that is decided.
@@ -152,4 +170,10 @@ def compared(
     if not result.parity.acceptable and not force:
         shutil.rmtree(unfinished, ignore_errors=True)  # the disk must not speak over the reason
         raise ModelError(f"{model}: differs too much after the export: {result.scheme}: {result.parity}")
+    write_parity(unfinished, {"precision": precision, **result.parity.to_json()})
     return result
+
+
+def write_parity(folder: Path, content: Mapping[str, Any]) -> None:
+    """Keep a comparison beside what was compared."""
+    (folder / PARITY_FILE).write_text(to_json(content, indent=2, ascii_only=True) + "\n", encoding="utf-8")

@@ -36,8 +36,8 @@ from xlner.files import replaced
 from xlner.predict import Probs, softmax
 from xlner.spacy_component import whole_tokens
 from xlner.tag_files.records import Record, in_chunks, record_words
-from xlner.tagger import Tagger, entity_at
-from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading
+from xlner.tagger import EnsembleTagger, Tagger, entity_at
+from xlner.tags import OUTSIDE, LabelSet
 from xlner.words import WordOffsets
 
 HELD_OUT = 20  # of so many documents one is held out
@@ -116,7 +116,7 @@ def export_pipeline(
     nlp = blank(learning.language)
     if learning.patterns is not None:
         add_rules(blank(learning.language), learning.patterns)  # a mistake in them is told before the work
-    ensemble = Ensemble(taggers)
+    ensemble = one_tagger(taggers)
     corpora = DocBin(store_user_data=learning.soft), DocBin(store_user_data=False)
     counts = [SilverCounts(), SilverCounts()]
     min_score = 0.0 if learning.soft else learning.min_score
@@ -302,56 +302,22 @@ TOKEN_PROBS = "xlner_token_probs"
 TAGS = "xlner_tags"
 
 
-class Ensemble:
-    """One tagger, or several that know the same types and speak with one voice: the mean of their probabilities."""
+def one_tagger(taggers: Sequence[Tagger]) -> Tagger:
+    """Several taggers as one whose tags are IOB2: a pipeline of spaCy has one set of types, which each has to know.
 
-    def __init__(self, taggers: Sequence[Tagger]) -> None:
-        """Hold them against each other.
-
-        Args:
-            taggers: At least one; text is cut into words as the first one has learnt to.
-
-        Raises:
-            ModelError: If they know different types.
-        """
-        self._taggers = taggers
-        self._readings = [TagReading.of(tagger.labels.tags, LabelMap({})) for tagger in taggers]
-        # Where the taggers' entities may begin with I-X, those of the ensemble may, too.
-        self.labels = LabelSet(self._readings[0].labels.tags, all(tagger.labels.begins for tagger in taggers))
-        for number, reading in enumerate(self._readings[1:], 2):
-            if reading.labels != self.labels:
-                raise ModelError(
-                    f"model {number} knows the types {', '.join(reading.labels.types)}, the first one "
-                    f"{', '.join(self.labels.types)}; taggers that label together must know the same"
-                )
-
-    @property
-    def word_splitter(self) -> str:
-        """How text is cut into words."""
-        return self._taggers[0].word_splitter
-
-    def probs(self, sentences: Sequence[Sequence[str]]) -> list[Probs]:
-        """The probabilities of `labels` for the words of each sentence, (W, C) each.
-
-        The row of a word is zero where no tagger sees it.
-        """
-        of_each = [
-            [reading.iob2(probs) for probs in tagger.probs(sentences)]
-            for tagger, reading in zip(self._taggers, self._readings, strict=True)
-        ]
-        return [_mean(probs) for probs in zip(*of_each, strict=True)]
+    Raises:
+        ModelError: If they know different types, or split text into words in different ways.
+    """
+    for number, tagger in enumerate(taggers[1:], 2):
+        if set(tagger.types) != set(taggers[0].types):
+            raise ModelError(
+                f"model {number} knows the types {', '.join(tagger.types)}, the first one "
+                f"{', '.join(taggers[0].types)}; taggers that label together must know the same"
+            )
+    return EnsembleTagger(taggers)
 
 
-def _mean(probs: Sequence[NDArray[np.float64]]) -> Probs:
-    total = np.sum(probs, axis=0)
-    weight = total.sum(axis=1, keepdims=True)
-    mean: Probs = (total / np.where(weight > 0, weight, 1.0)).astype(np.float32)
-    return mean
-
-
-def silver_docs(
-    nlp: Language, ensemble: Ensemble, records: Iterable[Record], *, min_score: float = 0.0
-) -> Iterator[Doc]:
+def silver_docs(nlp: Language, ensemble: Tagger, records: Iterable[Record], *, min_score: float = 0.0) -> Iterator[Doc]:
     """The records as documents with the entities that the taggers find; those without a word are left out.
 
     Text becomes spaCy's tokens, and entities are widened to whole ones; words that a record brings stay the tokens.

@@ -192,7 +192,7 @@ def adapt_encoder(recipe: AdaptRecipe | None = None, /, *, text: Text = "", **ke
         encoder = adapt_encoder(target="de", text="letters.txt", vocabulary={"new_pieces": 2000})
 
     Args:
-        recipe: From `load_recipe("adapt", [...])`, or made in Python; instead of its keys.
+        recipe: From `load_recipe("adapt", [...])`; instead of its keys.
         text: The unlabelled text: a file, sentences, lists of words, or a `datasets.Dataset` with a column of either;
             nothing: the file of `data`.
         keys: Keys of the recipe, sections as dicts. They mean what they mean on the command line.

@@ -97,7 +97,7 @@ def stored_vectors(path: Path, words: Sequence[str], size: int) -> Vectors:
     places = {word: place for place, word in enumerate(words)}
     vectors = np.zeros((len(words), size), dtype=np.float32)
     exact = np.zeros(len(words), dtype=bool)
-    for number, word, values in _vector_lines(path):
+    for number, word, values in _vector_lines(path, size):
         place = places.get(looked_up(word))
         if len(values) != size:
             raise CorpusError(
@@ -113,22 +113,36 @@ def stored_vectors(path: Path, words: Sequence[str], size: int) -> Vectors:
     return vectors
 
 
-def with_words_of(vocabulary: Vocabulary, path: Path) -> Vocabulary:
+def with_words_of(vocabulary: Vocabulary, path: Path, size: int) -> Vocabulary:
     """The vocabulary with all words of a file of vectors behind its own, in the form under which they are looked up."""
-    more = dict.fromkeys(looked_up(word) for _, word, _ in _vector_lines(path))
+    more = dict.fromkeys(looked_up(word) for _, word, _ in _vector_lines(path, size))
     return replace(vocabulary, words=tuple(dict.fromkeys([*vocabulary.words, *more])))
 
 
-def _vector_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """The lines of a file of vectors: number, word, and the numbers as they are written."""
+def _vector_lines(path: Path, size: int) -> Iterator[tuple[int, str, list[str]]]:
+    """The lines of a file of vectors: number, word, and the numbers as they are written.
+
+    A few words hold spaces, as `. . .` of GloVe does: what stands before the last `size` numbers and is none itself is
+    of the word.
+    """
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, 1):
                 word, *values = line.rstrip("\n ").split(" ")
+                if (more := len(values) - size) > 0 and not all(map(_is_number, values[:more])):
+                    word, values = " ".join([word, *values[:more]]), values[more:]
                 if number > 1 or len(values) > 1:
                     yield number, word, values
     except OSError as problem:
         raise CorpusError(f"{path}: cannot be read as word vectors: {problem}") from problem
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def spread_out(vectors: Vectors, rng: np.random.Generator) -> Vectors:
@@ -161,7 +175,7 @@ class CompactStudent(Student):
                 forms.update(inputs.words.words(number))
             vocabulary = Vocabulary.of_forms(forms, n_words=own.words, min_frequency=own.min_frequency)
             if own.whole_vectors:
-                vocabulary = with_words_of(vocabulary, existing_file(own.vectors))
+                vocabulary = with_words_of(vocabulary, existing_file(own.vectors), own.word_size)
             encoder = vocabulary.encoder(n_chars=own.chars, max_words=recipe.corpus.max_length)
             sizes = Sizes(
                 n_words=vocabulary.n_words,
@@ -211,6 +225,8 @@ class CompactStudent(Student):
     def check(recipe: DistillRecipe) -> bool:
         """See `Student.check`."""
         WordLoss(recipe.loss, recipe.weights.alpha)
+        if recipe.student != "linear" and recipe.compact.vectors not in ("random", "teacher"):
+            existing_file(recipe.compact.vectors)
         if recipe.compact.whole_vectors and recipe.compact.vectors in ("random", "teacher"):
             raise RecipeError("compact.whole_vectors=true needs a file of vectors; give compact.vectors=FILE")
         if (

@@ -49,7 +49,7 @@ def distill(recipe: DistillRecipe | None = None, /, *, text: Text = "", **keys: 
         student = distill(target="de", teacher=teacher, text=["Angela Merkel besuchte Kiel.", ...])
 
     Args:
-        recipe: From `load_recipe("distill", [...])`, or made in Python; instead of its keys.
+        recipe: From `load_recipe("distill", [...])`; instead of its keys.
         text: The unlabelled text: a file, sentences, lists of words, or a `datasets.Dataset` with a column of either;
             nothing: the file of `data`.
         keys: Keys of the recipe, sections as dicts. They mean what they mean on the command line.
@@ -93,7 +93,10 @@ def train_student(recipe: DistillRecipe) -> Path:
         student = kind(inputs.recipe, inputs, accelerator)
         windows = student_windows(student.words, student.encoder, accelerator)
         text = training_text(
-            *(student, windows, held_out_sentences, recipe.denoising),
+            student,
+            windows,
+            held_out_sentences,
+            recipe.denoising,
             repeated=inputs.gold_rows,
             times=inputs.gold_times,
         )

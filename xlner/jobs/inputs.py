@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from xlner.arrow_files import is_whole
-from xlner.config.schema import DistillRecipe
+from xlner.config.schema import CorpusRecipe, DistillRecipe
 from xlner.corpora.lines import corpus_path, find_corpus, text_path
 from xlner.corpora.splits import Corpus, check_types, name_text, read_labelled, rename_types
 from xlner.errors import RecipeError
@@ -114,7 +114,7 @@ def make_selection(
                 f"selection={recipe.selection} needs the dev set of the teacher's language, and {recipe.teacher} does "
                 "not say which that is; give source.language"
             )
-        dev = read_labelled(corpus_path(recipe.data, language, "dev"), recipe.corpus)
+        dev = read_labelled(corpus_path(recipe.data, language, "dev"), labelled_corpora(recipe))
         (corpora[measure],) = rename_types([dev], label_map, labels.types)
         check_types(labels, [corpora[measure]])
     return Selection(name, corpora)
@@ -162,6 +162,11 @@ def teachers_of(recipe: DistillRecipe) -> Teachers:
     return Teachers(recipe.teachers, recipe.mixing, recipe.corpus, recipe.data, store, recipe.pattern_files)
 
 
+def labelled_corpora(recipe: DistillRecipe) -> CorpusRecipe:
+    """How the labelled corpora of `data` are read: where `text` is another file, the format is that file's alone."""
+    return replace(recipe.corpus, format="auto") if recipe.text else recipe.corpus
+
+
 def steps_of(recipe: DistillRecipe) -> list[tuple[str, Any]]:
     """The steps of denoising, each with its section of the recipe.
 
@@ -197,7 +202,7 @@ def read_inputs(
         uses_similarity: Whether the student learns similarities, too, so that source text needs a teacher's.
     """
     test_path = find_corpus(recipe.data, recipe.target, "test")
-    test = read_labelled(test_path, recipe.corpus) if test_path else None
+    test = read_labelled(test_path, labelled_corpora(recipe)) if test_path else None
     text = text_path(recipe.text, recipe.data, recipe.target)
     number_format = autocast_dtype(accelerator.mixed_precision)
     known = mixed_labels(teachers_of(recipe))[2].types if recipe.gold else ()
@@ -234,8 +239,20 @@ def read_inputs(
         times = times_shown(len(soft_labels), gold.n_learnt, recipe.gold_share)
         soft_labels = words = with_gold(soft_labels, gold.learnt, accelerator)
     return StudentInputs(
-        *(teaching, text, taught, labels, label_map, selection, soft_labels, words),
-        *(n_target, test, changes, doubts, gold, times),
+        recipe=teaching,
+        text=text,
+        taught=taught,
+        labels=labels,
+        label_map=label_map,
+        selection=selection,
+        soft_labels=soft_labels,
+        words=words,
+        n_target=n_target,
+        test=test,
+        changes=changes,
+        doubts=doubts,
+        gold=gold,
+        gold_times=times,
     )
 
 
@@ -339,7 +356,9 @@ def _beside_source(
             "that is; give source.language"
         )
     everything = replace(recipe.corpus, max_sentences=0)
-    labelled = read_labelled(corpus_path(recipe.data, source, "train"), everything)
+    labelled = read_labelled(
+        corpus_path(recipe.data, source, "train"), replace(labelled_corpora(recipe), max_sentences=0)
+    )
     (renamed,) = rename_types([labelled], label_map, LabelSet(soft_labels.card.tags).types)
     taught = None
     if uses_similarity and soft_labels.card.projection_size:

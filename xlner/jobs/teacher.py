@@ -48,7 +48,7 @@ def train_teacher(recipe: TeacherRecipe | None = None, /, **keys: Value) -> Trai
         teacher = train_teacher(language="en", data="data", encoder="xlm-roberta-base", optimization={"epochs": 2})
 
     Args:
-        recipe: From `load_recipe("teacher", [...])`, or made in Python; instead of its keys.
+        recipe: From `load_recipe("teacher", [...])`; instead of its keys.
         keys: Keys of the recipe, sections as dicts. They mean what they mean on the command line.
 
     Returns:

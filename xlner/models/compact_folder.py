@@ -8,7 +8,6 @@ weights, `xlner.json` what every model folder of xlner says, and `README.md` is 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from xlner.backends import CompactOnnxBackend, LinearBackend, stored_marginals
 from xlner.errors import ModelError
 from xlner.models.compact_words import VOCABULARY_FILE, RowEncoder, Vocabulary, hashed_encoder
-from xlner.models.settings import SETTINGS_FILE, ModelSettings, StudentSettings, read_student
+from xlner.models.settings import ModelSettings, StudentSettings, read_student
 from xlner.predict import Backend
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def write_student(
 
     if weights:
         save_file(_stored(weights, settings), folder / WEIGHTS_FILE)
-    (folder / SETTINGS_FILE).write_text(json.dumps(asdict(model), indent=2) + "\n", encoding="utf-8")
+    model.save(folder)
     settings.save(folder)
 
 

@@ -8,7 +8,6 @@ network that the head reads where that is not the recognizer.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -101,7 +100,7 @@ def save_model(folder: Path, model: JointModel, tokenizer: PreTrainedTokenizerBa
         if model.evaluator is not None:
             state = plain_weights(model.evaluator)
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished / EVALUATOR_FILE)
-        (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+        settings.save(unfinished)
         write_card(unfinished, title=folder.parent.name if folder.name == "model" else folder.name)
 
 

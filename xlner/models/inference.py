@@ -162,13 +162,16 @@ def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
 def round_weights(network: nn.Module, dtype: torch.dtype) -> None:
     """Give a network's weights another number format, one after the other.
 
+    Frequencies of rotary positions stay, which transformers keeps in float32 whatever the weights are.
+
     Weights that are mapped from a file are let go before, and as soon as each is rounded, so that the file is never in
     memory as a whole beside what is made of it.
     """
+    named = chain(network.named_parameters(), network.named_buffers())
     others = [
         weights
-        for weights in chain(network.parameters(), network.buffers())
-        if weights.is_floating_point() and weights.dtype != dtype
+        for name, weights in named
+        if weights.is_floating_point() and weights.dtype != dtype and not name.endswith("inv_freq")
     ]
     for weights in others:
         _let_go(weights.data)

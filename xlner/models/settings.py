@@ -56,6 +56,10 @@ class ModelSettings:
         """Whether the language is known, and one with spaces between words."""
         return bool(self.language) and main_language(self.language) not in UNSPACED_LANGUAGES
 
+    def save(self, folder: Path) -> None:
+        """Write `xlner.json` into a folder."""
+        (folder / SETTINGS_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
 
 def main_language(code: str) -> str:
     """The language that a code begins with: `pt` of `pt`, `pt_BR` and `pt-br`."""

@@ -21,6 +21,7 @@ from xlner.corpora.lines import find_corpus
 from xlner.corpora.splits import CorpusFingerprint, read_labelled, text_stream
 from xlner.decoding import ValidTags
 from xlner.errors import RunError, XlnerError
+from xlner.evaluate import Score
 from xlner.files import RUNS, read_lines, to_json, write_text
 from xlner.models.settings import THRESHOLDS_FILE
 from xlner.notebook import f1_by_type
@@ -28,7 +29,6 @@ from xlner.report.measures import (
     Calibration,
     ErrorTable,
     EstimatedScore,
-    PlainScore,
     ScoredSpan,
     best_threshold,
     calibration,
@@ -80,7 +80,7 @@ class Seen:
 
     text: str
     sentences: int
-    scores: Mapping[str, Mapping[str, PlainScore]]
+    scores: Mapping[str, Mapping[str, Score]]
 
 
 @dataclass(frozen=True)

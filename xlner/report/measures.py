@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.compare import N_RESAMPLES, Counts, TaggedSentence
+from xlner.compare import N_RESAMPLES, Counts, TaggedSentence, prf
+from xlner.evaluate import Score
 from xlner.tags import Span
 
 Words = tuple[str, ...]
@@ -67,16 +68,6 @@ def estimated_scores(counts: Mapping[str, Counts], generator: np.random.Generato
         precision, recall, f1 = (Estimate(*map(float, ends)) for ends in zip(values, low, high, strict=True))
         found[name] = EstimatedScore(precision, recall, f1, support=int(totals[2]), found=int(totals[1]))
     return found
-
-
-def prf(totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Precision, recall and F1 in percent, (..., 3), of counts (..., 3): right, predicted, in the corpus."""
-    right, predicted, gold = np.moveaxis(np.asarray(totals, dtype=np.float64), -1, 0)
-
-    def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-        return 100 * part / np.where(whole > 0, whole, 1)
-
-    return np.stack([share(right, predicted), share(right, gold), share(2 * right, predicted + gold)], axis=-1)
 
 
 # Scores that forgive: borders that are not quite right, or types that are wrong.
@@ -271,19 +262,7 @@ def _border_words(words: Words, gold: Span, found: Span) -> list[str]:
 # Entities that stand in the training text, and those that do not.
 
 
-@dataclass(frozen=True)
-class PlainScore:
-    """Scores in percent, without intervals."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-def seen_and_unseen(
-    sentences: Sequence[TaggedSentence], text: Iterable[Sequence[str]]
-) -> dict[str, dict[str, PlainScore]]:
+def seen_and_unseen(sentences: Sequence[TaggedSentence], text: Iterable[Sequence[str]]) -> dict[str, dict[str, Score]]:
     """Scores of the entities whose very words stand side by side in a text (`seen`), and of all others (`unseen`).
 
     Args:
@@ -313,10 +292,10 @@ def seen_and_unseen(
                 is_seen = sentence.words[span.start : span.end] in seen
                 totals[is_seen, span.label][column] += 1
                 totals[is_seen, ALL][column] += 1
-    result: dict[str, dict[str, PlainScore]] = {"seen": {}, "unseen": {}}
+    result: dict[str, dict[str, Score]] = {"seen": {}, "unseen": {}}
     for (is_seen, name), own in sorted(totals.items()):
         precision, recall, f1 = map(float, prf(own))
-        result["seen" if is_seen else "unseen"][name] = PlainScore(precision, recall, f1, support=int(own[2]))
+        result["seen" if is_seen else "unseen"][name] = Score(precision, recall, f1, support=int(own[2]))
     return result
 
 

@@ -16,6 +16,7 @@ from xlner.config.schema import CorpusRecipe
 from xlner.corpora.write import write_corpus
 from xlner.encode import load_tokenizer
 from xlner.files import file_digest, json_digest, read_json, write_json
+from xlner.models.settings import is_compact
 from xlner.soft_labels.label import DenoisingContext, Teachers, derived_soft_labels, locked
 from xlner.soft_labels.mix import taught_soft_labels
 from xlner.soft_labels.steps import denoised_soft_labels
@@ -250,5 +251,6 @@ def _new_sentences(
 
 
 def _mask(models: Sequence[str]) -> str:
-    tokens = [load_tokenizer(teacher).mask_token for teacher in models]
+    # A compact teacher knows no pieces, and so no mask.
+    tokens = [load_tokenizer(teacher).mask_token for teacher in models if not is_compact(Path(teacher))]
     return next((str(token) for token in tokens if token), NO_MASK)

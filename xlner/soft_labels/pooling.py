@@ -76,7 +76,7 @@ def mean_sureness(sentences: Iterable[NDArray[np.floating]], outside: int) -> fl
     total, count = 0.0, 0
     for probs in sentences:
         if len(probs):
-            highest = probs.max(axis=1)[probs.argmax(axis=1) != outside]
+            highest = probs.max(axis=1)[(probs.argmax(axis=1) != outside) & probs.any(axis=1)]
             total, count = total + float(highest.sum()), count + len(highest)
     return total / count if count else 0.0
 

@@ -3,7 +3,6 @@
 What is slow to import is imported by the command that needs it.
 """
 
-import os
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -39,7 +38,7 @@ def project(
 
     from xlner.corpora.lines import existing_file
     from xlner.corpora.source import read_pairs
-    from xlner.files import replaced, to_json
+    from xlner.files import refuse_own_input, replaced, to_json
     from xlner.soft_labels.parallel import Projection, links_page, open_reader
     from xlner.tagger import load_tagger
     from xlner.words import WORD_SPLITTERS
@@ -49,9 +48,8 @@ def project(
     if show and show.suffix != ".html":
         raise CorpusError(f"--show {show}: expected a name that ends with .html, as that of a page")
     # Looked at and opened first, so that a wrong path is told before a model is loaded and before the work.
-    if out.exists() and os.path.samefile(out, existing_file(str(parallel))):
-        raise CorpusError(f"--out {out}: this is the parallel text itself; give the annotations another name")
     existing_file(str(parallel))
+    refuse_own_input(out, [parallel], "--out")
     beside = out.with_suffix(".summary.json")
     with ExitStack() as opened:
 

@@ -174,7 +174,7 @@ def _targets(
     from xlner.config.load import choose
     from xlner.corpora.lines import SUFFIXES
     from xlner.corpora.stored import tagged_docbin
-    from xlner.files import is_special
+    from xlner.files import is_special, refuse_own_input
     from xlner.tag_files.output import OUTPUT_SUFFIXES
 
     asked = _OLD_NAMES.get(to_format, to_format)
@@ -208,10 +208,8 @@ def _targets(
     twice = [str(path) for path, number in Counter(path for path, _, _ in targets).items() if number > 1]
     if twice:
         raise CorpusError(f"--out {out}: several files would be named {twice[0]}; tag them one by one")
-    names = [one.name for one in inputs if one.name != "-"]
     for target, format, _ in targets:
-        if own := [name for name in names if target.exists() and os.path.samefile(target, name)]:
-            raise CorpusError(f"--out {out}: {target} is the input {own[0]} itself; give the output another name")
+        refuse_own_input(target, [one.name for one in inputs if one.name != "-"], "--out")
         if format == "docbin":
             tagged_docbin(())  # fails at once where there is no spaCy
     return targets

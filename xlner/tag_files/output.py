@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xlner.corpora.json_records import WORD_FIELDS
 from xlner.corpora.lines import CorpusProblem
-from xlner.corpora.spans import has_half_characters
 from xlner.corpora.stored import merge_docbins, tagged_docbin
 from xlner.corpora.write import conll_blocks
-from xlner.errors import CorpusError, RunError
+from xlner.errors import CorpusError, RunError, has_half_characters
 from xlner.files import flush, locked, remove, replaced, to_json
 from xlner.tag_files.records import ArrowRow, TaggedRecord, columns_of_records
 from xlner.words import Sentence, WordOffsets

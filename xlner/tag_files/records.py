@@ -34,6 +34,7 @@ from xlner.corpora.source import read_located
 from xlner.corpora.spans import IGNORE, ReadingOptions, checked_text, checked_words, locate_words
 from xlner.corpora.stored import ROWS_READ, undamaged
 from xlner.errors import CorpusError
+from xlner.files import is_special
 from xlner.tagger import Tagger, Threshold
 from xlner.tags import Span, tags_of
 from xlner.words import Entity, WordOffsets, split_words
@@ -292,17 +293,21 @@ def input_format(name: str, format: str = "auto") -> str:
 
 
 def check_input(name: str, format: str) -> None:
-    """Refuse a file that cannot be opened, before a model is loaded.
+    """Refuse a file that cannot be opened, before a model is loaded; a pipe, which is read once, is left alone.
 
     Raises:
         CorpusError: With the reason.
     """
-    if name != STANDARD_INPUT:
-        _opened(name).close()
+    if name == STANDARD_INPUT and sys.stdin is None:
+        raise CorpusError("the standard input is closed; name a file, or give it something to read, as in < FILE")
+    if name == STANDARD_INPUT or is_special(Path(name)):
         if format == "parquet":
-            parquet_rows(name)
-    elif format == "parquet":
-        raise CorpusError("Parquet is read from a file, not from the standard input: give its name")
+            place = "the standard input" if name == STANDARD_INPUT else f"a device or a pipe such as {name}"
+            raise CorpusError(f"Parquet is read from a file, not from {place}: give its name")
+        return
+    _opened(name).close()
+    if format == "parquet":
+        parquet_rows(name)
 
 
 def _opened(name: str) -> BinaryIO:

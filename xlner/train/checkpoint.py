@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from xlner.errors import RecipeError, RunError
+from xlner.errors import RecipeError, RunError, disk_errors
 from xlner.files import folder_damage, published_folder, remove_folder
 from xlner.train.sharding import dealt, gathered
 
@@ -179,6 +179,19 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
+def forget_checkpoints_after(path: Path) -> None:
+    """Remove the checkpoints behind one that a run goes on from: they are of an attempt that it leaves.
+
+    Raises:
+        RunError: If the disk refuses.
+    """
+    own = checkpoints(path.parent)
+    for later in own[own.index(path) + 1 :]:
+        LOG.info(f"{later}: of the attempt before, removed")
+        with disk_errors(later):
+            remove_folder(later)
+
+
 def chosen_checkpoint(folder: Path, resume: str, accelerator: Accelerator) -> Path | None:
     """The checkpoint to go on from, the same in every process; None if the run has none at all.
 
@@ -202,8 +215,8 @@ def _named_checkpoint(folder: Path, path: Path) -> Path:
             if problem := folder_damage(found):
                 raise RunError(f"checkpoint.resume: {problem}")
             return found
-    known = ", ".join(map(str, own)) or "none yet"
-    raise RunError(f"checkpoint.resume: {path} is no checkpoint of this run; it has {known}")
+    known = f"it has {', '.join(map(str, own))}; auto takes the last one" if own else "it has none yet"
+    raise RunError(f"checkpoint.resume: {path} is no checkpoint of this run; {known}")
 
 
 def _newest_checkpoint(folder: Path) -> Path | None:

@@ -42,6 +42,7 @@ from xlner.train.checkpoint import (
     check_space,
     chosen_checkpoint,
     decide,
+    forget_checkpoints_after,
     load_checkpoint,
     random_state,
     read_progress,
@@ -600,11 +601,18 @@ class _Loop(Generic[Batch]):
             before, n_processes=now.n_processes, micro_batches=now.micro_batches, depends_on=now.depends_on
         )
         LOG.info(f"going on from {checkpoint}")
+        if self._run.writes and self._names_checkpoint:
+            forget_checkpoints_after(checkpoint)
 
     def _end_if(self, stopping: bool, stop: StopRequest) -> None:
         if stopping:
-            told = f"stopped; saved to {self._save()}: the same command goes on from there"
+            command = f"{'with checkpoint.resume=auto ' if self._names_checkpoint else ''}the same command"
+            told = f"stopped; saved to {self._save()}: {command} goes on from there"
             raise StoppedError(told, stop.exit_status or 143)
+
+    @property
+    def _names_checkpoint(self) -> bool:
+        return self._keys.checkpoint.resume not in ("auto", "never")
 
     @property
     def _rate(self) -> float:

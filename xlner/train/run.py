@@ -20,7 +20,6 @@ import yaml
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from xlner.config.load import KINDS, Recipe, Value, choose, recipe_of_keys, recipe_text
@@ -327,7 +326,7 @@ def open_run(path: Path, recipe: Recipe, *, writes: bool) -> Iterator[RunFolder]
     Raises:
         RunError: If the folder is in use, finished, of another recipe, or not one of xlner's.
     """
-    allowed = allowed_changes(recipe.checkpoint.allow_changes, _what_matters(recipe_text(recipe)))
+    allowed = allowed_changes(recipe.checkpoint.allow_changes, _what_matters(stored(recipe)))
     run = RunFolder(path, writes, allowed)
     if not writes:
         yield run
@@ -368,11 +367,11 @@ def _check_content(run: RunFolder, recipe: Recipe) -> None:
     others = sorted(name for name in os.listdir(path) if not name.startswith("."))
     if others and not _is_recipe(path / "recipe.yaml"):
         raise RunError(f"{path}: holds files that are no run of xlner ({', '.join(others[:5])}); give another run=")
-    if not any(run.checkpoints.glob("step-*")) and not any(path.glob("round-*/recipe.yaml")):
+    if not any(run.checkpoints.glob("step-*")):
         return
     if recipe.checkpoint.resume == "never":
         raise RunError(f"{path}: holds an unfinished run, and checkpoint.resume is never; give another run=")
-    before, now = _what_matters((path / "recipe.yaml").read_text(encoding="utf-8")), _what_matters(recipe_text(recipe))
+    before, now = _what_matters(written_recipe(path / "recipe.yaml")), _what_matters(stored(recipe))
     try:
         changes = recipe_changes(before, now, run.allowed_changes)
     except RunError as refused:
@@ -399,14 +398,19 @@ def written_recipe(path: Path) -> dict[str, Any]:
     return content
 
 
-def _what_matters(recipe: str) -> dict[str, str]:
+def stored(recipe: Recipe) -> dict[str, Any]:
+    """What `written_recipe` reads of a recipe, once a run has written it."""
+    content: dict[str, Any] = yaml.load(recipe_text(recipe), yaml.BaseLoader)
+    return content
+
+
+def _what_matters(recipe: Mapping[str, Any]) -> dict[str, str]:
     """The keys of a stored recipe, as in `optimization.epochs`, but those that say when to save and where to go on."""
     found: dict[str, str] = {}
-    for name, value in OmegaConf.create(recipe).items():
-        if isinstance(value, DictConfig):
-            found |= {f"{name!s}.{key!s}": str(content) for key, content in value.items()}
-        else:
-            found[str(name)] = str(value)
+    for name, value in recipe.items():
+        found |= (
+            {f"{name}.{key}": content for key, content in value.items()} if isinstance(value, dict) else {name: value}
+        )
     return {name: value for name, value in found.items() if not name.startswith("checkpoint.")}
 
 

@@ -37,7 +37,7 @@ from uvicorn.supervisors import Multiprocess
 
 from xlner import __version__
 from xlner.corpora.source import align
-from xlner.errors import CorpusError, ModelError, RunError, StoppedError
+from xlner.errors import CorpusError, ModelError, RunError, StoppedError, has_half_characters
 from xlner.tagger import Tagger, entity_at, load_tagger
 from xlner.tags import Span
 from xlner.web.agreement import MeanAgreement, Measured, marks, mean_agreement, measure
@@ -57,7 +57,7 @@ from xlner.web.messages import (
     TagRequest,
     TagResponse,
 )
-from xlner.words import Entity
+from xlner.words import Entity, WordOffsets, split_words
 
 PAGE = Path(__file__).parent / "page"
 HEADERS = {
@@ -307,12 +307,13 @@ class _Service:
         """Let several models tag the same words, and compare what they find, how sure they are, and how fast."""
         _check_texts([asked.text], self._settings)
         chosen = [self._named(name) for name in dict.fromkeys(asked.models or self._models)]
-        words = chosen[0].tagger.words(asked.text)
+        places = split_words(asked.text, chosen[0].tagger.word_splitter)
+        words = [asked.text[start:end] for start, end in places]
         async with asyncio.timeout(self._settings.timeout):
             measured = [
                 await self._batcher.alone(partial(measure, model.tagger, words, asked.rounds)) for model in chosen
             ]
-        return JSONResponse(_comparison(asked, words, chosen, measured))
+        return JSONResponse(_comparison(asked, places, chosen, measured))
 
     async def list_models(self) -> Response:
         """The models that are served, and the limits of a request."""
@@ -395,7 +396,7 @@ def _check_texts(texts: Sequence[str], settings: ServeSettings) -> None:
     if len(texts) > settings.max_texts:
         raise HTTPException(413, f"found {len(texts):,} texts; at most {settings.max_texts:,} are taken at a time")
     for number, text in enumerate(texts):
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        if has_half_characters(text):
             raise HTTPException(422, f"text {number} (from 0) holds a lone surrogate, which is half of a character")
         if len(text) > settings.max_chars:
             raise HTTPException(
@@ -457,14 +458,9 @@ def _told(entity: Entity, counted: Callable[[int], int]) -> dict[str, str | int 
 
 
 def _comparison(
-    asked: CompareRequest, words: Sequence[str], models: Sequence[ServedModel], measured: Sequence[Measured]
+    asked: CompareRequest, places: WordOffsets, models: Sequence[ServedModel], measured: Sequence[Measured]
 ) -> dict[str, object]:
     """The content of a `CompareResponse`."""
-    places, end = [], 0
-    for word in words:
-        start = asked.text.index(word, end)
-        end = start + len(word)
-        places.append((start, end))
     counted = _counter(asked.text, asked.offsets)
     kept = [[(span, score) for span, score in model.entities if score >= asked.threshold] for model in measured]
     others = [[one for one in other.entities if one.score >= asked.threshold] for other in asked.others]
@@ -489,7 +485,7 @@ def _comparison(
                     "p95": float(np.percentile(result.seconds, 95)),
                     "runs": len(result.seconds),
                 },
-                "words_per_second": len(words) / max(median, 1e-9),
+                "words_per_second": len(places) / max(median, 1e-9),
                 "parameters": model.parameters,
                 "bytes": model.bytes,
                 "agreement": None if agreement is None else _agreement(*agreement),
@@ -501,7 +497,7 @@ def _comparison(
             for one, mark in zip(given, of_given, strict=True)
         ]
         compared.append(dict.fromkeys(_OF_MODELS) | {"model": other.model, "entities": told})
-    return {"words": len(words), "models": compared}
+    return {"words": len(places), "models": compared}
 
 
 _OF_MODELS = ("seconds", "words_per_second", "parameters", "bytes", "agreement")
