@@ -26,9 +26,9 @@ from xlner.corpora.source import read_corpus
 from xlner.models.compact import new_network
 from xlner.models.compact_folder import write_student
 from xlner.models.compact_words import hashed_encoder
-from xlner.models.folder import ModelSettings, save_model
+from xlner.models.folder import save_model
 from xlner.models.joint import JointModel, new_head
-from xlner.models.settings import Sizes, StudentSettings
+from xlner.models.settings import ModelSettings, Sizes, StudentSettings
 from xlner.tags import LabelSet
 from xlner.words import Sentence
 

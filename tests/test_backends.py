@@ -20,8 +20,9 @@ from xlner.backends import OnnxBackend
 from xlner.encode import PaddedWindows, WordEncoder, load_tokenizer, read_tokenizer
 from xlner.errors import ModelError
 from xlner.export.onnx import export_model
-from xlner.models.folder import ModelSettings, save_model
+from xlner.models.folder import save_model
 from xlner.models.inference import TorchBackend, predicting, round_weights, weights_dtype
+from xlner.models.settings import ModelSettings
 from xlner.tagger import load_tagger
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'xlner[onnx]'")

@@ -15,7 +15,7 @@ from spacy.util import filter_spans
 
 from xlner.config.load import choose
 from xlner.errors import ModelError
-from xlner.models.folder import find_file
+from xlner.hub import find_file
 from xlner.models.settings import STUDENT_FILE
 from xlner.tagger import Tagger, load_tagger
 from xlner.words import Entity

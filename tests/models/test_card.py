@@ -10,8 +10,8 @@ from transformers import pipeline
 
 from xlner.encode import load_tokenizer
 from xlner.models.card import Measured, Origin, example_text
-from xlner.models.folder import ModelSettings, base_of, save_model, write_card
-from xlner.models.settings import SCHEME_KEY
+from xlner.models.folder import base_of, save_model, write_card
+from xlner.models.settings import SCHEME_KEY, ModelSettings
 from xlner.tagger import load_tagger
 from xlner.tags import spans_of
 

@@ -28,8 +28,9 @@ from transformers import AutoModelForTokenClassification
 from xlner.config.load import load_recipe
 from xlner.errors import ModelError, RecipeError
 from xlner.jobs.transformer_student import TransformerStudent
-from xlner.models.folder import ModelSettings, load_joint_model, save_model
+from xlner.models.folder import load_joint_model, save_model
 from xlner.models.joint import JointModel
+from xlner.models.settings import ModelSettings
 from xlner.models.token_classifier import (
     add_adapters,
     load_classifier,

@@ -9,9 +9,10 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, pipelin
 
 from xlner.encode import WordEncoder, load_tokenizer
 from xlner.errors import LabelError, ModelError
-from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
+from xlner.models.folder import load_joint_model, read_settings, save_model
 from xlner.models.inference import collate
 from xlner.models.joint import SIMILARITIES
+from xlner.models.settings import ModelSettings
 from xlner.models.token_classifier import heeds_mask, load_recognizer, longest_input, new_recognizer
 from xlner.tagger import load_tagger
 from xlner.tags import LabelSet

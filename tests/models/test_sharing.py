@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from xlner.config.load import load_recipe
 from xlner.config.schema import OptimizationRecipe
 from xlner.encode import WordEncoder
-from xlner.models.folder import ModelSettings, load_joint_model, read_settings, save_model
+from xlner.models.folder import load_joint_model, read_settings, save_model
 from xlner.models.inference import collate
 from xlner.models.joint import JointModel
+from xlner.models.settings import ModelSettings
 from xlner.models.token_classifier import second_network
 from xlner.train.loop import make_optimizer
 

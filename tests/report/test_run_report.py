@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from xlner.arrow_files import RowWriter
 from xlner.cli import app
 from xlner.errors import ModelError, RunError
+from xlner.files import write_text
 from xlner.report.gather import GatherOptions, gather
-from xlner.report.page import MARK, page, write_page
+from xlner.report.page import MARK, page
 from xlner.soft_labels.store import COLUMNS, SoftLabelCard, part_path, soft_row, write_card
 from xlner.tagger import load_tagger
 
@@ -238,7 +239,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path, name):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(RunError, match=str(tmp_path)):
-        write_page(tmp_path / name, [gather(run, NO_MODEL)])
+        write_text(tmp_path / name, page([gather(run, NO_MODEL)]))
     assert command(run, "--sentences", 0, "--out", tmp_path / name).exit_code != 0
 
 

@@ -10,7 +10,8 @@ import pytest
 from conftest import LABELS, REPOSITORY, tiny_model, word_piece_tokenizer
 from runs import DISTILL, TEACHER, TINY, run_script, sentences, write_conll
 
-from xlner.models.folder import ModelSettings, save_model
+from xlner.models.folder import save_model
+from xlner.models.settings import ModelSettings
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,8 @@ from conftest import REPOSITORY, tiny_model, word_piece_tokenizer
 from xlner.backends import unlisted_names, write_manifest
 from xlner.config.schema import TeacherRecipe
 from xlner.errors import RunError
-from xlner.models.folder import ModelSettings, save_model
+from xlner.models.folder import save_model
+from xlner.models.settings import ModelSettings
 from xlner.tag_files.output import BadRecords, discard, open_output
 from xlner.train.run import open_run, run_path, start_run
 

@@ -15,7 +15,8 @@ from xlner.config.schema import CorpusRecipe
 from xlner.corpora.splits import sentence_stream
 from xlner.encode import WordEncoder
 from xlner.errors import CorpusError
-from xlner.models.folder import ModelSettings, save_model
+from xlner.models.folder import save_model
+from xlner.models.settings import ModelSettings
 from xlner.words import WORD_SPLITTERS
 
 # A line of text: anything but line ends, and lone surrogates, which no file can hold.

@@ -11,7 +11,8 @@ from conftest import LABELS, SENTENCES, tiny_model, word_piece_tokenizer
 from xlner.config.schema import DistillRecipe
 from xlner.corpora.source import read_annotations, read_corpus
 from xlner.jobs.inputs import teachers_of
-from xlner.models.folder import ModelSettings, save_model
+from xlner.models.folder import save_model
+from xlner.models.settings import ModelSettings
 from xlner.soft_labels.mix import taught_soft_labels
 from xlner.soft_labels.parallel import Links, Projection, ProjectionSummary, align_words, carried_over, open_reader
 from xlner.tagger import load_tagger

@@ -21,8 +21,9 @@ from xlner.config.schema import CorpusRecipe
 from xlner.encode import WordEncoder
 from xlner.errors import CorpusError, RunError, SoftLabelError
 from xlner.jobs.transformer_student import student_objective
-from xlner.models.folder import ModelSettings, load_joint_model, save_model
+from xlner.models.folder import load_joint_model, save_model
 from xlner.models.inference import collate, sentence_probs
+from xlner.models.settings import ModelSettings
 from xlner.soft_labels import label as labelling
 from xlner.soft_labels.label import soft_labels_of, teacher_fingerprint, text_fingerprint
 from xlner.soft_labels.store import (

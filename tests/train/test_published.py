@@ -17,9 +17,10 @@ from xlner.config.schema import CheckpointRecipe, HardwareRecipe
 from xlner.errors import RecipeError
 from xlner.jobs.distill import distill
 from xlner.jobs.transformer_student import student_objective
-from xlner.models.folder import ModelSettings, read_settings, save_model
+from xlner.models.folder import read_settings, save_model
 from xlner.models.inference import TokenBatch
 from xlner.models.joint import JointModel, TwoHeadStudent
+from xlner.models.settings import ModelSettings
 from xlner.models.token_classifier import second_network
 from xlner.train.batches import plan_epoch
 from xlner.train.loop import Validation, fit, step_windows

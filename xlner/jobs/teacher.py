@@ -24,9 +24,10 @@ from xlner.encode import WordEncoder
 from xlner.hub import revision_of
 from xlner.jobs.doubts import QUOTED_TEACHER, doubt_of_scores, trained_on
 from xlner.models.card import Origin
-from xlner.models.folder import ModelSettings, base_of, save_model
+from xlner.models.folder import base_of, save_model
 from xlner.models.inference import word_encoder
 from xlner.models.joint import SIMILARITIES, JointModel, new_head
+from xlner.models.settings import ModelSettings
 from xlner.models.token_classifier import new_recognizer, ready_to_train, second_network
 from xlner.tags import OUTSIDE, LabelMap, LabelSet
 from xlner.train.loop import Validation, fit

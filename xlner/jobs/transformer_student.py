@@ -19,9 +19,10 @@ from xlner.errors import ModelError, RecipeError
 from xlner.hub import NEWEST, revision_of
 from xlner.jobs.inputs import Student, StudentInputs, n_parameters, student_windows
 from xlner.models.card import Origin
-from xlner.models.folder import ModelSettings, base_of, load_joint_model, read_settings, save_model, write_card
+from xlner.models.folder import base_of, load_joint_model, read_settings, save_model, write_card
 from xlner.models.inference import word_encoder
 from xlner.models.joint import JointModel, TwoHeadStudent, new_head
+from xlner.models.settings import ModelSettings
 from xlner.models.shrink import check_reducible, reduced
 from xlner.models.token_classifier import (
     check_adapters,

@@ -16,13 +16,10 @@ from transformers import PreTrainedTokenizerBase
 
 from xlner.errors import GOES_ON, ModelError, RunError
 from xlner.files import replaced
-from xlner.hub import NEWEST
-from xlner.hub import find_file as find_file
-from xlner.hub import is_there as is_there
+from xlner.hub import NEWEST, find_file
 from xlner.models.card import CARD_FILE, Origin, model_card, stated_licence
 from xlner.models.joint import SIMILARITIES, JointModel, new_head
-from xlner.models.settings import SETTINGS_FILE, parse_settings
-from xlner.models.settings import ModelSettings as ModelSettings
+from xlner.models.settings import SETTINGS_FILE, ModelSettings, parse_settings
 from xlner.models.token_classifier import (
     load_classifier,
     plain_weights,

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from xlner.backends import n_cores
 from xlner.encode import PaddedWindows, Window, WordEncoder, batches_within, load_tokenizer, pad
 from xlner.errors import ModelError, first_line
 from xlner.hub import NEWEST
@@ -143,8 +144,7 @@ def computes_in_bf16(*, on_gpu: bool) -> bool:
 
 def share_of_cores() -> int:
     """The threads for each of the processes on this machine: `accelerate launch` would leave it one."""
-    n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, n_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def weights_dtype(precision: str, device: torch.device) -> torch.dtype:

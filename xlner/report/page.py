@@ -1,6 +1,6 @@
 """A report as one HTML file: no script, nothing loaded from elsewhere, every text of a run escaped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from xlner import __version__
 from xlner.errors import RunError
-from xlner.files import is_special, write_text
+from xlner.files import is_special
 from xlner.notebook import shown, text_html
 from xlner.report.charts import Bar, bars, curves, reliability
 from xlner.report.gather import RunReport, part_of
@@ -48,15 +48,6 @@ def check_target(out: Path) -> None:
         raise RunError(f"{out}: cannot be read: {problem.strerror}") from problem
     if beginning and MARK not in beginning:
         raise RunError(f"{out}: is there, and is no report of xlner; give another --out, or remove it")
-
-
-def write_page(out: Path, runs: Sequence[RunReport]) -> None:
-    """Write the page of some runs.
-
-    Raises:
-        RunError: If the disk refuses.
-    """
-    write_text(out, page(runs))
 
 
 def page(runs: Sequence[RunReport]) -> str:
@@ -139,11 +130,6 @@ class _RunView:
                 "student": own,
             }
         return bars("F1 by type", groups, x_label="F1 in percent; lines: 95 % intervals")
-
-    @property
-    def noted(self) -> dict[str, Mapping[str, float]]:
-        """The scores that the run itself noted."""
-        return dict(self.run.scores)
 
     @property
     def gains(self) -> list[tuple[str, float | None, float | None, float | None]]:

@@ -24,14 +24,14 @@ def report(
     ] = True,
 ) -> None:
     """Tell of runs on one HTML page: scores, errors, calibration, thresholds, curves, teacher and student."""
-    from xlner.files import to_json
+    from xlner.files import to_json, write_text
     from xlner.report.gather import GatherOptions, gather
-    from xlner.report.page import check_target, write_page
+    from xlner.report.page import check_target, page
 
     check_target(out)
     options = GatherOptions(data=data, sentences=sentences, device=device, tunes=tune)
     found = [gather(path, options) for path in runs]
-    write_page(out, found)
+    write_text(out, page(found))
     for run in found:
         for note in run.notes:
             typer.echo(f"{run.path}: {note}", err=True)

@@ -20,7 +20,8 @@ from xlner.config.schema import CorpusRecipe, MixingRecipe, models_among
 from xlner.corpora.splits import CorpusFingerprint, begins_with_labels, text_stream
 from xlner.errors import ModelError, SoftLabelError, disk_errors
 from xlner.files import json_digest
-from xlner.models.folder import find_file, is_there, load_joint_model, read_settings
+from xlner.hub import find_file, is_there
+from xlner.models.folder import load_joint_model, read_settings
 from xlner.models.inference import number_format, word_encoder, word_outputs
 from xlner.models.settings import is_compact
 from xlner.models.token_classifier import tags_of_model
@@ -44,9 +45,6 @@ from xlner.tagger import load_tagger
 from xlner.words import Sentence
 
 LOG = logging.getLogger("xlner")
-
-# Soft labels made by running a teacher over a text, once; found again by what they are made of.
-
 
 # The files of a model folder on which its outputs depend.
 _TEACHER_FILES = (

@@ -121,8 +121,6 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return probs
 
 
-# Teachers weighed by how like their languages are to the target; formula and source in `soft_labels/languages.py`.
-#
 # No label is read: a language identifier learns from the words of the source languages' training text.
 
 

@@ -14,8 +14,6 @@ from xlner.encode import Window
 from xlner.errors import SoftLabelError
 from xlner.files import json_digest, read_json, write_json, write_text
 
-# Stored soft labels: what a teacher says of every word of a text, computed once, read back from disk.
-#
 # A folder holds `soft_labels.json` (whose teacher, which text, how many parts) and Arrow files with a row a sentence:
 # the words, the logarithms of their tag probabilities (W, C) and their similarity projections (W, E), both flat and in
 # fp16, and how far each word's probabilities are trusted (W,). Files are memory-mapped: a corpus larger than memory

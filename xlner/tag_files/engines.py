@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xlner import __version__
+from xlner.backends import n_cores
 from xlner.config.schema import TagRecipe
 from xlner.errors import CorpusError, RunError, XlnerError, first_line, sigterm_as_ctrl_c
 from xlner.files import remove_unfinished, write_text
@@ -236,7 +237,7 @@ def _connect(ray: Any, recipe: TagRecipe) -> None:
     address = recipe.address or os.environ.get("RAY_ADDRESS", "")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
-        n_cpus, n_asked = len(os.sched_getaffinity(0)), recipe.workers * (recipe.threads or 1)
+        n_cpus, n_asked = n_cores(), recipe.workers * (recipe.threads or 1)
         if n_asked > n_cpus:
             raise RunError(
                 f"workers={recipe.workers} of {recipe.threads or 1} thread(s) need {n_asked} CPUs, and there are "

@@ -23,8 +23,6 @@ from xlner.train.sharding import dealt, gathered
 
 LOG = logging.getLogger("xlner")
 
-# Checkpoints: all that a stopped run needs to go on as if it had never stopped.
-#
 # `checkpoints/step-N/` holds the weights (`model.safetensors`), the optimizer, schedule and random states (`state.pt`,
 # read with `weights_only`), where the run stood and what it was made of (`progress.json`), and a manifest of these. It
 # appears whole or not at all; the newest two are kept, and an older one is removed only when a newer one has been read

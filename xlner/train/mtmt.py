@@ -23,8 +23,10 @@ from xlner.config.load import PUBLISHED, choose
 from xlner.config.schema import LossRecipe, PairsRecipe, WeightsRecipe
 from xlner.encode import Window
 from xlner.errors import RecipeError
-from xlner.models.folder import ModelSettings, is_there, read_settings
+from xlner.hub import is_there
+from xlner.models.folder import read_settings
 from xlner.models.inference import TokenBatch
+from xlner.models.settings import ModelSettings
 from xlner.soft_labels.store import SoftLabels
 from xlner.tags import split_tag
 from xlner.train.batches import Plan

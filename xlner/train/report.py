@@ -34,9 +34,6 @@ from xlner.train.run import RunFolder, autocast_dtype, summed
 
 LOG = logging.getLogger("xlner")
 
-# Scores during and after training, and the report that ends a run.
-
-
 Scores = dict[str, Any]
 
 
