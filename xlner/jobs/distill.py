@@ -14,7 +14,7 @@ from xlner.jobs.inputs import (
     about_run,
     doubt_of_student,
     held_out_of,
-    read_inputs,
+    prepare_inputs,
     source_language,
     student_windows,
     teacher_name,
@@ -88,7 +88,8 @@ def train_student(recipe: DistillRecipe) -> Path:
         announce(accelerator, run)
         if uses_pairs:
             check_similarity(recipe.teachers, recipe.model_teachers)
-        inputs = read_inputs(recipe, label_map, accelerator, uses_pairs)
+        # From here on `recipe` is what was asked for; in `inputs.recipe` the teacher may have learnt from `gold` first.
+        inputs = prepare_inputs(recipe, label_map, accelerator, uses_pairs)
         held_out_sentences = held_out_of(inputs.n_target, recipe)
         student = kind(inputs.recipe, inputs, accelerator)
         windows = student_windows(student.words, student.encoder, accelerator)

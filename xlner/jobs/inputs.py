@@ -32,7 +32,7 @@ from xlner.models.card import Origin
 from xlner.models.folder import read_settings
 from xlner.soft_labels.label import DenoisingContext, Teachers
 from xlner.soft_labels.labelled import with_gold, with_source
-from xlner.soft_labels.mix import Taught, mixed_labels, taught_soft_labels
+from xlner.soft_labels.mix import Taught, joint_types, taught_soft_labels
 from xlner.soft_labels.pooling import LabelChanges
 from xlner.soft_labels.steps import changes_of, denoised_soft_labels, denoising_steps
 from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
@@ -190,7 +190,7 @@ def source_language(recipe: DistillRecipe) -> str:
     return "" if found == recipe.target else found
 
 
-def read_inputs(
+def prepare_inputs(
     recipe: DistillRecipe, label_map: LabelMap, accelerator: Accelerator, uses_similarity: bool
 ) -> StudentInputs:
     """Read, label and denoise all that the recipe names; every process calls it.
@@ -205,7 +205,7 @@ def read_inputs(
     test = read_labelled(test_path, labelled_corpora(recipe)) if test_path else None
     text = text_path(recipe.text, recipe.data, recipe.target)
     number_format = autocast_dtype(accelerator.mixed_precision)
-    known = mixed_labels(teachers_of(recipe))[2].types if recipe.gold else ()
+    known = joint_types(teachers_of(recipe)).labels.types if recipe.gold else ()
     gold = read_target_labels(recipe, known, label_map, test)
     wanted = {label_map.for_predictions().type_of(name) for name in known} - {""}
     doubts = doubts_of_labels(gold.learnt, wanted) if gold.learnt else []

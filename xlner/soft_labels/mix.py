@@ -122,6 +122,14 @@ class ModelMember:
 Annotator = Annotations | Patterns
 
 
+class JointTypes(NamedTuple):
+    """What several teachers have together: how types are renamed, files of annotations and patterns, and all tags."""
+
+    rename: LabelMap
+    annotations: Mapping[str, Annotator]
+    labels: LabelSet
+
+
 class AnnotationMember:
     """A file of annotations or patterns; it abstains on sentences that it has no record of."""
 
@@ -228,11 +236,11 @@ def taught_soft_labels(
         about = [{"teacher": teachers.names[0], "fingerprint": alone.card.teacher, "weight": 1.0}]
         return Taught(alone, {teachers.names[0]: alone}, about, read_settings(teachers.names[0]).outside_share)
     # What could be refused is looked at first, before models are run for hours.
-    parts = mixed_labels(teachers)
-    _tell_of_annotations(parts[1], teachers, text, accelerator)
+    joint = joint_types(teachers)
+    _tell_of_annotations(joint.annotations, teachers, text, accelerator)
     sources = source_languages(teachers) if teachers.mixing.weights == BY_LANGUAGE else None
     by_model = {name: own(name, None, store or root) for name in teachers.models}
-    mixed, about = _stored_mixture(teachers, text, store or root, parts, by_model, sources, accelerator, autocast_dtype)
+    mixed, about = _stored_mixture(teachers, text, store or root, joint, by_model, sources, accelerator, autocast_dtype)
     for row, name in zip(about, teachers.names, strict=True):
         row["teacher"] = name  # the same teachers may have been moved since
         LOG.info(f"teacher of weight {row['weight']:.3f}: {name}")
@@ -252,14 +260,14 @@ def _stored_mixture(
     teachers: Teachers,
     text: Path,
     root: Path,
-    parts: tuple[LabelMap, Mapping[str, Annotator], LabelSet],
+    joint: JointTypes,
     by_model: Mapping[str, SoftLabels],
     sources: SourceLanguages | None,
     accelerator: Accelerator,
     autocast_dtype: torch.dtype | None,
 ) -> tuple[SoftLabels, list[dict[str, Any]]]:
     """The mixture under `root`, made now if it is not there whole, and its teachers, as stored beside it."""
-    rename, annotations, labels = parts
+    rename, annotations, labels = joint
     members = [
         ModelMember(by_model[name], rename, labels)
         if name in by_model
@@ -330,8 +338,8 @@ def is_taken_as_it_is(teachers: Teachers) -> bool:
     return is_iob(read_tags(teachers.names[0]))
 
 
-def mixed_labels(teachers: Teachers) -> tuple[LabelMap, dict[str, Annotator], LabelSet]:
-    """The renaming of types, the files of annotations and patterns, and the tags that all teachers have together.
+def joint_types(teachers: Teachers) -> JointTypes:
+    """Read what types the teachers know.
 
     Raises:
         LabelError: If a type is renamed that no teacher has, or no type is left.
@@ -364,7 +372,7 @@ def mixed_labels(teachers: Teachers) -> tuple[LabelMap, dict[str, Annotator], La
     rename.check(old_types - {""}, "the teachers")
     if not types - {""}:
         raise LabelError(f"mixing.rename={teachers.mixing.rename} drops all types of the teachers")
-    return rename, annotations, LabelSet.of_types(types - {""})
+    return JointTypes(rename, annotations, LabelSet.of_types(types - {""}))
 
 
 def mixture_fingerprint(
