@@ -34,9 +34,9 @@ ENOUGH_TO_HOLD_OUT = 500
 HELD_OUT = 0.1  # of them
 # How a teacher learns from them: sentences that it sees in all, again and again, and how fast.
 TUNING_VISITS, MOST_EPOCHS, TUNING_RATE = 2000, 40, 1e-4
-# How far back it goes then: half of the way after so many sentences, a fifth after four times as many. What few
-# sentences lack, a type in the worst case, it would forget.
-HALFWAY_BACK = 50
+# How far back it goes then: h / (h + n) of the way after n sentences, a fifth after fifty. What few sentences lack, a
+# type in the worst case, it would forget; but a teacher that hardly knows the language has little to go back to.
+HALFWAY_BACK = 12.5
 
 
 @dataclass(frozen=True)
