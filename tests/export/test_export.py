@@ -93,7 +93,7 @@ def test_the_comparison_of_labelled_sentences_has_both_scores(bert_folder, tmp_p
 def test_labels_of_which_nothing_is_found_tell_nothing(bert_folder):
     tagger = load_tagger(bert_folder)
     words = [["der", "die", "das"]]
-    never = [kind for kind in tagger.types if all(kind not in tag for tag in tagger.tag_sentences(words)[0])][0]
+    never = next(kind for kind in tagger.types if all(kind not in tag for tag in tagger.tag_sentences(words)[0]))
 
     nothing = Reference(tagger, words, [["O", "O", "O"]]).compare(tagger)
     missed = Reference(tagger, words, [[f"B-{never}", "O", "O"]]).compare(tagger)
