@@ -94,8 +94,8 @@ def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_
     assert "has learnt from 20 labelled target sentences" in told[1]
     assert report_of(run)["types"] == ["CITY", "LOC", "PER"]
     assert load_tagger(tmp_path / "runs" / "b" / "model").types == ("CITY", "LOC", "PER")
-    # What teaches lies between the two, after 20 sentences by 50 / 70, but for tags that the teacher did not have.
-    share = 50 / 70
+    # What teaches lies between the two, after 20 sentences by 12.5 / 32.5, but for tags that the teacher did not have.
+    share = 12.5 / 32.5
     (teacher,) = (argument.removeprefix("teacher=") for argument in arguments if argument.startswith("teacher="))
     folders = [Path(teacher), run / "model", run.parent / "model"]
     before, after, found = (load_file(folder / "model.safetensors") for folder in folders)
