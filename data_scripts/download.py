@@ -46,6 +46,7 @@ def fetch_all(wanted: Sequence[RemoteFile], cache: Path) -> None:
     Raises:
         CorpusError: If one cannot be had or is another than expected. No part of it stays; files that were
             complete before do.
+        RunError: If the disk refuses.
     """
     for file in wanted:
         fetch(file, cache)

@@ -292,7 +292,8 @@ def locked(path: Path, taken: Callable[[], None]) -> Iterator[None]:
     import filelock  # not in the small install, which only reads
 
     lock = filelock.FileLock(path, thread_local=False)
-    with disk_errors(path.with_name(path.name.removeprefix(".").removesuffix(".lock") or path.name), ""):
+    kept = path.name.removesuffix(".lock").removeprefix(".")  # empty where a whole folder is
+    with disk_errors(path.with_name(kept) if kept else path.parent, ""):
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:

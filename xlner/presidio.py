@@ -95,7 +95,7 @@ class XlnerRecognizer(EntityRecognizer):  # type: ignore[misc]  # its package ha
 
 def _language_of(tagger: Tagger) -> str:
     """The language that the folder of a tagger tells, as Presidio writes it: `pt` of `pt_BR`."""
-    path = find_file(tagger.name, SETTINGS_FILE) if tagger.name else None
+    path = find_file(tagger.opened_from, SETTINGS_FILE) if tagger.opened_from else None
     language = parse_settings(path).language if path else ""
     if not language:
         raise ModelError(f"{tagger.name or 'this tagger'}: does not tell its language; give language=, as in de")

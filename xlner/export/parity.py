@@ -90,7 +90,8 @@ class Reference:
         self._sentences = sentences
         self._probs = original.probs(sentences)
         self._tags = [decide_tags(probs, self._labels) for probs in self._probs]
-        self._gold = gold if gold is not None and score_tags(gold, self._tags).overall.f1 else None
+        self._f1 = None if gold is None else score_tags(gold, self._tags).overall.f1 or None
+        self._gold = gold if self._f1 is not None else None
 
     def compare(self, export: Tagger) -> Parity:
         """Tag the sentences again, by what was exported."""
@@ -100,9 +101,9 @@ class Reference:
         n_equal = sum(
             a == b for one, other in zip(tags, self._tags, strict=True) for a, b in zip(one, other, strict=True)
         )
-        f1 = [None if self._gold is None else score_tags(self._gold, found).overall.f1 for found in (self._tags, tags)]
+        f1 = None if self._gold is None else score_tags(self._gold, tags).overall.f1
         return Parity(
-            len(self._sentences), n_words, _highest(self._probs, probs), 100.0 * n_equal / max(1, n_words), f1[0], f1[1]
+            len(self._sentences), n_words, _highest(self._probs, probs), 100.0 * n_equal / max(1, n_words), self._f1, f1
         )
 
 

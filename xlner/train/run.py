@@ -326,7 +326,7 @@ def open_run(path: Path, recipe: Recipe, *, writes: bool) -> Iterator[RunFolder]
     Raises:
         RunError: If the folder is in use, finished, of another recipe, or not one of xlner's.
     """
-    allowed = allowed_changes(recipe.checkpoint.allow_changes, _what_matters(stored(recipe)))
+    allowed = allowed_changes(recipe.checkpoint.allow_changes, _what_matters(_as_written(recipe)))
     run = RunFolder(path, writes, allowed)
     if not writes:
         yield run
@@ -371,7 +371,7 @@ def _check_content(run: RunFolder, recipe: Recipe) -> None:
         return
     if recipe.checkpoint.resume == "never":
         raise RunError(f"{path}: holds an unfinished run, and checkpoint.resume is never; give another run=")
-    before, now = _what_matters(written_recipe(path / "recipe.yaml")), _what_matters(stored(recipe))
+    before, now = _what_matters(written_recipe(path / "recipe.yaml")), _what_matters(_as_written(recipe))
     try:
         changes = recipe_changes(before, now, run.allowed_changes)
     except RunError as refused:
@@ -398,7 +398,7 @@ def written_recipe(path: Path) -> dict[str, Any]:
     return content
 
 
-def stored(recipe: Recipe) -> dict[str, Any]:
+def _as_written(recipe: Recipe) -> dict[str, Any]:
     """What `written_recipe` reads of a recipe, once a run has written it."""
     content: dict[str, Any] = yaml.load(recipe_text(recipe), yaml.BaseLoader)
     return content
