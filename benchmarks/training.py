@@ -55,7 +55,7 @@ from xlner.config.schema import (
     WeightsRecipe,
 )
 from xlner.corpora.splits import Corpus, read_labelled
-from xlner.jobs.inputs import held_out_of, student_windows, training_text
+from xlner.jobs.student import held_out_of, student_windows, training_text
 from xlner.jobs.teacher import new_teacher, teacher_objective
 from xlner.jobs.transformer_student import new_student, student_objective
 from xlner.models.folder import load_joint_model, save_model

@@ -17,12 +17,11 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from xlner import __version__
-from xlner.commands import as_options, check_data, compare, convert, evaluate, export, options_of, push, serve
+from xlner.commands.on_models import compare, evaluate, export, push, rank_sources, report, serve
+from xlner.commands.on_text import check_data, convert, project, select
+from xlner.commands.options import as_options, options_of
+from xlner.commands.tag import tag
 from xlner.errors import RunError, StoppedError, XlnerError, exit_status, lines_for_terminal, sigterm_as_ctrl_c
-from xlner.report.report_command import report
-from xlner.select_command import select
-from xlner.soft_labels.teacher_commands import project, rank_sources
-from xlner.tag_files.command import tag
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -227,7 +226,7 @@ def _go_on_without_output(problem: OSError) -> None:
         typer.echo(f"the standard output cannot be written: {reason}; the run goes on", err=True)
 
 
-# A new command is one function in `commands.py` and one line here; this is their order in `xlner --help`.
+# A new command is one function in `commands/` and one line here; this is their order in `xlner --help`.
 COMMANDS: dict[str, Job | Callable[..., None]] = {
     "train-teacher": Job("teacher", "Train a teacher on labelled source text."),
     "distill": Job("distill", "Distil a student from a teacher, on unlabelled target text."),

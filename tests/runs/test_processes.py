@@ -38,7 +38,7 @@ from xlner.errors import RecipeError
 from xlner.soft_labels.store import part_path
 from xlner.train import run as session
 from xlner.train.batches import plan_epoch
-from xlner.train.loop import make_optimizer, step_windows
+from xlner.train.loop import make_optimizer, step_batches
 from xlner.train.run import is_lost_process
 
 pytestmark = pytest.mark.slow
@@ -254,7 +254,7 @@ def windows_of(n_processes, rank, *, batch_pieces, skip=0, in_parts=True):
     """The steps of one process: two micro-batches of eight windows each, told by the plans they are made of."""
     objective = SimpleNamespace(lengths=LENGTHS, batch=lambda plan: plan.windows.tolist(), in_parts=in_parts)
     process = SimpleNamespace(num_processes=n_processes, process_index=rank, device=torch.device("cpu"), is_fsdp2=False)
-    return list(step_windows(objective, plan_epoch(LENGTHS, 8, 0, 0), process, 2, skip, batch_pieces, 0))
+    return list(step_batches(objective, plan_epoch(LENGTHS, 8, 0, 0), process, 2, skip, batch_pieces, 0))
 
 
 def real_windows(steps):

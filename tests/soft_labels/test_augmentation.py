@@ -13,7 +13,7 @@ from test_compact_runs import SMALL
 from xlner.config.load import load_recipe
 from xlner.corpora.source import read_corpus
 from xlner.encode import Window
-from xlner.jobs.inputs import held_out_of, training_text
+from xlner.jobs.student import held_out_of, training_text
 from xlner.soft_labels.augment import LONGEST_PART, WordClasses, augmented, find_classes
 from xlner.train.batches import Plan
 

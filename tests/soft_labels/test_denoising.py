@@ -13,11 +13,12 @@ from test_soft_labels import WORDS
 from xlner.config.load import load_recipe
 from xlner.config.schema import CorpusRecipe
 from xlner.errors import RecipeError
-from xlner.jobs.inputs import held_out_of, steps_of, student_windows, training_text
+from xlner.jobs.inputs import steps_of
+from xlner.jobs.student import held_out_of, student_windows, training_text
 from xlner.jobs.transformer_student import new_student
-from xlner.soft_labels.label import DenoisingContext, derived_soft_labels, soft_labels_of
+from xlner.soft_labels.label import DenoisingContext, soft_labels_of
 from xlner.soft_labels.steps import DENOISERS, denoised_soft_labels, denoising_steps
-from xlner.soft_labels.store import SoftLabels, soft_row
+from xlner.soft_labels.store import SoftLabels, derived_soft_labels, soft_row
 from xlner.tags import LabelSet
 
 STEPS = sorted(DENOISERS)

@@ -23,7 +23,7 @@ from xlner.models.joint import JointModel, TwoHeadStudent
 from xlner.models.settings import ModelSettings
 from xlner.models.token_classifier import second_network
 from xlner.train.batches import plan_epoch
-from xlner.train.loop import Validation, fit, step_windows
+from xlner.train.loop import Validation, fit, step_batches
 from xlner.train.objectives import Objective
 from xlner.train.run import RunFolder
 
@@ -329,6 +329,6 @@ def test_a_batch_whose_means_are_weights_is_never_computed_in_parts(variant, n_p
     objective.batch = lambda plan: plan
     plans = plan_epoch(objective.lengths, 8, 0, 0)
 
-    (window,) = step_windows(objective, plans, Accelerator(cpu=True), 1, 0, recipe.optimization.batch_pieces, 0)
+    (window,) = step_batches(objective, plans, Accelerator(cpu=True), 1, 0, recipe.optimization.batch_pieces, 0)
 
     assert len(window) == n_parts

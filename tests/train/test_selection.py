@@ -9,7 +9,7 @@ from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_we
 
 from xlner.compare import markdown, read_run, settings_of
 from xlner.config.schema import DistillRecipe
-from xlner.jobs.inputs import SELECTIONS
+from xlner.jobs.student import SELECTIONS
 
 pytestmark = pytest.mark.slow
 

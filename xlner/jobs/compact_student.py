@@ -17,7 +17,8 @@ from xlner.config.schema import DistillRecipe
 from xlner.corpora.lines import existing_file
 from xlner.encode import WordEncoder, load_tokenizer
 from xlner.errors import CorpusError, RecipeError
-from xlner.jobs.inputs import Student, StudentInputs, held_out_of, steps_of, teachers_of
+from xlner.jobs.inputs import StudentInputs, steps_of, teachers_of
+from xlner.jobs.student import Student, held_out_of
 from xlner.models.card import CARD_FILE, Origin, compact_card
 from xlner.models.compact import CompactNetwork, new_network
 from xlner.models.compact_folder import load_network, write_student

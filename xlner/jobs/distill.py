@@ -1,30 +1,23 @@
 """Distillation: a student of unlabelled target text, of any kind, from its recipe to its report."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from xlner.config.load import Value
 from xlner.config.schema import DistillRecipe
-from xlner.corpora.splits import Text, name_text, text_file
+from xlner.corpora.splits import Corpus, Text, name_text, text_file
 from xlner.files import RUNS
 from xlner.jobs.compact_student import CompactStudent
-from xlner.jobs.inputs import (
-    StudentScore,
-    about_run,
-    doubt_of_student,
-    held_out_of,
-    prepare_inputs,
-    source_language,
-    student_windows,
-    teacher_name,
-    teacher_scores,
-    training_text,
-)
+from xlner.jobs.doubts import QUOTED_STUDENT, doubt_of_agreement, doubt_of_scores, trained_on
+from xlner.jobs.inputs import StudentInputs, prepare_inputs, source_language
+from xlner.jobs.student import StudentScore, held_out_of, make_selection, student_windows, training_text
 from xlner.jobs.transformer_student import TransformerStudent, with_pretrained_encoder
 from xlner.models.card import Origin
 from xlner.soft_labels.steps import denoising_steps
-from xlner.tags import LabelMap
+from xlner.tags import LabelMap, TagReading
+from xlner.train.checkpoint import Progress
 from xlner.train.loop import fit
 from xlner.train.mtmt import check_published, check_similarity
 from xlner.train.report import Evaluator, Scores, finish, measured_on
@@ -90,6 +83,7 @@ def train_student(recipe: DistillRecipe) -> Path:
             check_similarity(recipe.teachers, recipe.model_teachers)
         # From here on `recipe` is what was asked for; in `inputs.recipe` the teacher may have learnt from `gold` first.
         inputs = prepare_inputs(recipe, label_map, accelerator, uses_pairs)
+        selection = make_selection(recipe, inputs)
         held_out_sentences = held_out_of(inputs.n_target, recipe)
         student = kind(inputs.recipe, inputs, accelerator)
         windows = student_windows(student.words, student.encoder, accelerator)
@@ -104,7 +98,7 @@ def train_student(recipe: DistillRecipe) -> Path:
         held_out = sorted(held_out_sentences)
         start_run(run, recipe)
         objective, network = student.objective(text), student.for_training()
-        validation = StudentScore(student, inputs.selection, held_out, run.model)
+        validation = StudentScore(student, selection, held_out, run.model)
         card = inputs.taught.soft_labels.card
         depends_on = {"teacher": card.teacher, "text": card.corpus, "labels": " ".join(inputs.labels.tags)}
         if inputs.gold.learnt:
@@ -118,7 +112,7 @@ def train_student(recipe: DistillRecipe) -> Path:
             scores |= teacher_scores(recipe, inputs, of_models, test)
             scores["student"] = student.evaluator.of_network(kept, test, run.predictions(test.name))
         doubt = doubt_of_student(recipe, inputs, progress, scores.get("student"), agreement, held_out)
-        about = about_run(recipe, inputs, student.n_parameters, agreement, doubt)
+        about = about_run(recipe, inputs, selection.name, student.n_parameters, agreement, doubt)
         teachers = tuple([teacher_name(name) for name in recipe.teachers])
         tests = [] if test is None else [test]
         measured = measured_on(tests, [scores["student"] for _ in tests], recipe.target)
@@ -127,3 +121,90 @@ def train_student(recipe: DistillRecipe) -> Path:
         origin = Origin(source_language(recipe), read, teachers, measured, doubt)
         finish(run, accelerator, about, tests, scores, progress, origin, student.write_card)
     return path
+
+
+# What its report says.
+
+
+def teacher_name(teacher: str) -> str:
+    """What the card of a student calls a teacher: the name of its run, rather than where it lies on this machine."""
+    path = Path(teacher)
+    return teacher if not path.exists() else path.parent.name if path.name == "model" else path.name
+
+
+def doubt_of_student(
+    recipe: DistillRecipe,
+    inputs: StudentInputs,
+    progress: Progress,
+    scores: Scores | None,
+    agreement: float | None,
+    held_out: Sequence[int],
+) -> str:
+    """What tells that a student has learnt nothing, by its test set or, without one, by the held-out text; or empty.
+
+    Args:
+        recipe: Of the student.
+        inputs: What it learnt from.
+        progress: How long it learnt.
+        scores: On the test set; None if there is none.
+        agreement: With its teacher on the held-out text, in percent; None if nothing is held out.
+        held_out: The numbers of its sentences.
+    """
+    amount = trained_on(progress.step, inputs.n_target, QUOTED_STUDENT, has_encoder=not recipe.is_compact)
+    if inputs.test is not None and scores is not None:
+        return doubt_of_scores(scores, inputs.test.path, amount)
+    if agreement is None or not held_out:
+        return ""
+    return doubt_of_agreement(agreement, held_out, inputs.soft_labels, amount)
+
+
+def about_run(
+    recipe: DistillRecipe, inputs: StudentInputs, selection: str, n_parameters: int, agreement: float | None, doubt: str
+) -> dict[str, Any]:
+    """What report.json says beside scores; size, agreement on the held-out text and doubt are the student's."""
+    card = inputs.taught.soft_labels.card
+    return {
+        "target": recipe.target,
+        "student": recipe.student,
+        "parameters": n_parameters,
+        "variant": recipe.variant,
+        "seed": recipe.seed,
+        "selection": selection,
+        "target_labels": inputs.gold.to_json(),
+        "teacher": {"folder": recipe.teacher, "fingerprint": card.teacher},
+        "teachers": list(inputs.taught.teachers),
+        "text": {
+            "fingerprint": card.corpus,
+            "corpus_name": name_text(card.corpus, inputs.text) or None,
+            "sentences": card.n_sentences,
+        },
+        "labels": inputs.changes.to_json(),
+        "types": inputs.labels.types,
+        "label_map": str(inputs.label_map),
+        "agreement_f1": None if agreement is None else round(agreement, 3),
+        "warnings": [*inputs.doubts, *([doubt] if doubt else [])],
+    }
+
+
+def teacher_scores(
+    recipe: DistillRecipe, inputs: StudentInputs, evaluator: Evaluator, test: Corpus
+) -> dict[str, Scores]:
+    """The scores of the models that teach: `teacher`, `teacher 2` and so on; empty if one knows no type of the test.
+
+    A first one that learnt from target labels is `tuned teacher`, behind what it was before.
+    """
+    rename, of_predictions = LabelMap.parse(recipe.mixing.rename), LabelMap.parse(recipe.labels.map).for_predictions()
+    mark = evaluator.mark(test, rename)
+    scores: dict[str, Scores] = {}
+    first, tuned = (found.model_teachers[:1] for found in (recipe, inputs.recipe))
+    if first != tuned:
+        cache = Path(tuned[0]).parent / f"scores-{mark}.json"
+        scores["teacher"] = evaluator.of_folder(first[0], test, cache=cache)
+    for number, (teacher, own) in enumerate(inputs.taught.by_model.items(), 1):
+        name = "tuned teacher" if (teacher,) == tuned != first else "teacher" if number == 1 else f"teacher {number}"
+        types = {of_predictions.type_of(kind) for kind in TagReading.of(own.card.tags, rename).labels.types}
+        # The teacher's scores are the same for every student of these soft labels.
+        cache = own.folder / f"scores-{mark}.json"
+        known = not types.isdisjoint(test.types)
+        scores[name] = evaluator.of_folder(teacher, test, cache=cache, rename=rename) if known else {}
+    return scores

@@ -22,7 +22,8 @@ from xlner.files import RUNS, json_digest
 from xlner.jobs.teacher import train_tagger
 from xlner.models.folder import load_joint_model, read_settings, save_model
 from xlner.models.token_classifier import load_classifier, output_layer, read_tags, tags_of_model
-from xlner.soft_labels.label import begins_with_compact, locked, teacher_fingerprint
+from xlner.soft_labels.label import begins_with_compact, teacher_fingerprint
+from xlner.soft_labels.store import locked
 from xlner.tags import LabelMap, TagReading
 from xlner.train.run import read_report
 from xlner.words import Sentence

@@ -17,7 +17,8 @@ from xlner.config.schema import DistillRecipe, ReductionRecipe
 from xlner.encode import Window, WordEncoder, load_tokenizer
 from xlner.errors import ModelError, RecipeError
 from xlner.hub import NEWEST, revision_of
-from xlner.jobs.inputs import Student, StudentInputs, n_parameters, student_windows
+from xlner.jobs.inputs import StudentInputs
+from xlner.jobs.student import Student, n_parameters, student_windows
 from xlner.models.card import Origin
 from xlner.models.folder import base_of, load_joint_model, read_settings, save_model, write_card
 from xlner.models.inference import word_encoder

@@ -17,10 +17,10 @@ from xlner.corpora.write import write_corpus
 from xlner.encode import load_tokenizer
 from xlner.files import file_digest, json_digest, read_json, write_json
 from xlner.models.settings import is_compact
-from xlner.soft_labels.label import DenoisingContext, Teachers, derived_soft_labels, locked
+from xlner.soft_labels.label import DenoisingContext, Teachers
 from xlner.soft_labels.mix import taught_soft_labels
 from xlner.soft_labels.steps import denoised_soft_labels
-from xlner.soft_labels.store import FORMULAS, SoftLabels, SoftRow
+from xlner.soft_labels.store import FORMULAS, SoftLabels, SoftRow, derived_soft_labels, locked
 from xlner.words import Sentence
 
 # Classes of words that stand in like places, found by what stands beside them; no tagger, no labels.

@@ -2,24 +2,21 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from xlner import files
 from xlner.arrow_files import RowWriter, in_blocks
 from xlner.config.schema import CorpusRecipe, MixingRecipe, models_among
 from xlner.corpora.splits import CorpusFingerprint, begins_with_labels, text_stream
-from xlner.errors import ModelError, SoftLabelError, disk_errors
-from xlner.files import json_digest
+from xlner.errors import ModelError, SoftLabelError
 from xlner.hub import find_file, is_there
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.models.inference import number_format, word_encoder, word_outputs
@@ -34,11 +31,12 @@ from xlner.soft_labels.store import (
     SoftLabels,
     SoftRow,
     keep_parts,
+    locked,
     part_length,
     part_path,
     read_card,
     soft_row,
-    write_card,
+    whole_soft_labels,
     write_counted_card,
 )
 from xlner.tagger import load_tagger
@@ -177,7 +175,7 @@ def soft_labels_of(
             raise SoftLabelError(
                 f"{folder}: stale soft labels: {difference}; give another soft_labels= folder, or soft_labels=auto"
             )
-        found = SoftLabels(folder) if card else whole_soft_labels(folder, accelerator)
+        found = SoftLabels(folder) if card else whole_soft_labels(folder)
         accelerator.wait_for_everyone()  # nobody writes before all have looked
         if found is None:
             _make(folder, teacher, teacher_hash, text, mark, corpus, accelerator, autocast_dtype)
@@ -187,70 +185,6 @@ def soft_labels_of(
             )
         accelerator.wait_for_everyone()
     return found or SoftLabels(folder)
-
-
-def whole_soft_labels(folder: Path, accelerator: Accelerator) -> SoftLabels | None:
-    """Those that a cache holds; None if they are not there, or damaged, so that they are made again."""
-    try:
-        return SoftLabels(folder) if read_card(folder) else None
-    except SoftLabelError as problem:
-        reason = str(problem).removesuffix("; remove the folder")
-        LOG.warning(f"{reason}; made again")
-        return None
-
-
-def derived_soft_labels(
-    soft_labels: SoftLabels,
-    name: str,
-    settings: Any,
-    rows: Callable[[], Iterable[SoftRow]],
-    accelerator: Accelerator,
-) -> SoftLabels:
-    """Soft labels made of others, in a folder inside theirs; made once, by the main process; every process calls it.
-
-    Args:
-        soft_labels: What they are made of; the new ones have the same card but for the counts.
-        name: Of the step, as it stands in `FORMULAS`, and shall stand in the folder's name.
-        settings: All else that they depend on, as JSON.
-        rows: Makes the rows, one a sentence. Every process calls it, so that they may share the work; the main process
-            alone goes through what it gives.
-        accelerator: The other processes wait.
-    """
-    formula = FORMULAS.get(name, 1)
-    key = json_digest([soft_labels.digest, formula, settings])[:12]
-    folder = soft_labels.folder / f"{name}-{key}"
-    with locked(folder, accelerator):
-        stored = whole_soft_labels(folder, accelerator)
-        accelerator.wait_for_everyone()  # nobody writes before all have looked
-        made = () if stored else rows()
-        if accelerator.is_main_process and not stored:
-            n_sentences = n_words = 0
-            with RowWriter(part_path(folder, 0), COLUMNS) as writer:
-                for block in in_blocks(made, BLOCK):
-                    writer.write(block)
-                    n_sentences, n_words = n_sentences + len(block), n_words + sum(len(row["words"]) for row in block)
-            card = replace(soft_labels.card, formula=formula, n_parts=1, part_sentences=BLOCK)
-            write_card(folder, replace(card, n_sentences=n_sentences, n_words=n_words))
-        accelerator.wait_for_everyone()
-    return stored or SoftLabels(folder)
-
-
-@contextmanager
-def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Hold a folder against other runs, which may want to make the same soft labels; they wait their turn."""
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-        yield
-        return
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def wait() -> None:
-        LOG.info(f"{folder}: another run is making these soft labels; waiting for it")
-
-    with files.locked(folder / ".lock", wait):
-        accelerator.wait_for_everyone()
-        yield
 
 
 def _make(

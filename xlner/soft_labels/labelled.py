@@ -11,8 +11,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from xlner.corpora.splits import Corpus
-from xlner.soft_labels.label import derived_soft_labels
-from xlner.soft_labels.store import SoftLabels, SoftRow, soft_row
+from xlner.soft_labels.store import SoftLabels, SoftRow, derived_soft_labels, soft_row
 from xlner.tags import OUTSIDE
 
 LOG = logging.getLogger("xlner")

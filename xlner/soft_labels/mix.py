@@ -23,15 +23,7 @@ from xlner.models.folder import read_settings
 from xlner.models.inference import number_format
 from xlner.models.token_classifier import read_tags
 from xlner.predict import known_tags, mix_probs
-from xlner.soft_labels.label import (
-    Teachers,
-    check_teacher,
-    locked,
-    soft_labels_of,
-    target_stream,
-    text_fingerprint,
-    whole_soft_labels,
-)
+from xlner.soft_labels.label import Teachers, check_teacher, soft_labels_of, target_stream, text_fingerprint
 from xlner.soft_labels.languages import SourceLanguages, language_weights, source_languages
 from xlner.soft_labels.store import (
     BLOCK,
@@ -40,8 +32,10 @@ from xlner.soft_labels.store import (
     SoftLabelCard,
     SoftLabels,
     SoftRow,
+    locked,
     part_path,
     soft_row,
+    whole_soft_labels,
     write_card,
 )
 from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading, is_iob, prefix_and_type
@@ -320,7 +314,7 @@ def _file_digest(name: str, teachers: Teachers) -> str:
 
 def _whole_mixture(folder: Path, accelerator: Accelerator) -> tuple[SoftLabels, list[dict[str, Any]]] | None:
     """What is stored of a mixture; None if it is not there, or damaged, so that it is made again."""
-    stored = whole_soft_labels(folder, accelerator)
+    stored = whole_soft_labels(folder)
     if stored is None:
         return None
     try:

@@ -7,9 +7,9 @@ from typing import Any
 
 from xlner.config.load import choose
 from xlner.config.schema import PoolingRecipe
-from xlner.soft_labels.label import DenoisingContext, derived_soft_labels
+from xlner.soft_labels.label import DenoisingContext
 from xlner.soft_labels.pooling import LabelChanges, Outside, label_changes, pooled_probs, weights_for
-from xlner.soft_labels.store import SoftLabels, SoftRow
+from xlner.soft_labels.store import SoftLabels, SoftRow, derived_soft_labels
 from xlner.tags import OUTSIDE
 
 LOG = logging.getLogger("xlner")

@@ -1,17 +1,21 @@
 """Stored soft labels: what a teacher says of every word of a text, computed once, read back from disk and checked."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from xlner.arrow_files import RowWriter, StoredRows, is_whole, rows_digest
+from xlner import files
+from xlner.arrow_files import RowWriter, StoredRows, in_blocks, is_whole, rows_digest
 from xlner.encode import Window
-from xlner.errors import SoftLabelError
+from xlner.errors import SoftLabelError, disk_errors
 from xlner.files import json_digest, read_json, write_json, write_text
 
 # A folder holds `soft_labels.json` (whose teacher, which text, how many parts) and Arrow files with a row a sentence:
@@ -22,6 +26,8 @@ from xlner.files import json_digest, read_json, write_json, write_text
 # As a logarithm every probability survives fp16, to 1 % down to 1e-14, and to 0.0002 where it is large; fp16 of the
 # probability itself is 0 below 6e-8. A word that the teacher could not see has probabilities of 0, so -inf is stored.
 
+
+LOG = logging.getLogger("xlner")
 
 SoftRow = dict[str, Sequence[str] | NDArray[np.generic]]
 
@@ -317,3 +323,70 @@ def write_counted_card(folder: Path, card: SoftLabelCard) -> tuple[int, int]:
     write_card(folder, replace(card, n_words=n_words))
     (folder / _BEGUN_FILE).unlink(missing_ok=True)
     return n_words, n_unseen
+
+
+# Soft labels that are made once, whichever run wants them first, and found again.
+
+
+def whole_soft_labels(folder: Path) -> SoftLabels | None:
+    """Those that a cache holds; None if they are not there, or damaged, so that they are made again."""
+    try:
+        return SoftLabels(folder) if read_card(folder) else None
+    except SoftLabelError as problem:
+        reason = str(problem).removesuffix("; remove the folder")
+        LOG.warning(f"{reason}; made again")
+        return None
+
+
+def derived_soft_labels(
+    soft_labels: SoftLabels,
+    name: str,
+    settings: Any,
+    rows: Callable[[], Iterable[SoftRow]],
+    accelerator: Accelerator,
+) -> SoftLabels:
+    """Soft labels made of others, in a folder inside theirs; made once, by the main process; every process calls it.
+
+    Args:
+        soft_labels: What they are made of; the new ones have the same card but for the counts.
+        name: Of the step, as it stands in `FORMULAS`, and shall stand in the folder's name.
+        settings: All else that they depend on, as JSON.
+        rows: Makes the rows, one a sentence. Every process calls it, so that they may share the work; the main process
+            alone goes through what it gives.
+        accelerator: The other processes wait.
+    """
+    formula = FORMULAS.get(name, 1)
+    key = json_digest([soft_labels.digest, formula, settings])[:12]
+    folder = soft_labels.folder / f"{name}-{key}"
+    with locked(folder, accelerator):
+        stored = whole_soft_labels(folder)
+        accelerator.wait_for_everyone()  # nobody writes before all have looked
+        made = () if stored else rows()
+        if accelerator.is_main_process and not stored:
+            n_sentences = n_words = 0
+            with RowWriter(part_path(folder, 0), COLUMNS) as writer:
+                for block in in_blocks(made, BLOCK):
+                    writer.write(block)
+                    n_sentences, n_words = n_sentences + len(block), n_words + sum(len(row["words"]) for row in block)
+            card = replace(soft_labels.card, formula=formula, n_parts=1, part_sentences=BLOCK)
+            write_card(folder, replace(card, n_sentences=n_sentences, n_words=n_words))
+        accelerator.wait_for_everyone()
+    return stored or SoftLabels(folder)
+
+
+@contextmanager
+def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold a folder against other runs, which may want to make the same soft labels; they wait their turn."""
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield
+        return
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def wait() -> None:
+        LOG.info(f"{folder}: another run is making these soft labels; waiting for it")
+
+    with files.locked(folder / ".lock", wait):
+        accelerator.wait_for_everyone()
+        yield

@@ -1,6 +1,6 @@
 """The one training loop, for teachers and students, on one process or many.
 
-A step takes a window of micro-batches on every process. Each loss term is the exact mean over all positions of the
+A step takes several micro-batches on every process. Each loss term is the exact mean over all positions of the
 step: sums are divided by the count of the whole step, added up over micro-batches and processes, so that neither
 gradient accumulation nor the number of processes changes the gradient.
 """
@@ -184,7 +184,7 @@ class _Batches(Dataset[Any]):
         return self._objective.batch(plan), real
 
 
-def step_windows(
+def step_batches(
     objective: Objective[Batch],
     plans: Sequence[Plan],
     accelerator: Accelerator,
@@ -207,38 +207,38 @@ def step_windows(
         found = parts_within(plan, objective.lengths, batch_pieces) if in_parts else [plan]
         return [(part, 1.0) for part in found] if place < len(plans) else [(found[0], 0.0)]
 
-    n_windows = -(-len(plans) // (k * n))
+    n_steps = -(-len(plans) // (k * n))
 
-    def of_process(number: int, window: int) -> list[tuple[Plan, float]]:
-        return [part for j in range(k) for part in parts((window * k + j) * n + number)]
+    def of_process(number: int, step: int) -> list[tuple[Plan, float]]:
+        return [part for j in range(k) for part in parts((step * k + j) * n + number)]
 
-    windows = [of_process(rank, window) for window in range(skip, n_windows)]
+    steps = [of_process(rank, step) for step in range(skip, n_steps)]
     if accelerator.is_fsdp2:  # every pass meets the others
-        for number, own in enumerate(windows, start=skip):
+        for number, own in enumerate(steps, start=skip):
             longest = max(len(of_process(other, number)) for other in range(n))
             own += [(own[0][0], 0.0)] * (longest - len(own))
     # The generator is the loader's own: without one it would draw from the global one, which dropout uses, and a
     # resumed run would differ from one that was never stopped.
     loader = DataLoader(
-        _Batches(objective, list(chain.from_iterable(windows))),
+        _Batches(objective, list(chain.from_iterable(steps))),
         batch_size=None,
         num_workers=n_workers,
         generator=torch.Generator().manual_seed(0),
     )
     batches = iter(loader)
-    for window in windows:
-        yield [send_to_device(item, accelerator.device, non_blocking=True) for item in islice(batches, len(window))]
+    for own in steps:
+        yield [send_to_device(item, accelerator.device, non_blocking=True) for item in islice(batches, len(own))]
 
 
 def step_counts(
-    accelerator: Accelerator, objective: Objective[Batch], window: Sequence[tuple[Batch, float]], stop_requested: bool
+    accelerator: Accelerator, objective: Objective[Batch], batches: Sequence[tuple[Batch, float]], stop_requested: bool
 ) -> tuple[Tensor, int, bool]:
     """Over all micro-batches and processes: positions of each term, words, and whether anyone was asked to stop.
 
     One reduction carries all three, so that every process stops after the same step.
     """
     found = [0.0] * (len(objective.terms) + 2)
-    for batch, real in window:
+    for batch, real in batches:
         counts = objective.counts(batch)
         for place, number in enumerate([*(counts[name] for name in objective.terms), len(batch.tokens.words)]):
             found[place] += number * real
@@ -374,8 +374,8 @@ class _Loop(Generic[Batch]):
                 self._end_if(not self._evaluate(stop), stop)
             for epoch in range(progress.epoch, keys.optimization.epochs):
                 before = time.perf_counter()
-                for window in self._windows():
-                    stopping = self._step(window, stop.requested)
+                for batches in self._steps():
+                    stopping = self._step(batches, stop.requested)
                     before, progress.seconds = time.perf_counter(), progress.seconds + time.perf_counter() - before
                     if progress.step % keys.optimization.log_steps == 0:
                         self._log()
@@ -393,13 +393,13 @@ class _Loop(Generic[Batch]):
         self._accelerator.wait_for_everyone()
         return progress
 
-    def _windows(self) -> Iterator[list[tuple[Batch, float]]]:
+    def _steps(self) -> Iterator[list[tuple[Batch, float]]]:
         """The micro-batches of each step of this epoch that is still to be taken, in the parts of now."""
         optimization, progress = self._keys.optimization, self._progress
         plans = plan_epoch(self._objective.lengths, optimization.batch_size, self._keys.seed, progress.epoch)
         while progress.step_in_epoch < self._epoch_steps:
             bound = self._batch_pieces
-            for window in step_windows(
+            for batches in step_batches(
                 self._objective,
                 plans,
                 self._accelerator,
@@ -408,7 +408,7 @@ class _Loop(Generic[Batch]):
                 bound,
                 self._keys.hardware.loader_workers,
             ):
-                yield window
+                yield batches
                 if self._batch_pieces != bound:  # memory ran out
                     break
 
@@ -417,19 +417,19 @@ class _Loop(Generic[Batch]):
         """The bound of the recipe, or the lower one that memory left; 0: none."""
         return min(filter(None, (self._progress.batch_pieces, self._keys.optimization.batch_pieces)), default=0)
 
-    def _step(self, window: Sequence[tuple[Batch, float]], stop_requested: bool) -> bool:
+    def _step(self, batches: Sequence[tuple[Batch, float]], stop_requested: bool) -> bool:
         """One optimizer step; gives whether any process was asked to stop.
 
         Where memory runs out on the way, it is taken anew in smaller parts, as if it had never been tried.
         """
         accelerator, progress = self._accelerator, self._progress
-        counts, n_words, stopping = step_counts(accelerator, self._objective, window, stop_requested)
+        counts, n_words, stopping = step_counts(accelerator, self._objective, batches, stop_requested)
         losses, random_numbers = self._losses.clone(), random_state()
-        if failure := self._find_gradients(window, counts.clamp_min(1.0)):
-            self._lower_batch_pieces(window, failure)
+        if failure := self._find_gradients(batches, counts.clamp_min(1.0)):
+            self._lower_batch_pieces(batches, failure)
             self._losses.copy_(losses)
             set_random_state(random_numbers)
-            return self._step(next(self._windows()), stop_requested)
+            return self._step(next(self._steps()), stop_requested)
         # Without a bound nothing is clipped: the norm alone is wanted.
         norm = gathered(
             accelerator.clip_grad_norm_(self._network.parameters(), self._keys.optimization.clip_norm or float("inf"))
@@ -447,13 +447,13 @@ class _Loop(Generic[Batch]):
         self._bar.update()
         return stopping
 
-    def _find_gradients(self, window: Sequence[tuple[Batch, float]], counts: Tensor) -> str:
+    def _find_gradients(self, batches: Sequence[tuple[Batch, float]], counts: Tensor) -> str:
         """Add up gradients and losses of a step; gives what was told where memory ran out, else nothing."""
         accelerator, objective = self._accelerator, self._objective
         scale = self._shares * accelerator.num_processes / counts
         try:
-            for number, (batch, real) in enumerate(window):
-                last = number == len(window) - 1
+            for number, (batch, real) in enumerate(batches):
+                last = number == len(batches) - 1
                 with nullcontext() if last else accelerator.no_sync(self._network):
                     with accelerator.autocast() if accelerator.is_fsdp2 else nullcontext():  # else it is in the network
                         found = objective.loss_sums(self._network, batch)
@@ -466,7 +466,7 @@ class _Loop(Generic[Batch]):
             return first_line(problem)  # no more of it: what it holds keeps the memory
         return ""
 
-    def _lower_batch_pieces(self, window: Sequence[tuple[Batch, float]], failure: str) -> None:
+    def _lower_batch_pieces(self, batches: Sequence[tuple[Batch, float]], failure: str) -> None:
         """Halve what is computed at a time, from what this step has; the step's result stays the same.
 
         Raises:
@@ -477,7 +477,7 @@ class _Loop(Generic[Batch]):
         ways_out = "less is needed by optimization.gradient_checkpointing=true, optimization.lora=8, a smaller encoder"
         if not self._objective.in_parts:
             raise RunError(f"{where}, and this loss takes batches whole: {failure}. Lower optimization.batch_size")
-        largest = max(batch.tokens.input_ids.numel() for batch, _ in window)
+        largest = max(batch.tokens.input_ids.numel() for batch, _ in batches)
         lowered = largest // 2
         if lowered < self._objective.lengths.max() or 0 < bound <= lowered:
             raise RunError(f"{where} with {largest} pieces, the fewest at a time: {failure}. {ways_out}")

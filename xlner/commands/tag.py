@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlner import __version__
+from xlner.commands.options import Device
 from xlner.errors import CorpusError, LabelError, StoppedError, exit_status, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def tag(
         str, typer.Option(help="conll, csv: the column of words (or texts), as in 1 or FORM; auto: found out.")
     ] = "auto",
     encoding: Annotated[str, typer.Option(help="Character encoding of the input; the output is UTF-8.")] = "utf-8",
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")] = "cpu",
+    device: Device = "cpu",
     threshold: Annotated[
         str,
         typer.Option(

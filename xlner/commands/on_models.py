@@ -1,73 +1,24 @@
-"""The commands of `xlner` on corpora, runs and models: their options, what they print, and advice in these options.
+"""Commands on models and runs: evaluate, report, compare, rank-sources, export, push, serve.
 
 What is slow to import is imported by the command that needs it. A parameter of a command is an option, which typer
 reads from its signature: that is why commands have many, and some are long.
 """
 
-import json
-import re
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import import_module
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xlner.commands.options import Columns, Device, Labels, Scheme
 from xlner.errors import CorpusError, ModelError, RunError
 
 if TYPE_CHECKING:
-    from xlner.corpora.spans import ReadingOptions
-    from xlner.encode import WordEncoder
     from xlner.export.parity import Attempt
     from xlner.export.spacy_pipeline import Learning
-    from xlner.lint.check import CheckedCorpus
-
-
-# Advice of messages, which name recipe keys, in the options of the command that is running.
-
-
-_RECIPE_KEY = re.compile(r"\bcorpus\.(columns|scheme|encoding|labels|format|word_splitter)\b(=?)")
-# A format is asked for by another option where there is a second one for the output.
-_OPTIONS = {"format": ("--format", "--from")}
-
-
-def options_of(command: Any) -> set[str]:
-    """The options of a command of typer; none for None, and for a job, whose arguments are keys of a recipe."""
-    found = [] if command is None else [option for parameter in command.params for option in parameter.opts]
-    return {option for option in found if option.startswith("-")}
-
-
-def as_options(text: str, known: Collection[str]) -> str:
-    """The text with an option of the command, whose options are known, in the place of each recipe key.
-
-    What the command has no option for is one of `xlner convert`, which makes a file that every command reads. A command
-    without options is a job, and its recipe has the key itself.
-    """
-    if not known:
-        return text
-
-    def option(key: re.Match[str]) -> str:
-        name = key[1].replace("_", "-")
-        candidates = _OPTIONS.get(name, (f"--{name}",))
-        found = next((candidate for candidate in candidates if candidate in known), None)
-        shown = found if found is not None else f"`xlner convert` with {candidates[-1]}"
-        return f"{shown}{' ' if key[2] else ''}"
-
-    return _RECIPE_KEY.sub(option, text)
-
-
-# Options that several commands have.
-
-
-Columns = Annotated[
-    str, typer.Option(help="Columns of word and tag, from 0, from the end, or by name: 1,2 or 0,-1 or FORM,NER.")
-]
-Scheme = Annotated[str, typer.Option(help="auto, strict, or plain: types without prefixes.")]
-Labels = Annotated[str, typer.Option(help="What tags that are numbers mean: O,B-PER,I-PER,...")]
-WordSplitter = Annotated[str, typer.Option(help="How raw text becomes words.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ..., or auto.")]
 
 
 # The command `xlner evaluate`: a model scored on labelled corpora.
@@ -130,204 +81,43 @@ def evaluate(
         typer.echo(to_json(found[0] if len(found) == 1 else found, indent=2))
 
 
-# The command `xlner check-data`: what a corpus is made of, all that is wrong with it, and a repaired copy.
-#
-# The status is 0 without errors, 1 with some (with `--strict` warnings count too), 2 if a file cannot be read at all.
+# `xlner report`: runs on one page.
 
 
-def check_data(
-    context: typer.Context,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Corpora: files, folders, hub:NAME.")],
-    encoder: Annotated[str, typer.Option(help="Encoder whose pieces are counted: a folder or hub name.")] = "",
-    model: Annotated[str, typer.Option(help="Tagger whose types are compared, and whose pieces are counted.")] = "",
-    columns: Annotated[str, typer.Option(help="Columns of word and tag: 1,2 or 0,-1 or FORM,NER.")] = "auto",
-    format: Annotated[str, typer.Option(help="conll, text, jsonl, ... or auto: by the name.")] = "auto",
-    encoding: Annotated[str, typer.Option(help="Character encoding of text files.")] = "utf-8",
-    scheme: Scheme = "auto",
-    labels: Labels = "",
-    word_splitter: WordSplitter = "unicode",
-    limit: Annotated[int, typer.Option(min=0, help="Problems of each code that are listed.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON, not text.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors for the status.")] = False,
-    fix: Annotated[str, typer.Option(help="Write a repaired copy here; for several files into this folder.")] = "",
-    fix_duplicates: Annotated[
-        bool, typer.Option("--fix-duplicates", help="Leave sentences out that stand twice in a file.")
-    ] = False,
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, such as runs/de.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="Also print the numbers as JSON, a list of runs.")] = False,
+    data: Annotated[str, typer.Option(help="Folder of the corpora, where it is not the recipe's any more.")] = "",
+    sentences: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Sentences of test and dev that models tag again, for scores and thresholds; 0: none."
+        ),
+    ] = 2000,
+    device: Device = "cpu",
+    tune: Annotated[
+        bool, typer.Option("--tune/--no-tune", help="Store the best thresholds of dev in the model folder.")
+    ] = True,
 ) -> None:
-    """Look corpora through: counts, lengths, and problems with file and line, by the codes of docs/errors.md."""
-    from xlner.config.load import choose
-    from xlner.corpora.lines import WARNING
-    from xlner.corpora.spans import ReadingOptions
-    from xlner.lint.check import CheckedCorpus, check_corpus, report_json, report_lines
-    from xlner.words import WORD_SPLITTERS
+    """Tell of runs on one HTML page: scores, errors, calibration, thresholds, curves, teacher and student."""
+    from xlner.files import to_json, write_text
+    from xlner.report.gather import GatherOptions, gather
+    from xlner.report.page import check_target, page
 
-    if fix_duplicates and not fix:
-        raise CorpusError("--fix-duplicates needs --fix, which says where the repaired copy goes")
-    copies = _copies(files, fix) if fix else []
-    splitter = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
-    options = ReadingOptions(columns, scheme, encoding, splitter, labels=labels)
-    known_options = options_of(context.command)
-    tokenizer, model_types = _encoder(encoder, model)
-    checked: list[CheckedCorpus] = []
-    for number, source in enumerate(files):
-        others = [corpus.known for corpus in checked]
-        found = check_corpus(
-            source, format, options, limit=limit, others=others, encoder=tokenizer, model_types=model_types
-        )
-        checked.append(found)
-        if not as_json:
-            typer.echo(as_options("\n".join(report_lines(found)), known_options))
-        if copies:
-            lines = _repair(found, copies[number], format, options, fix_duplicates)
-            typer.echo("\n".join([*lines, ""]), err=as_json)
-    n_errors = sum(corpus.findings.total() for corpus in checked)
-    n_warnings = sum(corpus.findings.total(WARNING) for corpus in checked)
+    check_target(out)
+    options = GatherOptions(data=data, sentences=sentences, device=device, tunes=tune)
+    found = [gather(path, options) for path in runs]
+    write_text(out, page(found))
+    for run in found:
+        for note in run.notes:
+            typer.echo(f"{run.path}: {note}", err=True)
+        if run.tuning and run.tuning.stored:
+            typer.echo(f"{run.tuning.stored}: thresholds tuned on {run.tuning.corpus}", err=True)
     if as_json:
-        content = {"files": list(map(report_json, checked)), "errors": n_errors, "warnings": n_warnings}
-        typer.echo(as_options(json.dumps(content, indent=2, ensure_ascii=False), known_options))
+        typer.echo(to_json([asdict(run) for run in found], indent=2))
     else:
-        typer.echo("\n".join([*_overlaps(checked), f"{_plural(n_errors, 'error')}, {_plural(n_warnings, 'warning')}"]))
-    if n_errors or (strict and n_warnings):
-        raise typer.Exit(1)
-
-
-def _copies(files: Sequence[str], fix: str) -> list[Path]:
-    """Where the repaired copy of each file goes.
-
-    Raises:
-        CorpusError: If two would have one name, a name tells another format, or a copy would replace its source.
-    """
-    from xlner.corpora.lines import SUFFIXES
-    from xlner.files import refuse_own_input
-
-    target = Path(fix)
-    if len(files) == 1 and not target.is_dir():
-        if (format := SUFFIXES.get(target.suffix.lower(), "conll")) != "conll":
-            raise CorpusError(
-                f"--fix {fix}: the copy is CoNLL, and this name says {format}; name it .conll, and `xlner convert` "
-                "makes another format of it"
-            )
-        copies = [target]
-    else:
-        copies = [target / f"{Path(source.replace(':', '-')).stem}.conll" for source in files]
-    twice = [str(path) for path, number in Counter(copies).items() if number > 1]
-    if twice:
-        raise CorpusError(f"--fix {fix}: several files would be named {twice[0]}; repair them one by one")
-    for source, copy in zip(files, copies, strict=True):
-        refuse_own_input(copy, [source], "--fix")
-    return copies
-
-
-def _encoder(encoder: str, model: str) -> "tuple[WordEncoder | None, tuple[str, ...] | None]":
-    """What counts pieces, and the types that the model knows; None for what was not asked for."""
-    if not encoder and not model:
-        return None, None
-    from xlner.encode import WordEncoder, load_tokenizer
-    from xlner.models.folder import read_settings
-    from xlner.models.settings import is_compact, read_student
-    from xlner.models.token_classifier import read_labels
-
-    if model and is_compact(Path(model)):
-        # It has no pieces of its own.
-        counted = WordEncoder(load_tokenizer(encoder)) if encoder else None
-        return counted, read_student(Path(model)).labels.types
-    types = read_labels(model).types if model else None
-    max_length = read_settings(model).max_length if model and not encoder else 0
-    return WordEncoder(load_tokenizer(encoder or model), max_length or None), types
-
-
-def _repair(
-    found: "CheckedCorpus", copy: Path, format: str, options: "ReadingOptions", fix_duplicates: bool
-) -> Iterator[str]:
-    """Write the repaired copy; tells what was done."""
-    from xlner.corpora.lines import CODES, CorpusProblem
-    from xlner.corpora.source import read_located
-    from xlner.lint.repair import write_repaired
-    from xlner.words import Sentence
-
-    def go_on(_: CorpusProblem) -> None:
-        pass
-
-    def read() -> Iterator[Sentence]:
-        return (sentence for sentence, _ in read_located(found.source, format, options._replace(report=go_on)))
-
-    n_written, repairs = write_repaired(read, copy, fix_duplicates=fix_duplicates)
-    repairs += found.findings.repairs
-    yield f"  repaired copy: {copy}: {n_written:,} sentences of {found.profile.n_sentences:,} that could be read"
-    for (code, repair), number in sorted(repairs.items()):
-        yield f"    {number:,} x {code} {CODES[code].title}: {repair}"
-    if not repairs:
-        yield "    nothing had to be repaired"
-
-
-def _overlaps(checked: "Sequence[CheckedCorpus]") -> Iterator[str]:
-    """A line for each two files that share sentences."""
-    for corpus in checked:
-        for source, number in corpus.n_shared.items():
-            yield f"{_plural(number, 'sentence')} of {corpus.source} also in {source}"
-
-
-def _plural(number: int, word: str) -> str:
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
-
-
-# `xlner convert`: a corpus of any format in any other.
-
-
-def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="File, folder, or hub:NAME:SPLIT.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of `datasets` (no suffix).")],
-    from_format: Annotated[
-        str,
-        typer.Option(
-            "--from", help="conll, text, csv, jsonl, json, brat, docbin, parquet, dataset; auto: by the name."
-        ),
-    ] = "auto",
-    to_format: Annotated[
-        str,
-        typer.Option(
-            "--to", help="conll, conllu, conllup, jsonl, spans, text, parquet, dataset, docbin; auto: by the name."
-        ),
-    ] = "auto",
-    columns: Columns = "auto",
-    scheme: Annotated[str, typer.Option(help="Tags read: auto, strict, or plain (types without prefixes).")] = "auto",
-    to_scheme: Annotated[str, typer.Option(help="Tags written: iob2, iob1, bioes, bilou, plain.")] = "iob2",
-    encoding: Annotated[str, typer.Option(help="Character encoding of the source; UTF-8 is written.")] = "utf-8",
-    labels: Labels = "",
-    word_splitter: WordSplitter = "unicode",
-) -> None:
-    """Convert a corpus; sentences stream through, and come out as they went in or not at all."""
-    from tqdm import tqdm
-
-    from xlner.config.load import choose
-    from xlner.corpora.source import read_corpus
-    from xlner.corpora.splits import CorpusTally
-    from xlner.corpora.write import format_of, write_corpus
-    from xlner.files import refuse_own_input
-    from xlner.words import WORD_SPLITTERS
-
-    split = choose(WORD_SPLITTERS, word_splitter, "--word-splitter")
-    refuse_own_input(target, [source], "OUT")
-    sentences = read_corpus(
-        source,
-        format=from_format,
-        columns=columns,
-        scheme=scheme,
-        encoding=encoding,
-        split_text=split,
-        labels=labels,
-    )
-    tally = CorpusTally()
-    with tqdm(sentences, unit=" sentences", disable=None, dynamic_ncols=True) as bar:
-        write_corpus(tally.over(bar), target, format=to_format, scheme=to_scheme)
-    found = tally.summary()
-    n_entities = sum(found.entities.values())
-    if n_entities and format_of(target, to_format) == "text":
-        typer.echo(f"{target}: text has no place for labels; {n_entities:,} entities are left out", err=True)
-    typer.echo(
-        f"{target}: {found.sentences:,} sentences, {found.words:,} words, {n_entities:,} entities; "
-        f"fingerprint {found.fingerprint}"
-    )
+        typer.echo(str(out))
 
 
 # `xlner compare`: the results table of finished runs.
@@ -367,19 +157,48 @@ def compare(
         raise RunError(f"{plot}: cannot be written: {problem}") from problem
 
 
-# `xlner push`: a trained tagger on the hub.
+# `xlner rank-sources`: which of several teachers to choose for a language.
 
 
-def push(
-    model: Annotated[Path, typer.Argument(help="Folder of a model, of a compact student or of an exported one.")],
-    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Its name on the hub.")],
-    private: Annotated[bool, typer.Option("--private", help="A new one is seen by its owner alone.")] = False,
-    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+def rank_sources(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Model folders or hub names: the teachers.")],
+    target: Annotated[str, typer.Option(metavar="FILE", help="Raw text of the target language, or any corpus.")],
+    data: Annotated[
+        str, typer.Option(help="Folder with LANGUAGE/train of the models' languages: compare languages, too.")
+    ] = "",
+    sentences: Annotated[int, typer.Option(min=20, help="How many of each text are looked at.")] = 1000,
+    format: Annotated[str, typer.Option(help="text, conll, jsonl, ... or auto: by the name.")] = "auto",
+    encoding: Annotated[str, typer.Option(help="Character encoding of the text.")] = "utf-8",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, not a table.")] = False,
+    device: Device = "cpu",
 ) -> None:
-    """Publish a model on the Hugging Face hub."""
-    from xlner.hub import push as push_folder
+    """Rank teachers for a language without labels: by sureness, agreement, and likeness of languages."""
+    from xlner.corpora.source import read_corpus
+    from xlner.files import to_json
+    from xlner.models.folder import read_settings
+    from xlner.soft_labels.rank import rank, source_likeness
+    from xlner.tagger import load_tagger
+    from xlner.words import unicode_words
 
-    typer.echo(push_folder(model, repository, private=private, message=message))
+    if twice := sorted({name for name in models if models.count(name) > 1}):
+        raise ModelError(f"{', '.join(twice)}: given twice; a model agrees with itself, which tells nothing")
+    text = read_corpus(target, format=format, scheme="ignore", encoding=encoding, split_text=unicode_words)
+    words = [sentence.words for sentence in islice(text, sentences)]
+    taggers = {name: load_tagger(name, device=device, precision="auto") for name in models}
+    likenesses = source_likeness(models, data, words, sentences, taggers[models[0]].device) if data else None
+    found = rank(taggers, [read_settings(name).language for name in models], words, likenesses)
+    if as_json:
+        typer.echo(to_json([one.to_json() for one in found], indent=2))
+        return
+    width = max(5, *(len(name) for name in models))
+    typer.echo(f"{'model':{width}}  language  sureness  agreement  likeness  entities per 1,000 words")
+    for one in found:
+        agreement = "-" if one.agreement is None else f"{one.agreement:.2f}"
+        likeness = "-" if one.likeness is None else f"{one.likeness:.3f}"
+        typer.echo(
+            f"{one.model:{width}}  {one.language or '-':8}  {one.sureness:8.3f}  {agreement:>9}  {likeness:>8}  "
+            f"{one.entities:.1f}"
+        )
 
 
 # `xlner export`: a trained tagger as a folder that needs no torch, or as a pipeline of spaCy.
@@ -531,8 +350,6 @@ def _sentences_to_compare_on(
     corpus: str, most: int, format: str
 ) -> tuple[Sequence[Sequence[str]], Sequence[Sequence[str]] | None]:
     """Words of some sentences, and their tags where all have them; read before a model is loaded."""
-    from itertools import islice
-
     from xlner.corpora.source import read_corpus
     from xlner.export.parity import built_in_sentences
 
@@ -546,6 +363,21 @@ def _sentences_to_compare_on(
 def _tell(attempt: "Attempt") -> None:
     if not attempt.parity.acceptable:
         typer.echo(f"{attempt.scheme}: {attempt.parity}; this differs too much", err=True)
+
+
+# `xlner push`: a trained tagger on the hub.
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="Folder of a model, of a compact student or of an exported one.")],
+    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Its name on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="A new one is seen by its owner alone.")] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+) -> None:
+    """Publish a model on the Hugging Face hub."""
+    from xlner.hub import push as push_folder
+
+    typer.echo(push_folder(model, repository, private=private, message=message))
 
 
 # `xlner serve`: tagging and comparing over HTTP.
