@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, write_conll
 from safetensors.torch import load_file, save_file
 
@@ -16,7 +17,16 @@ from xlner.corpora.source import read_corpus
 from xlner.corpora.write import write_corpus
 from xlner.jobs.target_labels import part_of_the_way_back, times_shown
 from xlner.models.token_classifier import read_tags
-from xlner.soft_labels.store import SoftLabels
+from xlner.soft_labels.labelled import with_former_types
+from xlner.soft_labels.store import (
+    COLUMNS,
+    RowWriter,
+    SoftLabelCard,
+    SoftLabels,
+    part_path,
+    soft_row,
+    write_card,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +119,50 @@ def test_the_teacher_learns_from_them_once_and_keeps_its_types(arguments, small_
         else:
             torch.testing.assert_close(values, after[name].lerp(before[name], share))
     assert any(not torch.equal(values, after[name]) for name, values in found.items())
+    # They lack LOC, of which what the teacher said before counts.
+    (told,) = (tmp_path / "runs" / "soft-labels").glob("*/former-*")
+    assert SoftLabels(told).card.tags == tuple(tags)
+
+
+def test_labels_that_lack_no_type_leave_nothing_to_what_the_teacher_was(arguments, gold, tmp_path):
+    run_well(DISTILL, *arguments, f"gold={gold}", cwd=tmp_path)
+
+    assert not list((tmp_path / "runs" / "soft-labels").glob("**/former-*"))
+
+
+def stored(folder, tags, probs):
+    """Soft labels of one sentence, as a teacher with these tags may have left them."""
+    words, rows = [f"w{number}" for number in range(len(probs))], np.asarray(probs)
+    with RowWriter(part_path(folder, 0), COLUMNS) as writer:
+        writer.write([soft_row(words, rows, np.zeros((len(words), 0)))])
+    counts = {"n_sentences": 1, "n_words": len(words), "n_parts": 1}
+    write_card(folder, SoftLabelCard("t", "c", tuple(tags), projection_size=0, scale=1.0, offset=0.0, **counts))
+    return SoftLabels(folder)
+
+
+def test_what_labels_lack_is_told_by_what_the_teacher_was(tmp_path):
+    now, before = tmp_path / "now", tmp_path / "before"
+    tuned = ["O", "B-CITY", "I-CITY", "B-LOC", "I-LOC", "B-ORG", "I-ORG"]
+    said = [
+        [0.9, 0.0, 0.0, 0.0, 0.0, 0.1, 0.0],  # an ORG that it forgot
+        [0.4, 0.0, 0.0, 0.6, 0.0, 0.0, 0.0],  # an ORG that it takes for a LOC
+        [0.1, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0],  # a new type
+        [0.1, 0.0, 0.0, 0.9, 0.0, 0.0, 0.0],  # a LOC
+        [0.8, 0.0, 0.0, 0.0, 0.0, 0.2, 0.0],  # an ORG of which it was not sure
+    ]
+    # Other tags, of another scheme and order: a single ORG, a LOC, O.
+    was = [[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.9, 0.0, 0.1], [0.1, 0.8, 0.1], [0.4, 0.2, 0.4]]
+
+    found = with_former_types(
+        stored(now, tuned, said), stored(before, ["S-ORG", "S-LOC", "O"], was), ("ORG",), Accelerator(cpu=True)
+    )
+
+    expected = [
+        [0.1, 0.0, 0.0, 0.1, 0.0, 0.8, 0.0],
+        [0.1, 0.0, 0.0, 0.2, 0.0, 0.7, 0.0],
+        *said[2:],
+    ]
+    np.testing.assert_allclose(found.probs(0), expected, atol=2e-3)
 
 
 def test_a_teacher_whose_tags_were_of_another_scheme_stays_as_it_has_become(bert_folder, tmp_path):

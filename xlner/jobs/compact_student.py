@@ -17,7 +17,7 @@ from xlner.config.schema import DistillRecipe
 from xlner.corpora.lines import existing_file
 from xlner.encode import WordEncoder, load_tokenizer
 from xlner.errors import CorpusError, RecipeError
-from xlner.jobs.inputs import StudentInputs, steps_of, teachers_of
+from xlner.jobs.inputs import StudentInputs, steps_of
 from xlner.jobs.student import Student, held_out_of
 from xlner.models.card import CARD_FILE, Origin, compact_card
 from xlner.models.compact import CompactNetwork, new_network
@@ -216,7 +216,7 @@ class CompactStudent(Student):
                 trained,
                 own.augment,
                 recipe.seed,
-                teachers_of(recipe),
+                inputs.teachers,
                 steps_of(recipe),
                 accelerator,
                 autocast_dtype(accelerator.mixed_precision),

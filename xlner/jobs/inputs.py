@@ -37,14 +37,15 @@ class StudentInputs:
     """What a student learns from.
 
     `recipe` names the teachers that have labelled the text, of which the first may have learnt from target labels
-    before. `text` is the target text, whose first `n_target` rows of `soft_labels` are its own; what follows is
-    labelled source text, then the labelled target sentences of `gold`, which are shown `gold_times` an epoch.
-    `words` are the soft labels whose words a student's windows are made of: the same sentences before anything was
-    derived from them, so that windows are stored once. `test` is None where there is no labelled test set.
+    before; `teachers` are these. `text` is the target text, whose first `n_target` rows of `soft_labels` are its own;
+    what follows is labelled source text, then the labelled target sentences of `gold`, which are shown `gold_times` an
+    epoch. `words` are the soft labels whose words a student's windows are made of: the same sentences before anything
+    was derived from them, so that windows are stored once. `test` is None where there is no labelled test set.
     `changes` tell how sure the teachers were and what denoising changed, `doubts` why little may come of it.
     """
 
     recipe: DistillRecipe
+    teachers: Teachers
     text: Path
     taught: Taught
     labels: LabelSet
@@ -118,8 +119,9 @@ def prepare_inputs(
     wanted = {label_map.for_predictions().type_of(name) for name in known} - {""}
     doubts = doubts_of_labels(gold.learnt, wanted) if gold.learnt else []
     tell_doubts(doubts)  # before a teacher learns from them
-    teaching = with_tuned_teacher(recipe, gold, accelerator)
-    taught = taught_soft_labels(teachers_of(teaching), text, accelerator, number_format)
+    teaching, former = with_tuned_teacher(recipe, gold, accelerator)
+    teachers = replace(teachers_of(teaching), former=former)
+    taught = taught_soft_labels(teachers, text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)
     found = doubts_before_training(recipe, text, taught.soft_labels)
     tell_doubts(found)
@@ -147,6 +149,7 @@ def prepare_inputs(
         soft_labels = words = with_gold(soft_labels, gold.learnt, accelerator)
     return StudentInputs(
         recipe=teaching,
+        teachers=teachers,
         text=text,
         taught=taught,
         labels=labels,

@@ -98,13 +98,25 @@ def check_teacher(folder: str) -> None:
         )
 
 
+class Former(NamedTuple):
+    """What a tuned teacher was before: it goes on telling the types that the labels lack, which are forgotten by them.
+
+    `tuned` and `before` are model folders or hub names; `types` bear the names of the tuned one.
+    """
+
+    tuned: str
+    before: str
+    types: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Teachers:
     """Who teaches, and what is read for it.
 
     `names` are model folders, hub names, annotation files and `patterns`; `mixing` says how they become one, `corpus`
     how a text is read, `data` where text of their languages lies. `store` is the folder of a single teacher's soft
-    labels, or that of the folders of several; None for one that is found by content.
+    labels, or that of the folders of several; None for one that is found by content. `former` is what one of them was
+    before it learnt from target labels, if these lack types.
     """
 
     names: tuple[str, ...]
@@ -113,6 +125,7 @@ class Teachers:
     data: str
     store: Path | None
     patterns: tuple[str, ...] = ()
+    former: Former | None = None
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -5,14 +5,14 @@ learns from both in one batch.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from accelerate import Accelerator
 
 from xlner.corpora.splits import Corpus
 from xlner.soft_labels.store import SoftLabels, SoftRow, derived_soft_labels, soft_row
-from xlner.tags import OUTSIDE
+from xlner.tags import OUTSIDE, LabelMap, LabelSet, TagReading, prefix_and_type
 
 LOG = logging.getLogger("xlner")
 
@@ -68,6 +68,36 @@ def with_gold(soft_labels: SoftLabels, gold: Corpus, accelerator: Accelerator) -
             yield _labelled_row(gold, number, soft_labels, None)
 
     return derived_soft_labels(soft_labels, "gold", gold.fingerprint, rows, accelerator)
+
+
+def with_former_types(
+    soft_labels: SoftLabels, before: SoftLabels, types: Collection[str], accelerator: Accelerator
+) -> SoftLabels:
+    """Soft labels of a teacher that learnt from labels without some types, and so forgot them.
+
+    Of a word that it took for one of these before, more likely than not, what it said then counts; but for words that
+    it now takes for a type that it did not know: a labelled `CITY` may be what was `LOC`.
+
+    Args:
+        soft_labels: Of the teacher as it is now.
+        before: Of the teacher as it was, of the same text.
+        types: That the labels lack.
+        accelerator: Of the run; every process calls it.
+    """
+    labels, reading = LabelSet(soft_labels.card.tags), TagReading.of(before.card.tags, LabelMap({}))
+    columns = labels.ids(reading.labels.tags)
+    kinds = [prefix_and_type(tag)[1] for tag in labels.tags]
+    lacking = [kind in types for kind in kinds]
+    new = [kind not in ("", *reading.labels.types) for kind in kinds]
+
+    def rows() -> Iterator[SoftRow]:
+        for number in range(len(soft_labels)):
+            said, former = soft_labels.probs(number), np.zeros((len(soft_labels.words(number)), len(labels.tags)))
+            former[:, columns] = reading.iob2(before.probs(number))
+            tells = (former[:, lacking].sum(axis=1) > 0.5) & (said[:, new].sum(axis=1) < 0.5)
+            yield soft_labels.row(number, probs=np.where(tells[:, None], former, said) if tells.any() else None)
+
+    return derived_soft_labels(soft_labels, "former", [before.digest, sorted(types)], rows, accelerator)
 
 
 def _labelled_row(labelled: Corpus, number: int, soft_labels: SoftLabels, taught: SoftLabels | None) -> SoftRow:

@@ -24,6 +24,7 @@ from xlner.models.inference import number_format
 from xlner.models.token_classifier import read_tags
 from xlner.predict import known_tags, mix_probs
 from xlner.soft_labels.label import Teachers, check_teacher, soft_labels_of, target_stream, text_fingerprint
+from xlner.soft_labels.labelled import with_former_types
 from xlner.soft_labels.languages import SourceLanguages, language_weights, source_languages
 from xlner.soft_labels.store import (
     BLOCK,
@@ -214,7 +215,7 @@ def taught_soft_labels(
     """
     store, root = teachers.store, RUNS / "soft-labels"
 
-    def own(teacher: str, store: Path | None, root: Path) -> SoftLabels:
+    def labelled(teacher: str, store: Path | None, root: Path) -> SoftLabels:
         return soft_labels_of(
             teacher,
             text,
@@ -224,6 +225,13 @@ def taught_soft_labels(
             accelerator=accelerator,
             autocast_dtype=autocast_dtype,
         )
+
+    def own(teacher: str, store: Path | None, root: Path) -> SoftLabels:
+        found, former = labelled(teacher, store, root), teachers.former
+        if former is None or former.tuned != teacher:
+            return found
+        before = labelled(former.before, None, RUNS / "soft-labels")
+        return with_former_types(found, before, former.types, accelerator)
 
     if is_taken_as_it_is(teachers):
         alone = own(teachers.names[0], store, root)
