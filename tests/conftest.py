@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import torch
+from hypothesis import settings
 from runs import TEACHER, TINY, run_well, write_corpora
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
@@ -33,6 +34,9 @@ from xlner.tags import LabelSet
 from xlner.words import Sentence
 
 REPOSITORY = Path(__file__).parent.parent
+# The machines are shared: how long an example takes says nothing.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüßé0123456789"
 SIGNS = ".,;:!?'-()\"北京大学"

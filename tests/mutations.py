@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 # How many cases each fuzz test tries; `make test-fuzz` asks for many.
 CASES = int(os.environ.get("XLNER_FUZZ_CASES", "25"))
-fuzzing = settings(max_examples=CASES, deadline=None)
+fuzzing = settings(max_examples=CASES)
 
 # Bytes that mean something to one format or another.
 TELLING = [

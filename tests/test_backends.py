@@ -35,7 +35,7 @@ TEXT = st.lists(
     st.text(max_size=5) | st.sampled_from(["\u200b", "e\u0301", "北京", "Angela Merkel ", "Kiel. ", "x" * 90, " "]),
     max_size=12,
 ).map("".join)
-lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def copy(exported, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(sentences=st.lists(st.lists(st.text(max_size=8) | st.sampled_from(["Angela", "", "\u200b"]), max_size=30)))
 def test_a_stored_tokenizer_gives_the_windows_of_the_original(name, tmp_path_factory, sentences):
     folder = tmp_path_factory.mktemp("tokenizer")

@@ -40,7 +40,7 @@ def probabilities(draw):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(probs=probabilities(), labels=st.sampled_from([LABELS, SHUFFLED]))
 def test_no_valid_sequence_is_likelier(probs, labels):
     path = ValidTags(labels).likeliest(probs)
@@ -51,7 +51,7 @@ def test_no_valid_sequence_is_likelier(probs, labels):
     assert own == pytest.approx(max(value for _, value in sequences(probs, labels)), rel=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sentences=st.lists(probabilities(), max_size=5), labels=st.sampled_from([LABELS, SHUFFLED]))
 def test_an_entity_is_as_probable_as_the_sequences_that_have_it(sentences, labels):
     found = ValidTags(labels).entities(sentences)

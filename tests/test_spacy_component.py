@@ -68,7 +68,7 @@ def test_given_tokens_are_tagged_as_the_words_that_they_are(pipelines, tagger):
     assert [f"{t.ent_iob_}-{t.ent_type_}" if t.ent_type_ else "O" for t in doc] == tagger.tag_words(words)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     words=st.sampled_from(["text", "tokens"]),
     text=st.text(st.sampled_from("AbMKäl  \n\t.-'1京\u200b\u00ad"), max_size=60),

@@ -37,7 +37,7 @@ TEXT = st.lists(
     st.text(max_size=5) | st.sampled_from([*ODD, " ", "Angela Merkel ", "Kiel. ", "x" * 300]), max_size=12
 ).map("".join)
 # The tagger is made once; hypothesis asks about fixtures that live longer than an example.
-lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def pieces_of_a_run(encoder, words):
 
 
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(sentences=SENTENCES)
 @example(sentences=[[" 北"]])  # which brings its own space
 def test_a_window_holds_the_pieces_that_the_tokenizer_gives_for_the_sentence(name, sentences):

@@ -328,7 +328,7 @@ def test_the_command_line_overrides_the_file(recipes):
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"tag"}))  # which is no run, and is not written down
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(
     run=st.text().filter(lambda text: "${" not in text and text != "???"),
     data=st.sampled_from([*TREACHEROUS, "", " ", "a: b", "- a", "&a", "*a", "!!str", "#", "'", '"', "\\", "%", "a\nb"]),

@@ -158,7 +158,7 @@ def test_every_format_to_write_is_tested():
 
 @pytest.mark.parametrize("first", LABELLED)
 @pytest.mark.parametrize("second", LABELLED)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(TAGGED.filter(is_plain), min_size=1, max_size=3),
     st.lists(st.one_of(TAGGED, UNTAGGED).filter(is_plain), max_size=3),
@@ -175,7 +175,7 @@ def test_sentences_go_from_any_format_through_any_other_and_come_back(first, sec
 
 
 @pytest.mark.parametrize("format", sorted(NAMES))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         # A text whose lines end like tags, as in `x B-0`, is taken for columns, and told so.
@@ -192,7 +192,7 @@ def test_words_without_labels_come_back_from_every_format(format, sentences):
 
 
 @pytest.mark.parametrize("scheme", sorted(WRITING_SCHEMES.keys() - {"plain"}))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(TAGGED, min_size=1, max_size=4))
 def test_tags_come_back_from_every_scheme(scheme, sentences):
     with tempfile.TemporaryDirectory() as folder:

@@ -39,7 +39,7 @@ def test_a_graph_says_what_the_network_says(tmp_path, kind, decoder):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=12), min_size=1, max_size=5))
 def test_a_graph_takes_batches_of_any_shape(tmp_path_factory, sentences):
     base = tmp_path_factory.getbasetemp()

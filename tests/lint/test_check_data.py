@@ -410,7 +410,7 @@ RECORDS = st.lists(
 ).map(lambda records: "\n".join(records).encode())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.one_of(ROWS, RECORDS, st.binary(max_size=60), st.text(max_size=60).map(str.encode)),
     st.sampled_from(["conll", "jsonl", "text"]),

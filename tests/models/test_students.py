@@ -217,7 +217,7 @@ def test_weights_are_read_as_safetensors_reads_them(tmp_path, kind):
     assert all(np.array_equal(found[name], expected[name]) for name in found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_damaged_weights_are_refused_by_name(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "damaged"
@@ -245,7 +245,7 @@ def test_a_student_whose_weights_are_no_numbers_is_refused(tmp_path, number):
         load_tagger(tmp_path)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(max_size=80))
 def test_entities_of_any_text_are_slices_of_it(tmp_path_factory, text):
     folder = tmp_path_factory.getbasetemp() / "any-text"

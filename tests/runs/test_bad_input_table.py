@@ -182,11 +182,11 @@ def test_row_nfc_nfd_reader_normalises_nothing(read, word):
 def test_row_huge_file_reader_gives_the_first_sentence_before_it_has_read_the_rest(tmp_path):
     path = tmp_path / "x.conll"
     path.write_text("Regen\tO\n\n" * 1_000_000)
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert next(read_corpus(path)).words == ("Regen",)
 
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_row_huge_line_reader_refuses_it(read):

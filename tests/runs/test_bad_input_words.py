@@ -143,10 +143,10 @@ def test_row_long_word_encoder_caps_its_pieces(encoder, word):
 
 def test_row_long_word_takes_linear_time(encoder, tagger):
     def seconds(length):
-        start = time.perf_counter()
+        start = time.process_time()
         list(encoder.encode([["ab." * length]]))
         tagger.tag("ab" * length)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(1000)
     short, long = min(seconds(30_000) for _ in range(3)), seconds(300_000)

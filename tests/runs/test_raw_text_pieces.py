@@ -65,7 +65,7 @@ def windows_in_training(line, encoder, splitter):
 
 @pytest.mark.parametrize("splitter", sorted(WORD_SPLITTERS))
 @pytest.mark.parametrize("kind", KINDS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(line=LINES)
 def test_a_raw_line_has_the_same_pieces_in_training_and_in_tagging(taggers, kind, splitter, line):
     tagger = taggers[kind, splitter]

@@ -49,11 +49,11 @@ def test_scripts_without_spaces_need_none_between_sentences():
 
 @pytest.mark.parametrize("sign", [".", '!"', "。", "a.", " .", "(", "1. "])
 def test_long_runs_of_anything_take_linear_time(sign):
-    started = time.perf_counter()
+    started = time.process_time()
 
     list(split_sentences(sign * 50_000 + "x", "de"))
 
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_nothing_of_a_text_is_lost():

@@ -124,7 +124,7 @@ def same_rows(found, expected):
 WORD_ROWS = st.lists(st.lists(st.text(max_size=6), max_size=5), max_size=25)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(sentences=WORD_ROWS, per_call=st.integers(1, 5))
 def test_rows_come_back_as_they_were_written(tmp_path, sentences, per_call):
     rows = [row_of(words) for words in sentences]
@@ -136,7 +136,7 @@ def test_rows_come_back_as_they_were_written(tmp_path, sentences, per_call):
     assert stored_rows.lengths("probs").tolist() == [len(words) for words in sentences]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(sentences=WORD_ROWS, n_parts=st.integers(1, 4), block=st.integers(1, 4))
 def test_parts_written_side_by_side_read_as_one(tmp_path, sentences, n_parts, block):
     rows = [row_of(words) for words in sentences]

@@ -594,7 +594,7 @@ def refuse(problem):
     raise problem
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     parts=st.lists(
         st.tuples(st.text(st.sampled_from("aä\u2028\x85 "), max_size=9), st.sampled_from(["\n", "\r\n", "\r"]))

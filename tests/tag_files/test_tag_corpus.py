@@ -281,7 +281,7 @@ def test_a_bad_record_stops_the_run_or_is_left_out_and_counted(bert_folder, tmp_
     assert "1 problems" in passed.messages[-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lines=st.lists(st.text(st.sampled_from("aä京 "), max_size=12), max_size=20),
     ends_with_newline=st.booleans(),
@@ -298,7 +298,7 @@ def test_shards_hold_every_line_once_wherever_they_are_cut(tmp_path_factory, lin
     assert found == (text.removesuffix("\n").split("\n") if text else [])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n_rows=st.integers(0, 40), group=st.integers(1, 15), n_bytes=st.integers(1, 2000))
 def test_shards_hold_every_row_once_wherever_they_are_cut(tmp_path_factory, n_rows, group, n_bytes):
     path = tmp_path_factory.mktemp("cut") / "x.parquet"

@@ -24,7 +24,7 @@ def sentence_pairs(plans):
     return {frozenset(pair) for plan in plans for pair in zip(*towers(plan), strict=False)}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(n_windows=st.integers(0, 300), batch_size=st.integers(2, 17), seed=st.integers(0, 99), epoch=st.integers(0, 5))
 def test_every_window_comes_exactly_once_in_an_epoch(n_windows, batch_size, seed, epoch):
     plans = plan_epoch(lengths_of(n_windows), batch_size, seed, epoch)
@@ -33,7 +33,7 @@ def test_every_window_comes_exactly_once_in_an_epoch(n_windows, batch_size, seed
     assert sorted(seen) == list(range(n_windows))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(n_windows=st.integers(1, 300), batch_size=st.integers(2, 17))
 def test_the_towers_are_equal_or_the_first_has_one_more(n_windows, batch_size):
     plans = plan_epoch(lengths_of(n_windows), batch_size, 0, 0)
@@ -82,7 +82,7 @@ def test_windows_of_like_length_meet():
     assert all(len({*lengths[plan.windows]}) == 1 for plan in plans)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(n_windows=st.integers(1, 40), batch_pieces=st.integers(1, 3000), seed=st.integers(0, 99))
 def test_a_batch_in_parts_has_the_same_windows_and_no_part_is_larger_than_asked_or_one_pair(
     n_windows, batch_pieces, seed

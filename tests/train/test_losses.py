@@ -145,7 +145,7 @@ def test_soft_cross_entropy_less_the_teachers_entropy_is_the_kl_divergence(tempe
     torch.testing.assert_close(loss - entropy, divergence, atol=1e-5, rtol=1e-4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     logits=st.lists(st.floats(-4, 4, width=32), min_size=2, max_size=7),
     temperature=st.floats(0.01, 100),

@@ -46,7 +46,7 @@ def as_arrays(rows):
 TAG_ROWS = st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     first=TAG_ROWS, second=TAG_ROWS, per_sentence=st.integers(2, 20), balance=st.floats(0, 1), seed=st.integers(0, 9)
 )
