@@ -20,7 +20,6 @@ from xlner.decoding import ValidTags
 from xlner.encode import WordEncoder, read_tokenizer
 from xlner.errors import LabelError, ModelError
 from xlner.hub import NEWEST, fetched_folder, find_file, push, refuse_file
-from xlner.models.compact_folder import GRAPH_FILE as STUDENT_GRAPH_FILE
 from xlner.models.compact_folder import open_student
 from xlner.models.settings import (
     SCHEME_KEY,
@@ -111,7 +110,7 @@ def load_tagger(
 
 def _needs_no_torch(folder: Path) -> bool:
     """Whether a folder holds a compact student that runs on the CPU alone."""
-    return is_compact(folder) and (read_student(folder).kind == "linear" or (folder / STUDENT_GRAPH_FILE).is_file())
+    return is_compact(folder) and (read_student(folder).kind == "linear" or (folder / GRAPH_FILE).is_file())
 
 
 def _fastest_device() -> str:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.backends import PARITY_FILE
+from xlner.backends import GRAPH_FILE, PARITY_FILE
 from xlner.errors import ModelError
 from xlner.export.int8 import round_weights
 from xlner.export.parity import Attempt, Reference, check_target, compared
+from xlner.hub import WEIGHTS_FILE
 from xlner.models.card import CARD_FILE
-from xlner.models.compact_folder import GRAPH_FILE, WEIGHTS_FILE, float_weights, write_student
+from xlner.models.compact_folder import float_weights, write_student
 from xlner.models.compact_words import VOCABULARY_FILE
 from xlner.models.folder import replaced_folder
 from xlner.models.settings import (

@@ -22,9 +22,8 @@ from xlner.export.compact_graph import export_student
 from xlner.export.int8 import CALIBRATION_SENTENCES, SCHEMES, Reaches, channel_reaches, quantize
 from xlner.export.parity import Attempt, Reference, check_target, compared, write_parity
 from xlner.files import replaced
-from xlner.hub import find_file
+from xlner.hub import WEIGHTS_FILE, find_file
 from xlner.models.card import CARD_FILE
-from xlner.models.compact_folder import WEIGHTS_FILE
 from xlner.models.folder import read_settings, replaced_folder, write_card
 from xlner.models.joint import JointModel
 from xlner.models.settings import SETTINGS_FILE, THRESHOLDS_FILE, ModelSettings, is_compact
@@ -197,12 +196,7 @@ def export_model(
             report(attempts[-1])
             if attempts[-1].parity.acceptable:
                 break
-        best = min(range(len(attempts)), key=lambda number: attempts[number].parity.loss)
-        if not attempts[best].parity.acceptable and not force:
-            tried = "; ".join(f"{scheme}: {parity}" for scheme, parity in attempts)
-            raise ModelError(
-                f"{model}: the export differs too much from the original; nothing is written. Tried {tried}"
-            )
+        best = _best_of(attempts, model, force=force)
         content = {
             "precision": precision,
             "published": attempts[best].scheme,
@@ -215,6 +209,19 @@ def export_model(
         for place in (whole, *unfinished.glob("attempt-*")):
             shutil.rmtree(place)
     return attempts[best]
+
+
+def _best_of(attempts: Sequence[Attempt], model: str, *, force: bool) -> int:
+    """The number of the attempt that loses least.
+
+    Raises:
+        ModelError: If it loses too much, and is not forced.
+    """
+    best = min(range(len(attempts)), key=lambda number: attempts[number].parity.loss)
+    if not attempts[best].parity.acceptable and not force:
+        tried = "; ".join(f"{scheme}: {parity}" for scheme, parity in attempts)
+        raise ModelError(f"{model}: the export differs too much from the original; nothing is written. Tried {tried}")
+    return best
 
 
 def _split(n_sentences: int) -> tuple[Sequence[int], Sequence[int]]:

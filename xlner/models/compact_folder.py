@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xlner.backends import CompactOnnxBackend, LinearBackend, stored_marginals
+from xlner.backends import GRAPH_FILE, CompactOnnxBackend, LinearBackend, stored_marginals
 from xlner.errors import ModelError
+from xlner.hub import WEIGHTS_FILE
 from xlner.models.compact_words import VOCABULARY_FILE, RowEncoder, Vocabulary, hashed_encoder
 from xlner.models.settings import ModelSettings, StudentSettings, read_student
 from xlner.predict import Backend
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from xlner.models.compact import CompactNetwork
 
 
-WEIGHTS_FILE = "model.safetensors"
-GRAPH_FILE = "model.onnx"
 KNOWN = ("bilstm", "linear")
 Weights = dict[str, NDArray[np.generic]]
 # Types of numbers that students are stored in, by the names of safetensors.

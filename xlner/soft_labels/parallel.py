@@ -306,7 +306,7 @@ def open_reader(tagger: Tagger, encoder: str, layer: int) -> VectorReader:
             f"{tagger.name}: has no hidden states to align words by, as compact and exported models; name an encoder "
             "that knows both languages: --encoder FOLDER"
         )
-    name = encoder or tagger.name
+    name = encoder or tagger.opened_from
     n_layers = n_layers_of(model.recognizer)
     if not 0 < (chosen := layer or (n_layers + 1) // 2) <= n_layers:
         raise ModelError(f"--layer {layer}: {name} has {n_layers} layers; expected one of them, from 1")

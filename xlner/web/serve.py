@@ -201,7 +201,7 @@ def _size(tagger: Tagger) -> tuple[int | None, int]:
     try:
         weights = list(tagger.model.parameters())
     except ModelError:  # exported: a graph, or a table
-        return None, _bytes_of_weights(Path(tagger.name))
+        return None, _bytes_of_weights(Path(tagger.opened_from))
     return sum(part.numel() for part in weights), sum(part.numel() * part.element_size() for part in weights)
 
 
