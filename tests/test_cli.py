@@ -18,6 +18,7 @@ from xlner.tagger import load_tagger
 from xlner.words import Sentence
 
 TEXTS = [*SENTENCES, "", "北京 e\u0301 🚀"]
+has_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is there on Linux alone")
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +322,7 @@ def test_a_command_trains_as_its_script_does(teaching, teacher, tmp_path):
     assert again.messages == ["runs/first: holds a finished run (report.json); give another run=, or remove the folder"]
 
 
+@has_full_device
 def test_the_output_of_a_training_may_go_away_as_it_may_from_its_script(tmp_path):
     with Path("/dev/full").open("w") as full:
         finished = run_cli("train-teacher", "--help", stdout=full)
@@ -348,6 +350,7 @@ def run_cli(*arguments, **named):
 
 
 @pytest.mark.slow
+@has_full_device
 def test_a_full_disk_behind_the_standard_output_is_told():
     with Path("/dev/full").open("w") as full:
         finished = run_cli("--version", stdout=full)

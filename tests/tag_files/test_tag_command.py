@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import threading
@@ -164,6 +163,7 @@ def test_what_is_no_text_is_told_by_its_name(tag, tmp_path, content, what):
         assert (status, what in err) == (2, True)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
 def test_a_named_pipe_is_read_once_and_to_its_end(tag, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -199,6 +199,7 @@ def test_names_that_are_no_utf_8_are_told_as_stderr_would(linear, tmp_path):
     assert b"o\\udcff.jsonl: 1 " in done.stdout
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that fails when it is read: on Linux alone")
 def test_an_input_that_fails_half_way_is_told_as_the_inputs_fault(tag, tmp_path):
     """/proc/self/mem opens, and fails when it is read."""
     status, _, err = tag("/proc/self/mem", "--out", tmp_path / "out.jsonl")
@@ -732,6 +733,7 @@ def test_bad_columns_before_a_stop_are_told_once(tag, tmp_path):
 
 
 def test_a_full_disk_is_told_publishes_nothing_and_is_taken_up(tag, many, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource", reason="limits of files are POSIX's")
     tag(many, "--out", tmp_path / "whole.jsonl")
     monkeypatch.setattr(files, "SAVE_SECONDS", -1.0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
