@@ -263,3 +263,10 @@ def test_a_full_file_system_is_told_and_leaves_what_was_there(tmp_path):
         subprocess.run(["umount", place], check=True)
 
     assert found == ("old", "first\n", ["file", "lines"])
+
+
+def test_what_is_written_within_another_writing_is_told_by_its_own_name(tmp_path):
+    with pytest.raises(RunError) as told, replaced(tmp_path / "x.conll") as unfinished, replaced(unfinished):
+        raise OSError(28, "No space left on device")
+
+    assert str(told.value) == f"{tmp_path / 'x.conll'}: cannot be written: No space left on device"
