@@ -148,7 +148,7 @@ def test_what_labels_lack_is_told_by_what_the_teacher_was(tmp_path):
         [0.4, 0.0, 0.0, 0.6, 0.0, 0.0, 0.0],  # an ORG that it takes for a LOC
         [0.1, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0],  # a new type
         [0.1, 0.0, 0.0, 0.9, 0.0, 0.0, 0.0],  # a LOC
-        [0.8, 0.0, 0.0, 0.0, 0.0, 0.2, 0.0],  # an ORG of which it was not sure
+        [0.8, 0.0, 0.0, 0.0, 0.0, 0.2, 0.0],  # it was not sure of an ORG
     ]
     # Other tags, of another scheme and order: a single ORG, a LOC, O.
     was = [[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.9, 0.0, 0.1], [0.1, 0.8, 0.1], [0.4, 0.2, 0.4]]
@@ -158,9 +158,11 @@ def test_what_labels_lack_is_told_by_what_the_teacher_was(tmp_path):
     )
 
     expected = [
-        [0.1, 0.0, 0.0, 0.1, 0.0, 0.8, 0.0],
-        [0.1, 0.0, 0.0, 0.2, 0.0, 0.7, 0.0],
-        *said[2:],
+        [0.2, 0.0, 0.0, 0.0, 0.0, 0.8, 0.0],
+        [0.12, 0.0, 0.0, 0.18, 0.0, 0.7, 0.0],
+        [0.091, 0.819, 0.0, 0.0, 0.0, 0.09, 0.0],  # 0.9 (1 - 0.9)
+        [0.09, 0.0, 0.0, 0.81, 0.0, 0.1, 0.0],
+        [0.6, 0.0, 0.0, 0.0, 0.0, 0.4, 0.0],
     ]
     np.testing.assert_allclose(found.probs(0), expected, atol=2e-3)
 

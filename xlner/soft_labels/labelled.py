@@ -75,8 +75,11 @@ def with_former_types(
 ) -> SoftLabels:
     """Soft labels of a teacher that learnt from labels without some types, and so forgot them.
 
-    Of a word that it took for one of these before, more likely than not, what it said then counts; but for words that
-    it now takes for a type that it did not know: a labelled `CITY` may be what was `LOC`.
+    With f the probabilities of before, n those of now, L the tags of these types and N those of types that are new to
+    the teacher, since a labelled `CITY` may be what was `LOC`:
+
+        p(t) = f(t) (1 - n(N))               for t in L
+        p(t) = n(t) (1 - p(L)) / (1 - n(L))  for all others
 
     Args:
         soft_labels: Of the teacher as it is now.
@@ -92,10 +95,14 @@ def with_former_types(
 
     def rows() -> Iterator[SoftRow]:
         for number in range(len(soft_labels)):
-            said, former = soft_labels.probs(number), np.zeros((len(soft_labels.words(number)), len(labels.tags)))
+            probs = soft_labels.probs(number).astype(np.float64)
+            former = np.zeros_like(probs)
             former[:, columns] = reading.iob2(before.probs(number))
-            tells = (former[:, lacking].sum(axis=1) > 0.5) & (said[:, new].sum(axis=1) < 0.5)
-            yield soft_labels.row(number, probs=np.where(tells[:, None], former, said) if tells.any() else None)
+            told = former[:, lacking] * (1 - probs[:, new].sum(axis=1, keepdims=True))
+            probs[:, lacking] = 0.0
+            probs *= (1 - told.sum(axis=1, keepdims=True)) / np.maximum(probs.sum(axis=1, keepdims=True), 1e-12)
+            probs[:, lacking] = told
+            yield soft_labels.row(number, probs=probs)
 
     return derived_soft_labels(soft_labels, "former", [before.digest, sorted(types)], rows, accelerator)
 

@@ -42,7 +42,7 @@ FORMULAS = {
     "pooled": 4,  # 3: a strength by how sure the teacher is, the shift of O by doubt; 4: scripts without capitals
     "source": 2,
     "gold": 1,
-    "former": 1,
+    "former": 2,
     "augmented": 2,
 }
 WINDOWS_FORMULA = 1  # the same for `store_windows`
