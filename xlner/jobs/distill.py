@@ -43,8 +43,8 @@ def distill(recipe: DistillRecipe | None = None, /, *, text: Text = "", **keys: 
 
     Args:
         recipe: From `load_recipe("distill", [...])`; instead of its keys.
-        text: The unlabelled text: a file, sentences, lists of words, or a `datasets.Dataset` with a column of either;
-            nothing: the file of `data`.
+        text: The unlabelled text: a file, sentences, lists of words, or a table of `datasets` or pandas with a column
+            of either; nothing: the file of `data`.
         keys: Keys of the recipe, sections as dicts. They mean what they mean on the command line.
 
     Returns:
