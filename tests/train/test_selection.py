@@ -83,6 +83,7 @@ def test_a_dev_set_that_is_not_there_is_named(learning, tmp_path):
     assert finished.status == 2
     assert "dev" in message
     assert "de" in message
+    assert not (tmp_path / "runs" / "soft-labels").exists()  # told before a teacher labels anything
 
 
 def test_a_teacher_that_does_not_say_its_language_cannot_be_asked_for_its_dev_set(bert_folder, small_data, tmp_path):

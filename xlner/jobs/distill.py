@@ -12,7 +12,7 @@ from xlner.files import RUNS
 from xlner.jobs.compact_student import CompactStudent
 from xlner.jobs.doubts import QUOTED_STUDENT, doubt_of_agreement, doubt_of_scores, trained_on
 from xlner.jobs.inputs import StudentInputs, prepare_inputs, source_language
-from xlner.jobs.student import StudentScore, held_out_of, make_selection, student_windows, training_text
+from xlner.jobs.student import StudentScore, dev_sets, held_out_of, make_selection, student_windows, training_text
 from xlner.jobs.transformer_student import TransformerStudent, with_pretrained_encoder
 from xlner.models.card import Origin
 from xlner.soft_labels.steps import denoising_steps
@@ -74,6 +74,7 @@ def train_student(recipe: DistillRecipe) -> Path:
     kind = CompactStudent if recipe.is_compact else TransformerStudent
     denoising_steps(recipe.denoising)
     uses_pairs = kind.check(recipe)
+    dev_sets(recipe)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)
     accelerator = make_accelerator(recipe.hardware, path, trackers=recipe.trackers)

@@ -187,32 +187,40 @@ class Selection(NamedTuple):
         return f"{measures[0]}_f1" if len(measures) == 1 else "selection_score"
 
 
+def dev_sets(recipe: DistillRecipe) -> dict[str, Path]:
+    """The dev sets that the selection of a recipe looks at, by measure; asked before a teacher labels a text, too.
+
+    Raises:
+        RecipeError: If the teacher does not say its language.
+        CorpusError: If there is no such dev set.
+    """
+    found = {}
+    for measure in SELECTIONS.get(recipe.selection, ()):
+        if measure in ("source", "target"):
+            language = source_language(recipe) if measure == "source" else recipe.target
+            if not language:
+                raise RecipeError(
+                    f"selection={recipe.selection} needs the dev set of the teacher's language, and {recipe.teacher} "
+                    "does not say which that is; give source.language"
+                )
+            found[measure] = corpus_path(recipe.data, language, "dev")
+    return found
+
+
 def make_selection(recipe: DistillRecipe, inputs: StudentInputs) -> Selection:
-    """Read what the selection of a recipe looks at.
+    """Read what the selection of a recipe looks at; errors as for `dev_sets`.
 
     Args:
         recipe: Names the selection and the folder of the corpora.
         inputs: What the student learns from.
-
-    Raises:
-        RecipeError: If the teacher does not say its language.
-        CorpusError: If there is no dev set where one is needed.
     """
     held_out = inputs.gold.held_out
     name = recipe.selection
     if name == "auto":
         name = "gold" if held_out else "last"
     corpora = {"gold": held_out} if held_out else {}
-    for measure in SELECTIONS[name]:
-        if measure in ("agreement", "gold"):
-            continue
-        language = source_language(recipe) if measure == "source" else recipe.target
-        if not language:
-            raise RecipeError(
-                f"selection={recipe.selection} needs the dev set of the teacher's language, and {recipe.teacher} does "
-                "not say which that is; give source.language"
-            )
-        dev = read_labelled(corpus_path(recipe.data, language, "dev"), labelled_corpora(recipe))
+    for measure, path in dev_sets(recipe).items():
+        dev = read_labelled(path, labelled_corpora(recipe))
         (corpora[measure],) = rename_types([dev], inputs.label_map, inputs.labels.types)
         check_types(inputs.labels, [corpora[measure]])
     return Selection(name, corpora)
