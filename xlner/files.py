@@ -82,6 +82,8 @@ def replaced(path: Path, check_folder: Callable[[Path], None] | None = None, *, 
             _exchange(unfinished, target)
             flush(target.parent)
         except RunError as problem:  # of what writes into it by this function in turn
+            if str(unfinished) not in str(problem):
+                raise
             raise RunError(str(problem).replace(str(unfinished), str(path))) from problem
         finally:
             with suppress(OSError):  # what went wrong before matters more
