@@ -12,21 +12,14 @@ from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_we
 from safetensors.torch import load_file, save_file
 
 from xlner import load_tagger
+from xlner.arrow_files import RowWriter
 from xlner.compare import markdown, read_run, settings_of
 from xlner.corpora.source import read_corpus
 from xlner.corpora.write import write_corpus
 from xlner.jobs.target_labels import part_of_the_way_back, times_shown
 from xlner.models.token_classifier import read_tags
 from xlner.soft_labels.labelled import with_former_types
-from xlner.soft_labels.store import (
-    COLUMNS,
-    RowWriter,
-    SoftLabelCard,
-    SoftLabels,
-    part_path,
-    soft_row,
-    write_card,
-)
+from xlner.soft_labels.store import COLUMNS, SoftLabelCard, SoftLabels, part_path, soft_row, write_card
 
 pytestmark = pytest.mark.slow
 

@@ -86,6 +86,16 @@ def test_a_dev_set_that_is_not_there_is_named(learning, tmp_path):
     assert not (tmp_path / "runs" / "soft-labels").exists()  # told before a teacher labels anything
 
 
+def test_a_teacher_that_is_not_there_is_named_before_its_dev_set_is_asked_for(small_data, tmp_path):
+    given = ("target=de", "teacher=nosuch", f"data={small_data}", "selection=source")
+
+    finished = run_script(DISTILL, *given, cwd=tmp_path)
+
+    (message,) = finished.messages
+    assert finished.status == 2
+    assert message.startswith("teacher=nosuch: no such folder; train one with train_teacher.py")
+
+
 def test_a_teacher_that_does_not_say_its_language_cannot_be_asked_for_its_dev_set(bert_folder, small_data, tmp_path):
     plain = Path(shutil.copytree(bert_folder, tmp_path / "plain"))
     (plain / "xlner.json").unlink()

@@ -15,6 +15,7 @@ from xlner.jobs.inputs import StudentInputs, prepare_inputs, source_language
 from xlner.jobs.student import StudentScore, dev_sets, held_out_of, make_selection, student_windows, training_text
 from xlner.jobs.transformer_student import TransformerStudent, with_pretrained_encoder
 from xlner.models.card import Origin
+from xlner.soft_labels.label import check_teacher
 from xlner.soft_labels.steps import denoising_steps
 from xlner.tags import LabelMap, TagReading
 from xlner.train.checkpoint import Progress
@@ -74,6 +75,8 @@ def train_student(recipe: DistillRecipe) -> Path:
     kind = CompactStudent if recipe.is_compact else TransformerStudent
     denoising_steps(recipe.denoising)
     uses_pairs = kind.check(recipe)
+    for name in recipe.model_teachers:
+        check_teacher(name)
     dev_sets(recipe)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)

@@ -4,7 +4,7 @@ Nothing here ends a run. A line says what was found, and what to change.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -90,14 +90,13 @@ def trained_on(n_steps: int, n_sentences: int, quoted: tuple[int, int], *, has_e
     )
 
 
-def doubts_of_labels(gold: Corpus, wanted: Collection[str]) -> list[str]:
+def doubts_of_labels(gold: Corpus, lacking: Sequence[str]) -> list[str]:
     """What few labelled sentences may take away: the types that they lack, which a model forgets by them.
 
     Args:
-        gold: Labelled target sentences, in the names of types that the student has.
-        wanted: All types of the student.
+        gold: Labelled target sentences.
+        lacking: The types of the student that they lack.
     """
-    lacking = sorted({*wanted} - {*gold.types})
     if not lacking:
         return []
     return [

@@ -13,11 +13,7 @@ from xlner.config.schema import CorpusRecipe, DistillRecipe
 from xlner.corpora.lines import corpus_path, find_corpus, text_path
 from xlner.corpora.splits import Corpus, check_types, read_labelled, rename_types
 from xlner.errors import RecipeError
-from xlner.jobs.doubts import (
-    doubts_before_training,
-    doubts_of_labels,
-    tell_doubts,
-)
+from xlner.jobs.doubts import doubts_before_training, doubts_of_labels, tell_doubts
 from xlner.jobs.target_labels import TargetLabels, read_target_labels, times_shown, with_tuned_teacher
 from xlner.models.folder import read_settings
 from xlner.soft_labels.label import DenoisingContext, Teachers
@@ -116,10 +112,11 @@ def prepare_inputs(
     number_format = autocast_dtype(accelerator.mixed_precision)
     known = joint_types(teachers_of(recipe)).labels.types if recipe.gold else ()
     gold = read_target_labels(recipe, known, label_map, test)
-    wanted = {label_map.for_predictions().type_of(name) for name in known} - {""}
-    doubts = doubts_of_labels(gold.learnt, wanted) if gold.learnt else []
+    wanted = {name: label_map.for_predictions().type_of(name) for name in known}
+    lacking = {name: new for name, new in wanted.items() if gold.learnt and new and new not in gold.learnt.types}
+    doubts = doubts_of_labels(gold.learnt, sorted({*lacking.values()})) if gold.learnt else []
     tell_doubts(doubts)  # before a teacher learns from them
-    teaching, former = with_tuned_teacher(recipe, gold, accelerator)
+    teaching, former = with_tuned_teacher(recipe, gold, lacking, accelerator)
     teachers = replace(teachers_of(teaching), former=former)
     taught = taught_soft_labels(teachers, text, accelerator, number_format)
     labels = LabelSet(taught.soft_labels.card.tags)

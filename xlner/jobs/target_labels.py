@@ -4,7 +4,7 @@ Whatever looks at target labels says so: on the terminal, in report.json and in 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from xlner.errors import CorpusError, LabelError
 from xlner.files import RUNS, json_digest
 from xlner.jobs.teacher import train_tagger
 from xlner.models.folder import load_joint_model, read_settings, save_model
-from xlner.models.token_classifier import load_classifier, output_layer, read_tags, tags_of_model
+from xlner.models.token_classifier import load_classifier, output_layer, read_labels, tags_of_model
 from xlner.soft_labels.label import Former, begins_with_compact, teacher_fingerprint
 from xlner.soft_labels.store import locked
-from xlner.tags import LabelMap, TagReading
+from xlner.tags import LabelMap
 from xlner.train.run import read_report
 from xlner.words import Sentence
 
@@ -150,11 +150,11 @@ def is_tuned(recipe: DistillRecipe) -> bool:
 
 
 def with_tuned_teacher(
-    recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator
+    recipe: DistillRecipe, gold: TargetLabels, lacking: Collection[str], accelerator: Accelerator
 ) -> tuple[DistillRecipe, Former | None]:
     """The recipe with the tuned teacher in the place of the first one that is a model; itself where none is tuned.
 
-    Also what that teacher was before, if the labels lack types that it knows and the student wants.
+    Also what that teacher was before, if it knows any of the types that are `lacking` in the labels.
     """
     if not gold.learnt or not is_tuned(recipe):
         return recipe, None
@@ -164,20 +164,9 @@ def with_tuned_teacher(
         return recipe, None
     tuned = tuned_teacher(recipe, gold, accelerator)
     named = [name for name in recipe.teachers if name not in recipe.pattern_files]
-    lacking = _lacking_types(recipe, first, gold.learnt)
-    former = Former(tuned, first, lacking) if lacking else None
+    forgotten = tuple(sorted({*lacking} & {*read_labels(first).types}))
+    former = Former(tuned, first, forgotten) if forgotten else None
     return replace(recipe, teacher=",".join(tuned if name == first else name for name in named)), former
-
-
-def _lacking_types(recipe: DistillRecipe, teacher: str, gold: Corpus) -> tuple[str, ...]:
-    """The types of a teacher that labelled sentences lack, but for those that the recipe drops."""
-    rename, wanted = LabelMap.parse(recipe.mixing.rename), LabelMap.parse(recipe.labels.map).for_predictions()
-    names = {name: wanted.type_of(rename.type_of(name)) for name in _types_of(teacher)}
-    return tuple(sorted(name for name, new in names.items() if new and new not in gold.types))
-
-
-def _types_of(teacher: str) -> tuple[str, ...]:
-    return TagReading.of(read_tags(teacher), LabelMap({})).labels.types
 
 
 def has_learnt(teacher: str, gold: TargetLabels) -> bool:
@@ -234,7 +223,7 @@ def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accele
                 hardware=recipe.hardware,
                 checkpoint=CheckpointRecipe(steps=0),
             )
-            train_tagger(own, corpora, _types_of(teacher))
+            train_tagger(own, corpora, read_labels(teacher).types)
         else:
             LOG.info(f"{teacher}: has learnt from {n_sentences:,} labelled target sentences; as stored in {run}")
         if accelerator.is_main_process and not model.is_dir():

@@ -1,7 +1,7 @@
 """Labelled sentences beside the soft labels of a target text: of the source language, or a few of the target's own.
 
 Their tags have probability 1. They are rows like any other, behind those of the text, so that a student of any kind
-learns from both in one batch.
+learns from both in one batch. Types that they lack, which a teacher that learnt from them forgot, are given back.
 """
 
 import logging
