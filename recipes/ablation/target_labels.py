@@ -100,7 +100,7 @@ def score_of(plan: Plan, target: str, n: int, model: str, draw: int) -> float:
     transfer = plan.out / f"{language}-transfer-{draw}"
     student = [f"target={language}", f"data={corpora}", f"teacher={plan.teacher}", "optimization.epochs=2", *common]
     student += label_map(dropped.split(","))
-    if not finished(transfer):
+    if model in (TRANSFER, TUNED) and not finished(transfer):
         call("accelerate", "launch", "distill.py", *student, f"run={transfer}")
     run = {
         TRANSFER: transfer,

@@ -244,6 +244,8 @@ def test_what_cannot_be_learnt_is_refused(arguments, gold, tmp_path):
     finished = run_script(DISTILL, *arguments, f"gold={gold}", cwd=tmp_path)
     assert finished.status == 2
     assert finished.messages[0].startswith(f"{gold}: no sentence in it")
+    made = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert not made & {"tuned-teachers", "soft-labels"}  # all of it was told before long work
 
 
 def test_types_that_they_lack_are_told_before_a_teacher_learns_from_them(arguments, gold, tmp_path):

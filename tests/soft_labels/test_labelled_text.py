@@ -85,3 +85,4 @@ def test_a_source_without_labelled_text_is_named(learning, tmp_path):
     (message,) = finished.messages
     assert finished.status == 2
     assert "fr" in message
+    assert not (tmp_path / "runs" / "soft-labels").exists()  # told before a teacher labels the text

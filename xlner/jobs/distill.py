@@ -11,12 +11,10 @@ from xlner.corpora.splits import Corpus, Text, name_text, text_file
 from xlner.files import RUNS
 from xlner.jobs.compact_student import CompactStudent
 from xlner.jobs.doubts import QUOTED_STUDENT, doubt_of_agreement, doubt_of_scores, trained_on
-from xlner.jobs.inputs import StudentInputs, prepare_inputs, source_language
+from xlner.jobs.inputs import StudentInputs, check_inputs, prepare_inputs, source_language
 from xlner.jobs.student import StudentScore, dev_sets, held_out_of, make_selection, student_windows, training_text
 from xlner.jobs.transformer_student import TransformerStudent, with_pretrained_encoder
 from xlner.models.card import Origin
-from xlner.soft_labels.label import check_teacher
-from xlner.soft_labels.steps import denoising_steps
 from xlner.tags import LabelMap, TagReading
 from xlner.train.checkpoint import Progress
 from xlner.train.loop import fit
@@ -73,10 +71,8 @@ def train_student(recipe: DistillRecipe) -> Path:
     Source: Li et al. 2022 (2022.acl-long.14), section 3; the variants are explained in `docs/method.md`.
     """
     kind = CompactStudent if recipe.is_compact else TransformerStudent
-    denoising_steps(recipe.denoising)
     uses_pairs = kind.check(recipe)
-    for name in recipe.model_teachers:
-        check_teacher(name)
+    check_inputs(recipe, uses_pairs)
     dev_sets(recipe)
     label_map = LabelMap.parse(recipe.labels.map)
     path = run_path(recipe.run, recipe.target)

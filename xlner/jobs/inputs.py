@@ -10,13 +10,13 @@ import torch
 from accelerate import Accelerator
 
 from xlner.config.schema import CorpusRecipe, DistillRecipe
-from xlner.corpora.lines import corpus_path, find_corpus, text_path
+from xlner.corpora.lines import corpus_path, existing_file, find_corpus, text_path
 from xlner.corpora.splits import Corpus, check_types, read_labelled, rename_types
 from xlner.errors import RecipeError
 from xlner.jobs.doubts import doubts_before_training, doubts_of_labels, tell_doubts
 from xlner.jobs.target_labels import TargetLabels, read_target_labels, times_shown, with_tuned_teacher
 from xlner.models.folder import read_settings
-from xlner.soft_labels.label import DenoisingContext, Teachers
+from xlner.soft_labels.label import DenoisingContext, Teachers, check_teacher
 from xlner.soft_labels.labelled import with_gold, with_source
 from xlner.soft_labels.mix import Taught, joint_types, taught_soft_labels
 from xlner.soft_labels.pooling import LabelChanges
@@ -95,6 +95,35 @@ def source_language(recipe: DistillRecipe) -> str:
     return "" if found == recipe.target else found
 
 
+def check_inputs(recipe: DistillRecipe, uses_similarity: bool) -> None:
+    """Refuse what can be told before a teacher learns from labels, or labels a whole text.
+
+    Args:
+        recipe: Of the student.
+        uses_similarity: As for `prepare_inputs`.
+
+    Raises:
+        ModelError: If a teacher is not there.
+        CorpusError: If a corpus is not there.
+        RecipeError: If labels and the similarity task exclude each other, or the source language is not known.
+    """
+    for name in recipe.model_teachers:
+        check_teacher(name)
+    denoising_steps(recipe.denoising)
+    if recipe.gold:
+        existing_file(recipe.gold)
+        if uses_similarity:
+            raise RecipeError(
+                f"gold={recipe.gold}: labelled sentences of no teacher have no similarities, which variant="
+                f"{recipe.variant} learns; leave gold out, or take variant=pooled or tsl"
+            )
+    if recipe.source.share:
+        _source_path(recipe)
+        has_projections = any(read_settings(name).projection_size for name in recipe.model_teachers)
+        if uses_similarity and has_projections and len(recipe.teachers) > 1:
+            raise RecipeError("source.share beside the similarity task needs a single teacher; set source.share=0")
+
+
 def prepare_inputs(
     recipe: DistillRecipe, label_map: LabelMap, accelerator: Accelerator, uses_similarity: bool
 ) -> StudentInputs:
@@ -137,11 +166,6 @@ def prepare_inputs(
             recipe, soft_labels, uses_similarity, label_map, accelerator, number_format
         )
     if gold.learnt:
-        if uses_similarity:
-            raise RecipeError(
-                f"gold={recipe.gold}: labelled sentences of no teacher have no similarities, which variant="
-                f"{recipe.variant} learns; leave gold out, or take variant=pooled or tsl"
-            )
         times = times_shown(len(soft_labels), gold.n_learnt, recipe.gold_share)
         soft_labels = words = with_gold(soft_labels, gold.learnt, accelerator)
     return StudentInputs(
@@ -162,6 +186,17 @@ def prepare_inputs(
     )
 
 
+def _source_path(recipe: DistillRecipe) -> Path:
+    """Where the labelled text of `source.share` is."""
+    source = source_language(recipe)
+    if not source:
+        raise RecipeError(
+            f"source.share needs the labelled text of the source language, and {recipe.teacher} does not say which "
+            "that is; give source.language"
+        )
+    return corpus_path(recipe.data, source, "train")
+
+
 def _beside_source(
     recipe: DistillRecipe,
     soft_labels: SoftLabels,
@@ -171,21 +206,11 @@ def _beside_source(
     number_format: torch.dtype | None,
 ) -> SoftLabels:
     """The soft labels with the share of labelled source sentences that the recipe asks for."""
-    source = source_language(recipe)
-    if not source:
-        raise RecipeError(
-            f"source.share needs the labelled text of the source language, and {recipe.teacher} does not say which "
-            "that is; give source.language"
-        )
     everything = replace(recipe.corpus, max_sentences=0)
-    labelled = read_labelled(
-        corpus_path(recipe.data, source, "train"), replace(labelled_corpora(recipe), max_sentences=0)
-    )
+    labelled = read_labelled(_source_path(recipe), replace(labelled_corpora(recipe), max_sentences=0))
     (renamed,) = rename_types([labelled], label_map, LabelSet(soft_labels.card.tags).types)
     taught = None
     if uses_similarity and soft_labels.card.projection_size:
-        if len(recipe.teachers) > 1:
-            raise RecipeError("source.share beside the similarity task needs a single teacher; set source.share=0")
         own = replace(teachers_of(recipe), corpus=everything, store=None)
         taught = taught_soft_labels(own, labelled.path, accelerator, number_format).soft_labels
     return with_source(soft_labels, renamed, recipe.source.share, taught, accelerator)
