@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from xlner.corpora.source import read_corpus
 from xlner.errors import RunError, as_code, for_csv, for_markdown, lines_for_terminal
+from xlner.models.card import UsedLabels
 from xlner.tags import Span, spans_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ScoredRun:
     """A finished run: its recipe, what it was scored on, and its counts of each sentence, by entity type.
 
     `teachers` are those that the recipe names, `teacher_mark` the fingerprint of what they taught, as far as it is
-    known; both are empty for a run that had none.
+    known; both are empty for a run that had none. `labelled_teachers` have used labels of its language themselves.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class ScoredRun:
     peak_memory_mib: int | None
     teachers: tuple[str, ...] = ()
     teacher_mark: str = ""
+    labelled_teachers: tuple[str, ...] = ()
 
     def has_teacher_of(self, other: "ScoredRun") -> bool:
         """Whether both learnt from the same; where that cannot be told by fingerprints, by the names."""
@@ -129,6 +131,7 @@ def _scored_run(
         peak_memory_mib=report["training"].get("peak_memory_mib"),
         teachers=tuple([name.strip() for name in recipe.get("teacher", "").split(",") if name.strip()]),
         teacher_mark=(report.get("teacher") or {}).get("fingerprint") or "",
+        labelled_teachers=UsedLabels.of_report(report).teachers,
     )
 
 
@@ -387,6 +390,7 @@ def markdown(table: Table, runs: Sequence[ScoredRun], languages: Sequence[str], 
 _TARGET_LABELS: dict[str, Callable[[ScoredRun], bool]] = {
     "Chosen by labels of the target language (selection=target)": lambda run: run.recipe.get("selection") == "target",
     "Learnt from labels of the target language (gold=)": lambda run: bool(run.recipe.get("gold")),
+    "Learnt from a teacher that used labels of the target language": lambda run: bool(run.labelled_teachers),
 }
 
 

@@ -482,6 +482,16 @@ class EnsembleTagger(Tagger):
     def _network(self) -> "tuple[JointModel | CompactNetwork, torch.device]":
         raise ModelError(f"{self.name}: several models have no one network; look at `members`")
 
+    def tuned_thresholds(self) -> dict[str, float]:
+        """Those of a model are of its own scores; the mean of several has other ones.
+
+        Raises:
+            ModelError: In any case.
+        """
+        raise ModelError(
+            f"{self.name}: threshold is 'tuned', but several models as one have no tuned thresholds; give a number"
+        )
+
     def probs(self, sentences: Iterable[Sequence[str]]) -> list[Probs]:
         """See `Tagger.probs`; rows of zeros are words of which no member makes anything."""
         sentences = list(sentences)

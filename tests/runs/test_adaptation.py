@@ -242,7 +242,7 @@ def test_translations_and_other_text_are_read_too(adapting, small_data, tmp_path
 
 @pytest.mark.parametrize(
     ("line", "found"),
-    [("nothing beside it", "1 columns"), ("a\tb\tc", "3 columns"), ("a\t ", "an empty one")],
+    [("nothing beside it", "1 columns"), ("a\tb\tc", "3 columns"), ("a\t ", "no TRANSLATION")],
 )
 def test_a_line_that_is_no_pair_is_named(adapting, tmp_path, line, found):
     (tmp_path / "pairs.tsv").write_text(f"es regnet\tit rains\n{line}\n", encoding="utf-8")

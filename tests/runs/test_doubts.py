@@ -99,15 +99,18 @@ def test_a_text_without_names_and_one_of_five_sentences_are_told(learning, small
     assert "has 5 sentences, hardly enough to learn from" in found
 
 
-def test_a_target_text_that_is_the_text_of_the_teacher_is_told(learning, small_data, tmp_path):
+@pytest.mark.parametrize(
+    ("target", "way"), [("de", "is this text in the target language, de?"), ("en", "give text that it has not seen")]
+)
+def test_a_target_text_that_is_the_text_of_the_teacher_is_told(learning, small_data, target, way, tmp_path):
     data = tmp_path / "data"
-    write_text(data / "de" / "train.txt", sentences(60, seed=1))  # those of en/train.conll
-    write_conll(data / "de" / "test.conll", sentences(20, seed=5))
-    arguments = [argument for argument in learning if not argument.startswith("data=")]
+    write_text(data / target / "train.txt", sentences(60, seed=1))  # those of en/train.conll
+    write_conll(data / target / "test.conll", sentences(20, seed=5))
+    arguments = [argument for argument in learning if not argument.startswith(("data=", "target="))]
 
-    told = run_well(DISTILL, *arguments, f"data={data}", "run=first", cwd=tmp_path)
+    told = run_well(DISTILL, *arguments, f"data={data}", f"target={target}", "run=first", cwd=tmp_path)
 
     source = small_data / "en" / "train.conll"
     expected = f"60 of the first 60 sentences stand in {source}, too, the labelled text of the teacher"
-    assert [line for line in told_in(told.stdout) if expected in line]
+    assert [line for line in told_in(told.stdout) if expected in line and way in line]
     assert any(expected in warning for warning in warnings_of(tmp_path / "runs" / "first"))

@@ -1,22 +1,36 @@
 """A few labelled target sentences beside the soft labels: learnt, kept aside, refused and told."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, write_conll
+from runs import DISTILL, TINY, brief, lines_with, report_of, run_script, run_well, sentences, stop_at, write_conll
 from safetensors.torch import load_file, save_file
 
 from xlner import load_tagger
 from xlner.arrow_files import RowWriter
 from xlner.compare import markdown, read_run, settings_of
+from xlner.config.schema import CorpusRecipe, DistillRecipe
 from xlner.corpora.source import read_corpus
+from xlner.corpora.splits import read_labelled
 from xlner.corpora.write import write_corpus
-from xlner.jobs.target_labels import part_of_the_way_back, times_shown
+from xlner.errors import CorpusError
+from xlner.jobs.target_labels import (
+    TargetLabels,
+    has_learnt,
+    part_of_the_way_back,
+    parted,
+    times_shown,
+    used_labels,
+)
+from xlner.models.card import UsedLabels
 from xlner.models.token_classifier import read_tags
 from xlner.soft_labels.labelled import with_former_types
 from xlner.soft_labels.store import COLUMNS, SoftLabelCard, SoftLabels, part_path, soft_row, write_card
@@ -47,10 +61,13 @@ def test_they_are_learnt_beside_the_soft_labels_and_told(arguments, gold, studen
     assert all(set(stored.probs(number).max(axis=1)) == {1.0} for number in range(60, 70))
     assert "target labels used: 10 sentences" in finished.stdout
     assert list(report_of(run)["scores"]) == ["teacher", "tuned teacher", "student"]
-    assert report_of(run)["target_labels"] == {"learnt": 10, "held_out": 0}
+    used = UsedLabels.of_report(report_of(run))
+    assert used == UsedLabels(learnt=10, fingerprint=used.fingerprint)
+    assert len(used.fingerprint) == 12
     lines = markdown(settings_of([read_run(run)]), [read_run(run)], ["de"], "x")
     assert any(line.startswith("Learnt from labels of the target language (gold=)") for line in lines)
-    assert "10 with labels" in (run / "model" / "README.md").read_text(encoding="utf-8")
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert "Labels of its own language: 10 sentences learnt" in card
     # Of the text what is neither held out nor labelled, and each labelled sentence six times, in batches of 8.
     held_out = np.random.default_rng(0).permutation(60)[:3]
     n_text = sum(stored.weights(number).any() for number in range(60) if number not in held_out)
@@ -61,7 +78,8 @@ def test_a_run_without_them_says_so(arguments, tmp_path):
     run_well(DISTILL, *arguments, cwd=tmp_path)
 
     report = report_of(tmp_path / "runs" / "first")
-    assert report["target_labels"] == {"learnt": 0, "held_out": 0}
+    assert not UsedLabels.of_report(report)
+    assert "Labels of its own" not in (tmp_path / "runs" / "first" / "model" / "README.md").read_text(encoding="utf-8")
     assert report["selection"] == "last"
 
 
@@ -78,7 +96,8 @@ def test_a_part_of_enough_is_kept_aside_and_chooses_the_student(arguments, asked
     report = report_of(run)
     scores = {line["step"]: line["gold_f1"] for line in lines_with(run, "gold_f1")}
     assert f"of which {n_held_out} are kept aside to choose the student by" in finished.stdout
-    assert report["target_labels"] == {"learnt": n_sentences - n_held_out, "held_out": n_held_out}
+    told = f"{n_sentences - n_held_out} sentences learnt, {n_held_out} kept aside to choose by"
+    assert str(UsedLabels.of_report(report)) == told
     assert report["selection"] == "gold"
     assert scores[report["training"]["best_step"]] == max(scores.values())
 
@@ -213,9 +232,99 @@ def test_a_sentence_of_the_text_that_has_labels_teaches_by_them_alone(arguments,
 def test_sentences_of_the_test_set_among_them_are_told(arguments, small_data, tmp_path):
     test = small_data / "de" / "test.conll"
 
-    finished = run_well(DISTILL, *arguments, f"gold={test}", cwd=tmp_path)
+    finished = run_well(DISTILL, *arguments, f"gold={test}", "gold_tunes_teacher=false", cwd=tmp_path)
 
-    assert "so that the scores will be too good" in finished.stderr + finished.stdout
+    (told,) = [line for line in report_of(tmp_path / "runs" / "first")["warnings"] if "will be too good" in line]
+    assert told.startswith(f"{test}: ")
+    assert f"warning: {told}" in finished.stdout
+
+
+def test_a_teacher_that_knows_no_type_of_the_test_set_has_no_scores(arguments, small_data, tmp_path):
+    folder = tmp_path / "data" / "de"
+    shutil.copytree(small_data / "de", folder)
+    cities = [[(word, "B-CITY" if tag != "O" else tag) for word, tag in row] for row in sentences(20, seed=77)]
+    for path in (folder / "test.conll", tmp_path / "few.conll"):
+        write_conll(path, cities)
+    own = [argument for argument in arguments if not argument.startswith("data=")]
+
+    run_well(DISTILL, *own, f"data={tmp_path / 'data'}", f"gold={tmp_path / 'few.conll'}", cwd=tmp_path)
+
+    report = report_of(tmp_path / "runs" / "first")
+    assert report["scores"]["teacher"] == {}
+    assert {"tuned teacher", "student"} == {name for name, found in report["scores"].items() if found}
+
+
+def report_beside_model(folder, **content):
+    """A model folder with a report beside it."""
+    (folder / "model").mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(content), encoding="utf-8")
+    return str(folder / "model")
+
+
+def test_labels_that_a_teacher_has_used_count_as_well(tmp_path):
+    learnt = {"learnt": 40, "held_out": 10, "fingerprint": "0123456789ab"}
+    teachers = [
+        report_beside_model(tmp_path / "english", language="en"),
+        report_beside_model(tmp_path / "austrian", language="de-AT"),
+        report_beside_model(tmp_path / "taught", target="de", target_labels=learnt),
+        report_beside_model(tmp_path / "untaught", target="de", target_labels={"learnt": 0, "held_out": 0}),
+        report_beside_model(tmp_path / "odd", language=["de"], target="de", target_labels=7),
+    ]
+    recipe = DistillRecipe(target="de", teacher=",".join(teachers))
+
+    used = used_labels(recipe, TargetLabels(), n_dev=0)
+
+    assert used.teachers == ("austrian", "taught")
+    assert str(used) == "those that its teacher austrian, taught has used"
+    assert [has_learnt(name, "0123456789ab") for name in teachers] == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize(("asked", "learnt_before", "n_held_out"), [("auto", False, 50), ("auto", True, 0)])
+def test_what_a_teacher_has_learnt_chooses_no_student(asked, learnt_before, n_held_out, tmp_path):
+    write_conll(tmp_path / "gold.conll", sentences(500, seed=1))
+    gold = read_labelled(tmp_path / "gold.conll", CorpusRecipe())
+
+    found = parted(gold, asked, learnt_before)
+
+    assert (found.n_learnt, found.n_held_out) == (500 - n_held_out, n_held_out)
+
+
+def test_what_is_kept_aside_takes_no_type_away_from_what_is_learnt(tmp_path):
+    (aside,) = np.random.default_rng(0).permutation(6)[:1].tolist()
+    rows = [[("Ulm", "B-CITY" if number == aside else "B-LOC")] for number in range(6)]
+    write_conll(tmp_path / "gold.conll", rows)
+    gold = read_labelled(tmp_path / "gold.conll", CorpusRecipe())
+
+    with pytest.raises(CorpusError, match="keeps 1 of its 6 sentences aside, which alone have CITY; give more"):
+        parted(gold, "gold", False)
+
+
+def test_a_stopped_tuning_goes_on_on_other_hardware(arguments, gold, tmp_path):
+    def stop(process):
+        while not list((tmp_path / "runs" / "tuned-teachers").glob("*/run/metrics.jsonl")):
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGTERM)
+
+    stopped = run_script(DISTILL, *arguments, f"gold={gold}", cwd=tmp_path, meanwhile=stop)
+    (run,) = (tmp_path / "runs" / "tuned-teachers").glob("*/run")
+    begun = list((run / "checkpoints").iterdir())
+
+    others = [one.replace("threads=1", "threads=2").replace("/model", "/../first/model") for one in arguments]
+    run_well(DISTILL, *others, f"gold={gold}", cwd=tmp_path)
+
+    assert (stopped.status, len(begun)) == (143, 1)
+    assert report_of(tmp_path / "runs" / "first")["target_labels"]["learnt"] == 10
+
+
+def test_other_labels_are_named_as_what_differs(arguments, gold, tmp_path):
+    arguments = (*arguments, f"gold={gold}")
+    run_script(DISTILL, *arguments, cwd=tmp_path, meanwhile=stop_at(2, tmp_path / "runs" / "first", signal.SIGTERM))
+    write_conll(gold, sentences(10, seed=78))
+
+    finished = run_script(DISTILL, *arguments, cwd=tmp_path)
+
+    assert finished.status == 2
+    assert "the run was begun with another gold (then " in finished.messages[-1]
 
 
 def refused(arguments, *more, cwd):

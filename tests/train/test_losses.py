@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xlner.models.compact import Crf
 from xlner.train.objectives import (
     DISTILLATION_LOSSES,
     mean_squared_error,
+    possible_logits,
     soft_cross_entropy,
     soften,
     squared_error,
@@ -164,6 +166,20 @@ def test_a_row_of_zeros_stays_a_row_of_zeros(temperature):
     softened = soften(torch.zeros(2, 3), temperature)
 
     assert softened.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_tags_that_a_crf_excludes_are_no_distance():
+    crf = Crf(["O", "B-LOC", "I-LOC"])
+    marginals = crf.log_marginals(
+        torch.tensor([[[1.0, 0.5, 2.0], [0.0, 1.0, 3.0]]]), torch.ones(1, 2, dtype=torch.bool)
+    )
+    (learnt,) = possible_logits(marginals)
+
+    for loss in (squared_logits, soft_cross_entropy):
+        values = loss(learnt, marginals[0].exp())
+        assert (values < (1e-9 if loss is squared_logits else 1.1)).all(), values
+    assert learnt[0, 2].item() == pytest.approx(math.log(1e-6))
+    assert torch.equal(learnt[0, :2], marginals[0, 0, :2])
 
 
 def test_squared_logits_are_told_from_their_mean():

@@ -63,7 +63,10 @@ def test_results_tell_that_target_labels_were_used(arguments, tmp_path):
 
     run = read_run(tmp_path / "runs" / "first")
     lines = markdown(settings_of([run]), [run], ["de"], "variant=calibrated")
-    assert "chosen by labels of the target language" in finished.stdout
+    assert "target labels used: 20 of the dev set chosen by" in finished.stdout
+    assert report_of(tmp_path / "runs" / "first")["target_labels"]["dev"] == 20
+    card = (tmp_path / "runs" / "first" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "Labels of its own language: 20 of the dev set chosen by" in card
     assert any(line.startswith("Chosen by labels of the target language (selection=target)") for line in lines)
 
 
@@ -72,7 +75,7 @@ def test_other_results_do_not_tell_of_target_labels(arguments, tmp_path):
 
     run = read_run(tmp_path / "runs" / "first")
     lines = markdown(settings_of([run]), [run], ["de"], "variant=calibrated")
-    assert "chosen by labels" not in finished.stdout
+    assert "target labels used" not in finished.stdout
     assert not any("Chosen by labels" in line for line in lines)
 
 

@@ -531,7 +531,7 @@ class DistillRecipe:
     text: str = key("", "the unlabelled text itself: a file, or the folder of a data set; empty: that of `data`")
     gold: str = key("", "a few labelled sentences of the target language, to learn from as well: a file; empty: none")
     gold_share: float = key(
-        0.3, "share of the labelled target sentences in every epoch, each shown several times", low=0, high=0.9
+        0.3, "share of the labelled target sentences in every epoch, each shown several times", low=0.01, high=0.9
     )
     gold_tunes_teacher: bool = key(
         True, "the first teacher learns from `gold` before it labels the text, and the student starts from it"

@@ -385,7 +385,16 @@ def text_path(text: str, data: str | Path, language: str) -> Path:
     """
     if not text:
         return corpus_path(data, language, "train")
-    return Path(text) if os.path.isdir(text) else existing_file(text)
+    return existing_text(text)
+
+
+def existing_text(source: str) -> Path:
+    """The path, if a file or a folder is there.
+
+    Raises:
+        CorpusError: If not; the message lists what there is.
+    """
+    return Path(source) if os.path.isdir(source) else existing_file(source)
 
 
 def find_corpus(data: str | Path, language: str, split: str) -> Path | None:

@@ -182,8 +182,9 @@ def rename_types(corpora: Sequence[Corpus], label_map: LabelMap, model_types: Se
 
 def repeated_sentences(train: Corpus, held_out: Iterable[Corpus]) -> list[str]:
     """A warning for each corpus with sentences that the training text has too, which make its scores too good."""
-    known = set(train.words)
-    counts = {corpus.path: sum(words in known for words in corpus.words) for corpus in held_out}
+    known, counts = set(train.words), Counter[Path]()
+    for corpus in held_out:
+        counts[corpus.path] += sum(words in known for words in corpus.words)
     return [f"{path}: {n:,} sentences also stand in {train.path}" for path, n in counts.items() if n]
 
 

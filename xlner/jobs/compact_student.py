@@ -98,13 +98,8 @@ def stored_vectors(path: Path, words: Sequence[str], size: int) -> Vectors:
     places = {word: place for place, word in enumerate(words)}
     vectors = np.zeros((len(words), size), dtype=np.float32)
     exact = np.zeros(len(words), dtype=bool)
-    for number, word, values in _vector_lines(path, size):
+    for word, values in _vector_lines(path, size):
         place = places.get(looked_up(word))
-        if len(values) != size:
-            raise CorpusError(
-                f"{path}:{number}: expected a word and {size} numbers (compact.word_size), found "
-                f"{len(values)}: {' '.join([word, *values])[:40]!r}; set compact.word_size to the width of the file"
-            )
         if place is None or exact[place] or (word != words[place] and vectors[place].any()):
             continue
         try:
@@ -116,15 +111,18 @@ def stored_vectors(path: Path, words: Sequence[str], size: int) -> Vectors:
 
 def with_words_of(vocabulary: Vocabulary, path: Path, size: int) -> Vocabulary:
     """The vocabulary with all words of a file of vectors behind its own, in the form under which they are looked up."""
-    more = dict.fromkeys(looked_up(word) for _, word, _ in _vector_lines(path, size))
+    more = dict.fromkeys(looked_up(word) for word, _ in _vector_lines(path, size))
     return replace(vocabulary, words=tuple(dict.fromkeys([*vocabulary.words, *more])))
 
 
-def _vector_lines(path: Path, size: int) -> Iterator[tuple[int, str, list[str]]]:
-    """The lines of a file of vectors: number, word, and the numbers as they are written.
+def _vector_lines(path: Path, size: int) -> Iterator[tuple[str, list[str]]]:
+    """The lines of a file of vectors: the word, and the numbers as they are written.
 
     A few words hold spaces, as `. . .` of GloVe does: what stands before the last `size` numbers and is none itself is
     of the word.
+
+    Raises:
+        CorpusError: If it cannot be read, or a line has another number of numbers; with the line.
     """
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
@@ -132,8 +130,14 @@ def _vector_lines(path: Path, size: int) -> Iterator[tuple[int, str, list[str]]]
                 word, *values = line.rstrip("\n ").split(" ")
                 if (more := len(values) - size) > 0 and not all(map(_is_number, values[:more])):
                     word, values = " ".join([word, *values[:more]]), values[more:]
-                if number > 1 or len(values) > 1:
-                    yield number, word, values
+                if number == 1 and len(values) <= 1:  # how many words and numbers there are
+                    continue
+                if len(values) != size:
+                    raise CorpusError(
+                        f"{path}:{number}: expected a word and {size} numbers (compact.word_size), found "
+                        f"{len(values)}: {line[:40].rstrip()!r}; set compact.word_size to the width of the file"
+                    )
+                yield word, values
     except OSError as problem:
         raise CorpusError(f"{path}: cannot be read as word vectors: {problem}") from problem
 
@@ -227,7 +231,7 @@ class CompactStudent(Student):
         """See `Student.check`."""
         WordLoss(recipe.loss, recipe.weights.alpha)
         if recipe.student != "linear" and recipe.compact.vectors not in ("random", "teacher"):
-            existing_file(recipe.compact.vectors)
+            next(_vector_lines(existing_file(recipe.compact.vectors), recipe.compact.word_size), None)
         if recipe.compact.whole_vectors and recipe.compact.vectors in ("random", "teacher"):
             raise RecipeError("compact.whole_vectors=true needs a file of vectors; give compact.vectors=FILE")
         if (

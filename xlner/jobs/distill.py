@@ -1,7 +1,7 @@
 """Distillation: a student of unlabelled target text, of any kind, from its recipe to its report."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,9 +12,19 @@ from xlner.files import RUNS
 from xlner.jobs.compact_student import CompactStudent
 from xlner.jobs.doubts import QUOTED_STUDENT, doubt_of_agreement, doubt_of_scores, trained_on
 from xlner.jobs.inputs import StudentInputs, check_inputs, prepare_inputs, source_language
-from xlner.jobs.student import StudentScore, dev_sets, held_out_of, make_selection, student_windows, training_text
+from xlner.jobs.student import (
+    Selection,
+    StudentScore,
+    dev_sets,
+    held_out_of,
+    make_selection,
+    student_windows,
+    training_text,
+)
+from xlner.jobs.target_labels import teacher_name, used_labels
 from xlner.jobs.transformer_student import TransformerStudent, with_pretrained_encoder
-from xlner.models.card import Origin
+from xlner.models.card import Origin, UsedLabels
+from xlner.models.token_classifier import read_labels
 from xlner.tags import LabelMap, TagReading
 from xlner.train.checkpoint import Progress
 from xlner.train.loop import fit
@@ -100,9 +110,9 @@ def train_student(recipe: DistillRecipe) -> Path:
         objective, network = student.objective(text), student.for_training()
         validation = StudentScore(student, selection, held_out, run.model)
         card = inputs.taught.soft_labels.card
-        depends_on = {"teacher": card.teacher, "text": card.corpus, "labels": " ".join(inputs.labels.tags)}
-        if inputs.gold.learnt:
-            depends_on["gold"] = inputs.gold.learnt.fingerprint
+        # Labels come first: where they differ, so does the teacher that learnt from them.
+        depends_on = {"gold": inputs.gold.fingerprint} if inputs.gold.learnt else {}
+        depends_on |= {"teacher": card.teacher, "text": card.corpus, "labels": " ".join(inputs.labels.tags)}
         progress = fit(accelerator, network, objective, validation, run, recipe, {**depends_on, **student.depends_on})
         kept = student.load(run.model).to(accelerator.device)
         agreement = student.evaluator.agreement(kept, held_out, student.soft_labels) if held_out else None
@@ -112,24 +122,19 @@ def train_student(recipe: DistillRecipe) -> Path:
             scores |= teacher_scores(recipe, inputs, of_models, test)
             scores["student"] = student.evaluator.of_network(kept, test, run.predictions(test.name))
         doubt = doubt_of_student(recipe, inputs, progress, scores.get("student"), agreement, held_out)
-        about = about_run(recipe, inputs, selection.name, student.n_parameters, agreement, doubt)
+        used = used_labels(recipe, inputs.gold, selection.n_target)
+        about = about_run(recipe, inputs, selection, used, student.n_parameters, agreement, doubt)
         teachers = tuple([teacher_name(name) for name in recipe.teachers])
         tests = [] if test is None else [test]
         measured = measured_on(tests, [scores["student"] for _ in tests], recipe.target)
         known_as = name_text(card.corpus, inputs.text) or recipe.target
-        read = f"{inputs.n_target:,} sentences without labels, {known_as}{inputs.gold.beside}"
-        origin = Origin(source_language(recipe), read, teachers, measured, doubt)
+        read = f"{inputs.n_target:,} sentences without labels, {known_as}"
+        origin = Origin(source_language(recipe), read, teachers, used, measured, doubt)
         finish(run, accelerator, about, tests, scores, progress, origin, student.write_card)
     return path
 
 
 # What its report says.
-
-
-def teacher_name(teacher: str) -> str:
-    """What the card of a student calls a teacher: the name of its run, rather than where it lies on this machine."""
-    path = Path(teacher)
-    return teacher if not path.exists() else path.parent.name if path.name == "model" else path.name
 
 
 def doubt_of_student(
@@ -159,7 +164,13 @@ def doubt_of_student(
 
 
 def about_run(
-    recipe: DistillRecipe, inputs: StudentInputs, selection: str, n_parameters: int, agreement: float | None, doubt: str
+    recipe: DistillRecipe,
+    inputs: StudentInputs,
+    selection: Selection,
+    used: UsedLabels,
+    n_parameters: int,
+    agreement: float | None,
+    doubt: str,
 ) -> dict[str, Any]:
     """What report.json says beside scores; size, agreement on the held-out text and doubt are the student's."""
     card = inputs.taught.soft_labels.card
@@ -169,9 +180,10 @@ def about_run(
         "parameters": n_parameters,
         "variant": recipe.variant,
         "seed": recipe.seed,
-        "selection": selection,
-        "target_labels": inputs.gold.to_json(),
-        "teacher": {"folder": recipe.teacher, "fingerprint": card.teacher},
+        "selection": selection.name,
+        "target_labels": asdict(used),
+        # Of the one that taught: where it learnt from target labels first, not the one of the recipe.
+        "teacher": {"folder": inputs.recipe.teacher, "fingerprint": card.teacher},
         "teachers": list(inputs.taught.teachers),
         "text": {
             "fingerprint": card.corpus,
@@ -182,7 +194,7 @@ def about_run(
         "types": inputs.labels.types,
         "label_map": str(inputs.label_map),
         "agreement_f1": None if agreement is None else round(agreement, 3),
-        "warnings": [*inputs.doubts, *([doubt] if doubt else [])],
+        "warnings": [*inputs.doubts, *selection.doubts, *([doubt] if doubt else [])],
     }
 
 
@@ -195,16 +207,19 @@ def teacher_scores(
     """
     rename, of_predictions = LabelMap.parse(recipe.mixing.rename), LabelMap.parse(recipe.labels.map).for_predictions()
     mark = evaluator.mark(test, rename)
+
+    def scored(teacher: str, tags: Sequence[str], folder: Path) -> Scores:
+        types = {of_predictions.type_of(kind) for kind in TagReading.of(tags, rename).labels.types}
+        if types.isdisjoint(test.types):
+            return {}
+        return evaluator.of_folder(teacher, test, cache=folder / f"scores-{mark}.json", rename=rename)
+
     scores: dict[str, Scores] = {}
     first, tuned = (found.model_teachers[:1] for found in (recipe, inputs.recipe))
     if first != tuned:
-        cache = Path(tuned[0]).parent / f"scores-{mark}.json"
-        scores["teacher"] = evaluator.of_folder(first[0], test, cache=cache)
+        scores["teacher"] = scored(first[0], read_labels(first[0]).tags, Path(tuned[0]).parent)
     for number, (teacher, own) in enumerate(inputs.taught.by_model.items(), 1):
         name = "tuned teacher" if (teacher,) == tuned != first else "teacher" if number == 1 else f"teacher {number}"
-        types = {of_predictions.type_of(kind) for kind in TagReading.of(own.card.tags, rename).labels.types}
         # The teacher's scores are the same for every student of these soft labels.
-        cache = own.folder / f"scores-{mark}.json"
-        known = not types.isdisjoint(test.types)
-        scores[name] = evaluator.of_folder(teacher, test, cache=cache, rename=rename) if known else {}
+        scores[name] = scored(teacher, own.card.tags, own.folder)
     return scores

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from xlner.config.schema import DistillRecipe
-from xlner.corpora.splits import Corpus, sentence_stream
+from xlner.corpora.splits import sentence_stream
 from xlner.errors import XlnerError
+from xlner.models.settings import main_language
 from xlner.predict import decide_tags
 from xlner.soft_labels.store import SoftLabels
 from xlner.tags import LabelSet, spans_of
 from xlner.train.report import Scores
-from xlner.train.run import read_report
+from xlner.train.run import report_beside
 
 LOG = logging.getLogger("xlner")
 
@@ -90,22 +91,6 @@ def trained_on(n_steps: int, n_sentences: int, quoted: tuple[int, int], *, has_e
     )
 
 
-def doubts_of_labels(gold: Corpus, lacking: Sequence[str]) -> list[str]:
-    """What few labelled sentences may take away: the types that they lack, which a model forgets by them.
-
-    Args:
-        gold: Labelled target sentences.
-        lacking: The types of the student that they lack.
-    """
-    if not lacking:
-        return []
-    return [
-        f"{gold.path}: no entity of {', '.join(lacking)} in its {len(gold.words):,} sentences, so that the student may "
-        "find fewer of them than without these labels. Label some sentences that have one, or drop what you do not "
-        f"need, as in labels.map={lacking[0]}="
-    ]
-
-
 def doubts_before_training(recipe: DistillRecipe, text: Path, soft_labels: SoftLabels) -> list[str]:
     """Why a student may have nothing to learn from: its teachers, or the text.
 
@@ -143,15 +128,9 @@ def _entities_in(soft_labels: SoftLabels, sentences: Sequence[int]) -> tuple[int
     return n_entities, n_words
 
 
-def _report_of(teacher: str) -> Scores:
-    """The report of the run whose `model/` a teacher is; empty if there is none."""
-    folder = Path(teacher).resolve()
-    return (read_report(folder.parent) or {}) if folder.name == "model" else {}
-
-
 def _doubt_of_teacher(teacher: str) -> list[str]:
     try:
-        score = float(_report_of(teacher)["scores"]["dev"]["overall"]["f1"])
+        score = float(report_beside(teacher)["scores"]["dev"]["overall"]["f1"])
     except (KeyError, TypeError, ValueError):
         return []
     if score >= LEAST_F1:
@@ -162,7 +141,7 @@ def _doubt_of_teacher(teacher: str) -> list[str]:
 def _doubt_of_language(recipe: DistillRecipe, text: Path, teacher: str) -> list[str]:
     """Sentences of the target text that the teacher's labelled text has, too, if that is still where it was."""
     try:
-        labelled = Path(_report_of(teacher)["corpora"]["train"]["path"])
+        labelled = Path(report_beside(teacher)["corpora"]["train"]["path"])
         known = {sentence.words for sentence in sentence_stream(labelled, recipe.corpus)} if labelled.is_file() else ()
     except (KeyError, TypeError, XlnerError):
         return []
@@ -171,9 +150,15 @@ def _doubt_of_language(recipe: DistillRecipe, text: Path, teacher: str) -> list[
     read = [sentence.words in known for sentence in islice(sentence_stream(text, recipe.corpus), FIRST)]
     if sum(read) <= MOST_REPEATED * len(read):
         return []
+    is_own = main_language(str(report_beside(teacher).get("language"))) == main_language(recipe.target)
+    what = (
+        "of these it says little but their labels; give text that it has not seen"
+        if is_own
+        else f"is this text in the target language, {recipe.target}?"
+    )
     return [
         f"{text}: {sum(read):,} of the first {len(read):,} sentences stand in {labelled}, too, the labelled text of "
-        f"the teacher {teacher}; is this text in the target language, {recipe.target}?"
+        f"the teacher {teacher}; {what}"
     ]
 
 

@@ -10,11 +10,17 @@ import torch
 from accelerate import Accelerator
 
 from xlner.config.schema import CorpusRecipe, DistillRecipe
-from xlner.corpora.lines import corpus_path, existing_file, find_corpus, text_path
+from xlner.corpora.lines import corpus_path, existing_text, find_corpus, text_path
 from xlner.corpora.splits import Corpus, check_types, read_labelled, rename_types
 from xlner.errors import RecipeError
-from xlner.jobs.doubts import doubts_before_training, doubts_of_labels, tell_doubts
-from xlner.jobs.target_labels import TargetLabels, read_target_labels, times_shown, with_tuned_teacher
+from xlner.jobs.doubts import doubts_before_training, tell_doubts
+from xlner.jobs.target_labels import (
+    TargetLabels,
+    doubts_of_labels,
+    read_target_labels,
+    times_shown,
+    with_tuned_teacher,
+)
 from xlner.models.folder import read_settings
 from xlner.soft_labels.label import DenoisingContext, Teachers, check_teacher
 from xlner.soft_labels.labelled import with_gold, with_source
@@ -82,17 +88,39 @@ def steps_of(recipe: DistillRecipe) -> list[tuple[str, Any]]:
 
 
 def source_language(recipe: DistillRecipe) -> str:
-    """The source language: as the recipe says, or that of the first teacher that is a model; empty if not known.
+    """The language of the teachers' labels: as the recipe says, or that of the first one that is a model; or empty.
+
+    It is empty where it is not known. It may be that of the target.
+    """
+    if recipe.source.language != "auto":
+        return recipe.source.language
+    return next((read_settings(name).language for name in recipe.model_teachers), "")
+
+
+def source_corpus(recipe: DistillRecipe, split: str, use: str) -> Path:
+    """Where labelled text of the source language is.
+
+    Args:
+        recipe: Of the student.
+        split: Such as `train`.
+        use: The setting that needs it, for messages.
 
     Raises:
-        RecipeError: If it is the target language, whose labels count as not there.
+        RecipeError: If the source language is not known, or that of the target, whose labels count as not there.
+        CorpusError: If the text is not there.
     """
-    found = recipe.source.language
-    if found == "auto":
-        found = next((read_settings(name).language for name in recipe.model_teachers), "")
-    if found == recipe.target and recipe.source.language != "auto":
-        raise RecipeError(f"source.language={found} is the target language, whose labels are not to be looked at")
-    return "" if found == recipe.target else found
+    language = source_language(recipe)
+    if not language:
+        raise RecipeError(
+            f"{use} needs the {split} set of the teacher's language, and {recipe.teacher} does not say which that is; "
+            "give source.language"
+        )
+    if language == recipe.target:
+        raise RecipeError(
+            f"{use} needs the {split} set of a source language, and {language} is the target itself, whose labels "
+            f"count as not there but for those of gold=; set source.language to another one, or leave {use} out"
+        )
+    return corpus_path(recipe.data, language, split)
 
 
 def check_inputs(recipe: DistillRecipe, uses_similarity: bool) -> None:
@@ -111,14 +139,14 @@ def check_inputs(recipe: DistillRecipe, uses_similarity: bool) -> None:
         check_teacher(name)
     denoising_steps(recipe.denoising)
     if recipe.gold:
-        existing_file(recipe.gold)
+        existing_text(recipe.gold)
         if uses_similarity:
             raise RecipeError(
                 f"gold={recipe.gold}: labelled sentences of no teacher have no similarities, which variant="
                 f"{recipe.variant} learns; leave gold out, or take variant=pooled or tsl"
             )
     if recipe.source.share:
-        _source_path(recipe)
+        source_corpus(recipe, "train", "source.share")
         has_projections = any(read_settings(name).projection_size for name in recipe.model_teachers)
         if uses_similarity and has_projections and len(recipe.teachers) > 1:
             raise RecipeError("source.share beside the similarity task needs a single teacher; set source.share=0")
@@ -140,10 +168,10 @@ def prepare_inputs(
     text = text_path(recipe.text, recipe.data, recipe.target)
     number_format = autocast_dtype(accelerator.mixed_precision)
     known = joint_types(teachers_of(recipe)).labels.types if recipe.gold else ()
-    gold = read_target_labels(recipe, known, label_map, test)
+    gold = read_target_labels(recipe, known, label_map)
     wanted = {name: label_map.for_predictions().type_of(name) for name in known}
     lacking = {name: new for name, new in wanted.items() if gold.learnt and new and new not in gold.learnt.types}
-    doubts = doubts_of_labels(gold.learnt, sorted({*lacking.values()})) if gold.learnt else []
+    doubts = doubts_of_labels(gold, sorted({*lacking.values()}), [test] if test else [])
     tell_doubts(doubts)  # before a teacher learns from them
     teaching, former = with_tuned_teacher(recipe, gold, lacking, accelerator)
     teachers = replace(teachers_of(teaching), former=former)
@@ -167,6 +195,8 @@ def prepare_inputs(
         )
     if gold.learnt:
         times = times_shown(len(soft_labels), gold.n_learnt, recipe.gold_share)
+        n_shown = times * gold.n_learnt
+        LOG.info(f"{recipe.gold}: {n_shown / (len(soft_labels) + n_shown):.2f} of each epoch, shown {times:,} times")
         soft_labels = words = with_gold(soft_labels, gold.learnt, accelerator)
     return StudentInputs(
         recipe=teaching,
@@ -186,17 +216,6 @@ def prepare_inputs(
     )
 
 
-def _source_path(recipe: DistillRecipe) -> Path:
-    """Where the labelled text of `source.share` is."""
-    source = source_language(recipe)
-    if not source:
-        raise RecipeError(
-            f"source.share needs the labelled text of the source language, and {recipe.teacher} does not say which "
-            "that is; give source.language"
-        )
-    return corpus_path(recipe.data, source, "train")
-
-
 def _beside_source(
     recipe: DistillRecipe,
     soft_labels: SoftLabels,
@@ -207,7 +226,8 @@ def _beside_source(
 ) -> SoftLabels:
     """The soft labels with the share of labelled source sentences that the recipe asks for."""
     everything = replace(recipe.corpus, max_sentences=0)
-    labelled = read_labelled(_source_path(recipe), replace(labelled_corpora(recipe), max_sentences=0))
+    path = source_corpus(recipe, "train", "source.share")
+    labelled = read_labelled(path, replace(labelled_corpora(recipe), max_sentences=0))
     (renamed,) = rename_types([labelled], label_map, LabelSet(soft_labels.card.tags).types)
     taught = None
     if uses_similarity and soft_labels.card.projection_size:

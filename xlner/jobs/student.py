@@ -15,7 +15,9 @@ from xlner.config.schema import DistillRecipe
 from xlner.corpora.lines import corpus_path
 from xlner.corpora.splits import Corpus, check_types, read_labelled, rename_types
 from xlner.errors import RecipeError
-from xlner.jobs.inputs import StudentInputs, labelled_corpora, source_language
+from xlner.jobs.doubts import tell_doubts
+from xlner.jobs.inputs import StudentInputs, labelled_corpora, source_corpus
+from xlner.jobs.target_labels import doubts_of_labels
 from xlner.models.card import Origin
 from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
 from xlner.train.loop import Validation
@@ -162,10 +164,19 @@ SELECTIONS: dict[str, tuple[str, ...]] = {
 
 
 class Selection(NamedTuple):
-    """How a student is scored while it trains: corpora by measure, and the text that was held out."""
+    """How a student is scored while it trains: by which measures, and the corpora of those that need one.
+
+    `doubts` tell why these scores may be too good.
+    """
 
     name: str
     corpora: dict[str, Corpus]
+    doubts: Sequence[str]
+
+    @property
+    def n_target(self) -> int:
+        """Sentences of a dev set of the target language that choose the student."""
+        return len(self.corpora["target"].words) if "target" in self.corpora else 0
 
     def score(
         self, model: Any, evaluator: Evaluator, held_out: Sequence[int], soft_labels: SoftLabels
@@ -197,13 +208,11 @@ def dev_sets(recipe: DistillRecipe) -> dict[str, Path]:
     found = {}
     for measure in SELECTIONS.get(recipe.selection, ()):
         if measure in ("source", "target"):
-            language = source_language(recipe) if measure == "source" else recipe.target
-            if not language:
-                raise RecipeError(
-                    f"selection={recipe.selection} needs the dev set of the teacher's language, and {recipe.teacher} "
-                    "does not say which that is; give source.language"
-                )
-            found[measure] = corpus_path(recipe.data, language, "dev")
+            found[measure] = (
+                source_corpus(recipe, "dev", f"selection={recipe.selection}")
+                if measure == "source"
+                else corpus_path(recipe.data, recipe.target, "dev")
+            )
     return found
 
 
@@ -223,7 +232,9 @@ def make_selection(recipe: DistillRecipe, inputs: StudentInputs) -> Selection:
         dev = read_labelled(path, labelled_corpora(recipe))
         (corpora[measure],) = rename_types([dev], inputs.label_map, inputs.labels.types)
         check_types(inputs.labels, [corpora[measure]])
-    return Selection(name, corpora)
+    doubts = doubts_of_labels(inputs.gold, (), [corpora["target"]]) if "target" in corpora else []
+    tell_doubts(doubts)
+    return Selection(name, corpora, doubts)
 
 
 class StudentScore(Validation):

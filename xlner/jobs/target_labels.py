@@ -4,7 +4,7 @@ Whatever looks at target labels says so: on the terminal, in report.json and in 
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,20 @@ import torch
 from accelerate import Accelerator
 
 from xlner.config.schema import CheckpointRecipe, DistillRecipe, OptimizationRecipe, TeacherRecipe
-from xlner.corpora.lines import existing_file
+from xlner.corpora.lines import existing_text
 from xlner.corpora.splits import Corpus, fingerprint, read_labelled, rename_types, repeated_sentences
 from xlner.encode import load_tokenizer
 from xlner.errors import CorpusError, LabelError
 from xlner.files import RUNS, json_digest
 from xlner.jobs.teacher import train_tagger
+from xlner.models.card import UsedLabels
 from xlner.models.folder import load_joint_model, read_settings, save_model
+from xlner.models.settings import main_language
 from xlner.models.token_classifier import load_classifier, output_layer, read_labels, tags_of_model
 from xlner.soft_labels.label import Former, begins_with_compact, teacher_fingerprint
 from xlner.soft_labels.store import locked
 from xlner.tags import LabelMap
-from xlner.train.run import read_report
+from xlner.train.run import read_report, report_beside
 from xlner.words import Sentence
 
 LOG = logging.getLogger("xlner")
@@ -38,6 +40,8 @@ TUNING_VISITS, MOST_EPOCHS, TUNING_RATE = 2000, 40, 1e-4
 # How far back it goes then: h / (h + n) of the way after n sentences, a fifth after fifty. What few sentences lack, a
 # type in the worst case, it would forget; but a teacher that hardly knows the language has little to go back to.
 HALFWAY_BACK = 12.5
+# Of its recipe, what its weights do not depend on beyond what its folder is named by.
+_NOT_THE_CONTENT = "encoder,hardware.precision,hardware.cpu,hardware.threads,hardware.loader_workers"
 
 
 @dataclass(frozen=True)
@@ -57,34 +61,22 @@ class TargetLabels:
         return len(self.learnt.words) if self.learnt else 0
 
     @property
-    def beside(self) -> str:
-        """What a card says of them, behind the text without labels; empty where there are none."""
-        return f", and {self.n_learnt:,} with labels" if self.n_learnt else ""
-
-    @property
     def n_held_out(self) -> int:
         """How many sentences choose the student."""
         return len(self.held_out.words) if self.held_out else 0
-
-    def to_json(self) -> dict[str, Any]:
-        """What report.json says of them."""
-        return {"learnt": self.n_learnt, "held_out": self.n_held_out}
 
     def __str__(self) -> str:
         kept = f", of which {self.n_held_out:,} are kept aside to choose the student by" if self.held_out else ""
         return f"target labels used: {self.n_learnt + self.n_held_out:,} sentences{kept}"
 
 
-def read_target_labels(
-    recipe: DistillRecipe, known: Sequence[str], label_map: LabelMap, test: Corpus | None
-) -> TargetLabels:
+def read_target_labels(recipe: DistillRecipe, known: Sequence[str], label_map: LabelMap) -> TargetLabels:
     """The labelled target sentences that a recipe names.
 
     Args:
-        recipe: Names the file, which may be of another format than the text.
+        recipe: Names the file or folder, which may be of another format than the text.
         known: The teachers' types.
         label_map: Of the recipe.
-        test: What the student will be scored on; sentences of it among the labelled ones are told.
 
     Raises:
         CorpusError: If there is no such file, it cannot be read, has no labels, or too few to keep some aside.
@@ -92,41 +84,79 @@ def read_target_labels(
     """
     if not recipe.gold:
         return TargetLabels()
-    gold = read_labelled(existing_file(recipe.gold), replace(recipe.corpus, format="auto", max_sentences=0))
+    gold = read_labelled(existing_text(recipe.gold), replace(recipe.corpus, format="auto", max_sentences=0))
     (gold,) = rename_types([gold], label_map, known)
     if (unknown := sorted({*gold.types} - {*known})) and not is_tuned(recipe):
         raise LabelError(
             f"{gold.path}: has entities of {', '.join(unknown)}, the teacher knows {', '.join(known)}; "
-            f"rename or drop types, as in labels.map={unknown[0]}=, or leave gold_tunes_teacher=true"
+            f"{_way_out(recipe, unknown[0])}"
         )
-    if test is not None:
-        for warning in repeated_sentences(test, [gold]):
-            LOG.warning(f"warning: {warning}, so that the scores will be too good")
-    found = _parted(gold, recipe.selection)
+    learnt_before = any(has_learnt(name, gold.fingerprint) for name in recipe.model_teachers)
+    found = parted(gold, recipe.selection, learnt_before)
     LOG.info(f"{gold.path}: {found}")
     return found
 
 
-def _parted(gold: Corpus, selection: str) -> TargetLabels:
+def _way_out(recipe: DistillRecipe, unknown: str) -> str:
+    """What to do about a type of the labels that no teacher knows, where none of them learns from these."""
+    if recipe.mixing.rename:
+        return f"name it as mixing.rename does, as in labels.map={unknown}=ITS_NAME, or drop it, as in {unknown}="
+    if recipe.gold_tunes_teacher:  # and yet none is tuned
+        return f"rename or drop types, as in labels.map={unknown}=, or name a teacher first that can learn from them"
+    return f"rename or drop types, as in labels.map={unknown}=, or leave gold_tunes_teacher=true"
+
+
+def parted(gold: Corpus, selection: str, learnt_before: bool) -> TargetLabels:
+    """What is learnt, and what chooses the student: nothing, unless it is asked for, of what a teacher has learnt."""
     n_sentences = len(gold.words)
-    keeps_some = selection == "gold" or (selection == "auto" and n_sentences >= ENOUGH_TO_HOLD_OUT)
-    order = np.random.default_rng(0).permutation(n_sentences)
-    held_out = np.sort(order[: round(n_sentences * HELD_OUT) if keeps_some else 0])
-    dev = _some(gold, held_out.tolist(), "held out")
-    if not dev.types:  # nothing to choose by
-        if selection == "gold":
-            raise CorpusError(
-                f"{gold.path}: selection=gold keeps {len(held_out):,} of its {n_sentences:,} sentences aside, without "
-                "an entity among them; give more labelled sentences, or selection=last"
-            )
+    keeps_some = n_sentences >= ENOUGH_TO_HOLD_OUT and not learnt_before if selection == "auto" else selection == "gold"
+    if not keeps_some:
         return TargetLabels(gold, fingerprint=gold.fingerprint)
-    return TargetLabels(_some(gold, np.setdiff1d(order, held_out).tolist(), gold.name), dev, gold.fingerprint)
+    order = np.random.default_rng(0).permutation(n_sentences)
+    held_out = np.sort(order[: round(n_sentences * HELD_OUT)])
+    dev = _some(gold, held_out.tolist(), "held out")
+    learnt = _some(gold, np.setdiff1d(order, held_out).tolist(), gold.name)
+    unlearnt = sorted({*dev.types} - {*learnt.types})
+    if dev.types and not unlearnt:
+        return TargetLabels(learnt, dev, gold.fingerprint)
+    if selection == "auto":
+        return TargetLabels(gold, fingerprint=gold.fingerprint)
+    found = f"which alone have {', '.join(unlearnt)}" if unlearnt else "without an entity among them"
+    raise CorpusError(
+        f"{gold.path}: selection=gold keeps {len(held_out):,} of its {n_sentences:,} sentences aside, {found}; give "
+        "more labelled sentences, or selection=last"
+    )
 
 
 def _some(corpus: Corpus, numbers: Sequence[int], name: str) -> Corpus:
     words, tags = [corpus.words[number] for number in numbers], [corpus.tags[number] for number in numbers]
     own = fingerprint(map(Sentence, words, tags))
     return replace(corpus, name=name, words=words, tags=tags, fingerprint=own, known_as="")
+
+
+def doubts_of_labels(gold: TargetLabels, lacking: Sequence[str], scored_on: Iterable[Corpus]) -> list[str]:
+    """What is wrong with labelled target sentences.
+
+    That is: types that they lack, which a model forgets by them, and sentences that it is measured on.
+
+    Args:
+        gold: Labelled target sentences.
+        lacking: The types of the student that they lack.
+        scored_on: The corpora on which the student will be scored.
+    """
+    used = [corpus for corpus in (gold.learnt, gold.held_out) if corpus is not None]
+    found = [
+        f"{repeated}, so that the scores will be too good"
+        for scored in scored_on
+        for repeated in repeated_sentences(scored, used)
+    ]
+    if gold.learnt and lacking:
+        found.append(
+            f"{gold.learnt.path}: no entity of {', '.join(lacking)} in its {gold.n_learnt:,} sentences, so that the "
+            "student may find fewer of them than without these labels. Label some sentences that have one, or drop "
+            f"what you do not need, as in labels.map={lacking[0]}="
+        )
+    return found
 
 
 def times_shown(n_text: int, n_gold: int, share: float) -> int:
@@ -159,7 +189,7 @@ def with_tuned_teacher(
     if not gold.learnt or not is_tuned(recipe):
         return recipe, None
     first = recipe.model_teachers[0]
-    if has_learnt(first, gold):
+    if has_learnt(first, gold.fingerprint):
         LOG.info(f"{first}: has learnt from these labels when it was trained, and stays as it is")
         return recipe, None
     tuned = tuned_teacher(recipe, gold, accelerator)
@@ -169,12 +199,37 @@ def with_tuned_teacher(
     return replace(recipe, teacher=",".join(tuned if name == first else name for name in named)), former
 
 
-def has_learnt(teacher: str, gold: TargetLabels) -> bool:
+def has_learnt(teacher: str, fingerprint: str) -> bool:
     """Whether the report beside a model says that it was trained on these labels; once more would be too much."""
-    found: Any = read_report(Path(teacher).parent)
+    report = report_beside(teacher)
+    found: Any = report
     for name in ("corpora", "train", "fingerprint"):  # a report of something else may be anything
         found = found.get(name) if isinstance(found, dict) else None
-    return bool(gold.fingerprint) and found == gold.fingerprint
+    return bool(fingerprint) and fingerprint in (found, UsedLabels.of_report(report).fingerprint)
+
+
+def used_labels(recipe: DistillRecipe, gold: TargetLabels, n_dev: int) -> UsedLabels:
+    """All labels of the target language that a student owes something to.
+
+    Args:
+        recipe: As it was asked for; the reports beside its teachers tell what these have used.
+        gold: Labelled target sentences.
+        n_dev: Sentences of a dev set of the target that chose the student.
+    """
+    teachers = []
+    for name in recipe.model_teachers:
+        report = report_beside(name)
+        language = report.get("language")  # of a teacher's labels
+        own = isinstance(language, str) and main_language(language) == main_language(recipe.target)
+        if own or (report.get("target") == recipe.target and UsedLabels.of_report(report)):
+            teachers.append(teacher_name(name))
+    return UsedLabels(gold.n_learnt, gold.n_held_out, n_dev, tuple(teachers), gold.fingerprint)
+
+
+def teacher_name(teacher: str) -> str:
+    """What the card of a student calls a teacher: the name of its run, rather than where it lies on this machine."""
+    path = Path(teacher)
+    return teacher if not path.exists() else path.parent.name if path.name == "model" else path.name
 
 
 def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accelerator) -> str:
@@ -205,24 +260,25 @@ def tuned_teacher(recipe: DistillRecipe, gold: TargetLabels, accelerator: Accele
         *(corpus.fingerprint for corpus in corpora),
         asdict(optimization),
     ]
-    made_of += [asdict(recipe.corpus), recipe.seed, accelerator.mixed_precision, HALFWAY_BACK]
+    made_of += [asdict(recipe.corpus), recipe.target, recipe.seed, accelerator.mixed_precision, HALFWAY_BACK]
     folder = RUNS / "tuned-teachers" / json_digest(made_of)[:12]
     run, model = folder / "run", folder / "model"
+    own = TeacherRecipe(
+        language=recipe.target,
+        run=str(run),
+        encoder=teacher,
+        seed=recipe.seed,
+        corpus=recipe.corpus,
+        optimization=optimization,
+        hardware=recipe.hardware,
+        # The folder is that of the content: another path of the teacher, or other hardware, goes on all the same.
+        checkpoint=CheckpointRecipe(steps=0, allow_changes=_NOT_THE_CONTENT),
+    )
     with locked(folder, accelerator):
         found = read_report(run)
         accelerator.wait_for_everyone()  # nobody writes before all have looked
         if found is None:
             LOG.info(f"{teacher}: learns from {n_sentences:,} labelled target sentences first; into {run}")
-            own = TeacherRecipe(
-                language=recipe.target,
-                run=str(run),
-                encoder=teacher,
-                seed=recipe.seed,
-                corpus=recipe.corpus,
-                optimization=optimization,
-                hardware=recipe.hardware,
-                checkpoint=CheckpointRecipe(steps=0),
-            )
             train_tagger(own, corpora, read_labels(teacher).types)
         else:
             LOG.info(f"{teacher}: has learnt from {n_sentences:,} labelled target sentences; as stored in {run}")

@@ -82,7 +82,8 @@ def train_tagger(recipe: TeacherRecipe, given: tuple[Corpus, Corpus] | None = No
         labels = LabelSet.of_types({*train.types, *types})
         check_types(labels, held_out)
         model, encoder, settings = new_teacher(recipe, labels)
-        for warning in repeated_sentences(train, held_out):
+        # Of a teacher that learns from a few target labels all are of one file.
+        for warning in repeated_sentences(train, [corpus for corpus in held_out if corpus.path != train.path]):
             LOG.info(warning)
         settings = replace(settings, outside_share=outside_share(train.tags))
         start_run(run, recipe)
@@ -111,7 +112,7 @@ def train_tagger(recipe: TeacherRecipe, given: tuple[Corpus, Corpus] | None = No
         }
         measured = measured_on(held_out, [scores[corpus.name] for corpus in held_out], recipe.language)
         text = f"{len(train.words):,} labelled sentences, {train.known_as or recipe.language}"
-        origin = Origin(recipe.language, text, (), measured, doubt)
+        origin = Origin(recipe.language, text, scores=measured, warning=doubt)
         finish(run, accelerator, about, [train, *held_out], scores, progress, origin)
     return path
 

@@ -38,16 +38,55 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class UsedLabels:
+    """The labels of its own language that a student owes something to: what report, card and tables say of them.
+
+    Sentences that it learnt, those beside them that it was chosen by (`held_out`), those of a dev set that it was
+    chosen by (`dev`), and the teachers that have used some themselves, by name. `fingerprint` is that of the first two.
+    """
+
+    learnt: int = 0
+    held_out: int = 0
+    dev: int = 0
+    teachers: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @classmethod
+    def of_report(cls, content: object) -> "UsedLabels":
+        """What report.json says of them; nothing where it is damaged, or older than they are."""
+        found = content.get("target_labels") if isinstance(content, Mapping) else None
+        if not isinstance(found, Mapping):
+            return cls()
+        counts = {name: n for name in ("learnt", "held_out", "dev") if isinstance(n := found.get(name), int)}
+        teachers = found.get("teachers")
+        names = tuple(map(str, teachers)) if isinstance(teachers, Sequence) and not isinstance(teachers, str) else ()
+        return cls(**counts, teachers=names, fingerprint=str(found.get("fingerprint") or ""))
+
+    def __bool__(self) -> bool:
+        return bool(self.learnt or self.held_out or self.dev or self.teachers)
+
+    def __str__(self) -> str:
+        told = (
+            f"{self.learnt:,} sentences learnt" if self.learnt else "",
+            f"{self.held_out:,} kept aside to choose by" if self.held_out else "",
+            f"{self.dev:,} of the dev set chosen by" if self.dev else "",
+            f"those that its teacher {', '.join(self.teachers)} has used" if self.teachers else "",
+        )
+        return ", ".join(filter(None, told)) or "none"
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a model comes from, as far as it is known; what is empty stays unsaid.
 
-    `source` is the language (or languages) of the labels, `teachers` names of models; `text` says what it was trained
-    on, `warning` what is wrong with the model, if something is.
+    `source` is the language (or languages) of the teachers' labels, `teachers` names of models; `text` says what it was
+    trained on, `labels` which labels of its own language, `warning` what is wrong with the model, if something is.
     """
 
     source: str = ""
     text: str = ""
     teachers: tuple[str, ...] = ()
+    labels: UsedLabels = UsedLabels()
     scores: Sequence[Measured] = ()
     warning: str = ""
 
@@ -153,6 +192,7 @@ def _what(title: str, labels: LabelSet, settings: ModelSettings, origin: Origin)
         "Labels come from": origin.source,
         "Taught by": ", ".join(origin.teachers),
         "Trained on": origin.text,
+        "Labels of its own language": str(origin.labels) if origin.labels else "",
         "Base model": settings.base_model,
         "Licence of the base model, as its card states it": settings.base_licence,
         "Entity F1 in percent, by xlner": ", ".join(map(str, origin.scores)),
@@ -231,7 +271,9 @@ nlp.add_pipe("xlner", config={{"model": "path/to/this/folder"}})
 def _limits(labels: LabelSet, settings: ModelSettings, origin: Origin) -> str:
     unseen = "" if origin.scores else " It was scored on no labelled text at all."
     by_teachers = (
-        " Nobody labelled its text: it repeats what its teachers believe, mistakes included." if origin.teachers else ""
+        " Of the text that nobody labelled it repeats what its teachers believe, mistakes included."
+        if origin.teachers
+        else ""
     )
     language = f" in {for_markdown(settings.language)}" if settings.language else ""
     return f"""## Limits

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from xlner import __version__
 from xlner.errors import RunError
 from xlner.files import is_special
+from xlner.models.card import UsedLabels
 from xlner.notebook import shown, text_html
 from xlner.report.charts import Bar, bars, curves, reliability
 from xlner.report.gather import RunReport, part_of
@@ -190,9 +191,8 @@ class _RunView:
         training, about = part_of(self.run.about, "training"), self.run.about
         rows = [(name.replace("_", " ").replace(" mib", " (MiB)"), value) for name, value in training.items()]
         more = [(name, about[name]) for name in ("parameters", "seed", "selection", "agreement_f1") if name in about]
-        labels = part_of(about, "target_labels")
-        used = f"{labels.get('learnt', 0):,} sentences learnt, {labels.get('held_out', 0):,} kept aside to choose by"
-        return [*rows, *more, *([("target labels", used)] if labels else [])]
+        used = [("target labels", str(UsedLabels.of_report(about)))] if "target_labels" in about else []
+        return [*rows, *more, *used]
 
     @property
     def warnings(self) -> list[str]:

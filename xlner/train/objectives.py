@@ -6,6 +6,7 @@ transformer student (`SoftWords`) and of a compact one (`CompactWords`) are here
 pairs and what is weighted by them in `mtmt.py`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from xlner.config.load import choose
 from xlner.config.schema import CompactRecipe, LossRecipe
+from xlner.decoding import IMPOSSIBLE
 from xlner.encode import Window
 from xlner.models.inference import TokenBatch, collate
 from xlner.soft_labels.store import SoftLabels
@@ -121,6 +123,14 @@ def squared_logits(student_logits: Tensor, teacher_probs: Tensor, *, temperature
     difference = student_logits.float() - targets
     squares = (difference - difference.mean(dim=-1, keepdim=True)).square().mean(dim=-1)
     return squares * teacher_probs.any(dim=-1)
+
+
+def possible_logits(log_marginals: Tensor) -> Tensor:
+    """What a CRF excludes by construction (`I-X` at the first word) as unlikely as `LEAST_PROBABILITY`.
+
+    Its log-probability of `IMPOSSIBLE` is no number to compare with a teacher's: the distance would be of it alone.
+    """
+    return torch.where(log_marginals < IMPOSSIBLE / 2, math.log(LEAST_PROBABILITY), log_marginals)
 
 
 def soften(probs: Tensor, temperature: float | Tensor) -> Tensor:
@@ -424,8 +434,9 @@ class CompactWords(Objective[CompactBatch]):
         if self._whole_sequences:
             output = network(*batch.tokens, likeliest, batch.trust > 0)
             task = -output.log_likelihood.sum()
+            logits = possible_logits(output.logits)
         else:
-            output = network(*batch.tokens)
-            task = (token_cross_entropy(output.logits, likeliest) * weights).sum()
-        distance = self._loss.distance(output.logits, batch.probs, batch.temperature)
+            logits = network(*batch.tokens).logits
+            task = (token_cross_entropy(logits, likeliest) * weights).sum()
+        distance = self._loss.distance(logits, batch.probs, batch.temperature)
         return {"distillation": (distance * weights).sum(), "task": task}

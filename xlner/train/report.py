@@ -212,10 +212,13 @@ def score_table(scores: Mapping[str, Scores]) -> str:
         return "no labelled test set, so there are no scores"
     types = sorted({name for column in names for name in scores[column]["types"]})
     compared = len({scores[name]["overall"]["support"] for name in names}) == 1 < len(names)
-    lines = ["F1    " + "".join(f"{name:>10}" for name in names) + ("  difference" if compared else "") + "  entities"]
+    widths = [max(10, len(name) + 2) for name in names]
+    head = "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
+    lines = ["F1    " + head + ("  difference" if compared else "") + "  entities"]
     for kind in (*types, "all"):
         rows = [scores[name]["overall"] if kind == "all" else scores[name]["types"].get(kind) for name in names]
-        cells = "".join(f"{row['f1']:10.2f}" if row else f"{'-':>10}" for row in rows)
+        values = [f"{row['f1']:.2f}" if row else "-" for row in rows]
+        cells = "".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
         if compared:
             cells += f"{rows[-1]['f1'] - rows[0]['f1']:+12.2f}" if rows[0] and rows[-1] else f"{'-':>12}"
         lines.append(f"{kind:<6}{cells}{next((row['support'] for row in reversed(rows) if row), 0):10d}")
@@ -249,8 +252,8 @@ def finish(
 ) -> None:
     """Print the scores, and write the model's card, by `save_card`, and report.json, which ends the run."""
     LOG.info(f"\n{score_table(scores)}")
-    if about.get("selection") == "target":
-        LOG.info("\nthe student was chosen by labels of the target language (selection=target)")
+    if origin.labels:
+        LOG.info(f"\ntarget labels used: {origin.labels}")
     if origin.warning:
         LOG.warning(f"warning: {origin.warning}")
     if run.writes:

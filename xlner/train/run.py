@@ -194,6 +194,12 @@ def read_report(run: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def report_beside(model: str) -> dict[str, Any]:
+    """The report of the finished run whose `model/` a folder is; empty if there is none."""
+    folder = Path(model).resolve()
+    return (read_report(folder.parent) or {}) if folder.name == "model" else {}
+
+
 def _record(path: Path, line: str) -> dict[str, Any]:
     try:
         return json.loads(line)  # type: ignore[no-any-return]
