@@ -10,7 +10,17 @@ from test_students import make_student
 
 from xlner.corpora.source import read_annotations, read_corpus
 from xlner.errors import CorpusError
-from xlner.select import ALIKE, as_text, entity_doubts, select_sentences, spread, without_repeats
+from xlner.select import (
+    ALIKE,
+    as_text,
+    done_sentences,
+    entity_doubts,
+    most_doubtful,
+    new_entities_first,
+    select_sentences,
+    sentence_key,
+    spread,
+)
 from xlner.tag_files.records import Record, TaggedRecord
 from xlner.tagger import load_tagger
 from xlner.tags import Span
@@ -66,17 +76,49 @@ def test_the_first_n_of_an_order_are_of_n_clusters_the_most_doubtful_first():
     assert sorted(order) == list(range(9))
 
 
-def test_nothing_is_taken_twice_and_entities_are_shared_only_where_no_others_are_left():
+def test_entities_are_shared_only_where_no_others_are_left():
     found = [
         tagged("Anna lebt heute in Kiel", ("PER", 0, 1), ("LOC", 4, 5)),
-        tagged("anna lebt heute in Kiel !", ("PER", 0, 1)),
-        tagged("Gestern kam Anna zu spät", ("PER", 2, 3)),
+        tagged("Gestern kam anna zu spät", ("PER", 2, 3)),
         tagged("Boris fuhr 1999 nach Ulm", ("PER", 0, 1), ("LOC", 4, 5)),
-        tagged("Boris fuhr 2001 nach Ulm"),
+        tagged("Ulm liegt an der Donau", ("LOC", 0, 1)),
+        tagged("Es regnet"),
     ]
 
-    assert without_repeats(found, 2) == [found[0], found[3]]
-    assert without_repeats(found, 5) == [found[0], found[3], found[2]]
+    assert new_entities_first(found, 2) == [found[0], found[2]]
+    assert new_entities_first(found, 9) == [found[0], found[2], found[4], found[1], found[3]]
+
+
+def are_alike(one, other):
+    one, other = ({word.casefold() for word in record.words} for record in (one, other))
+    return len(one & other) >= ALIKE * len(one | other)
+
+
+def test_sentences_that_are_nearly_alike_take_no_places_of_others(tagger):
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    repeats = [f"Am Montag spielt die Mannschaft aus {one}{one} in Kiel gegen Ulm" for one in letters]
+    others = [" ".join(f"{one}{other}" for other in letters[:8]) for one in letters]
+
+    found = most_doubtful(tagger, records([*repeats, *others]), len(others) + 1)
+    repeated = [one for one in found if one.record.record.text in repeats]
+
+    assert len(found) == len(others) + 1
+    assert len(repeated) == 1
+    doubts = [most_doubtful(tagger, records([text]), 1)[0].doubt for text in repeats]
+    assert repeated[0].doubt == pytest.approx(max(doubts))
+    assert len(select_sentences(tagger, records([*repeats, *others]), 10)) == 10
+
+
+@pytest.mark.parametrize("n", [1, 5, 12, 40])
+def test_the_most_doubtful_ones_differ_and_are_as_many_as_there_are(tagger, n):
+    words = np.random.default_rng(0).choice([*TOWNS, *YEARS], size=(60, 5))
+
+    found = most_doubtful(tagger, records([" ".join(row) for row in words]), n)
+
+    assert not any(are_alike(one.record, other.record) for one, other in combinations(found, 2))
+    doubts = [one.doubt for one in found]
+    assert doubts == sorted(doubts, reverse=True)
+    assert len(found) == n
 
 
 def test_selected_sentences_differ_and_hold_what_the_tagger_finds(tagger):
@@ -85,8 +127,7 @@ def test_selected_sentences_differ_and_hold_what_the_tagger_finds(tagger):
     found = select_sentences(tagger, records(texts), 6)
 
     assert len(found) == 6
-    for one, other in combinations([{word.casefold() for word in record.words} for record in found], 2):
-        assert len(one & other) < ALIKE * len(one | other)
+    assert not any(are_alike(one, other) for one, other in combinations(found, 2))
     for record in found:
         assert [entity["text"] for entity in record.entities()] == [one.text for one in tagger.tag(record.record.text)]
     assert texts_of(select_sentences(tagger, records(texts), 6)) == texts_of(found)
@@ -101,6 +142,68 @@ def test_sentences_that_are_done_are_not_selected_again(tagger):
     assert set(texts_of(found)) <= set(TEXTS[20:])
     with pytest.raises(CorpusError, match="no sentence to select: the text is empty, or all of it is done"):
         select_sentences(tagger, records(TEXTS), 5, [tagger.words(text) for text in TEXTS])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Am 3. Mai in Kiel!", "am 14. mai in kiel", True),
+        ("Ich \u2764\ufe0f Kiel", "Ich \u2764 Kiel", True),
+        ("\u0930\u093e\u092e", "\u0930\u092e", False),  # Hindi: Ram, and rum, without a vowel
+        ("\u0e44\u0e01\u0e25\u0e49", "\u0e44\u0e01\u0e25", False),  # Thai: near, and far
+    ],
+    ids=["case", "emoji", "hindi", "thai"],
+)
+def test_sentences_are_one_that_differ_by_case_signs_and_numbers_alone(one, other, same):
+    keys = [sentence_key(unicode_words_of(text)) for text in (one, other)]
+
+    assert (keys[0] == keys[1]) == same
+
+
+def unicode_words_of(text):
+    return [text[start:end] for start, end in unicode_words(text)]
+
+
+LABEL_STUDIO = [
+    {"data": {"text": "Kiel"}, "annotations": [{"result": [], "was_cancelled": False}]},
+    {"data": {"text": "Ulm"}, "annotations": [{"result": [], "was_cancelled": True}]},
+    {"data": {"text": "Wien"}, "annotations": [], "predictions": [{"result": []}]},
+]
+PRODIGY = [{"text": text, "answer": said} for text, said in zip(TOWNS, ("accept", "reject", "ignore"), strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("exported", "done"),
+    [
+        (LABEL_STUDIO, ["Kiel", "Ulm"]),
+        (LABEL_STUDIO[2:], ["Wien"]),
+        ([*PRODIGY, {"text": "Graz", "spans": None}], ["Kiel", "Ulm", "Wien"]),
+        (PRODIGY[1:2], ["Ulm"]),
+        ([{"text": "Kiel", "annotation_id": 1}, {"text": "Ulm"}], ["Kiel"]),
+        ([{"text": "Kiel", "label": []}, {"text": "Ulm", "label": [[0, 3, "LOC"]]}, {"text": "Bonn"}], ["Kiel", "Ulm"]),
+        ([{"types": ["LOC"]}, {"text": "Kiel", "entities": []}], ["Kiel"]),
+        ([{"text": "Kiel"}, {"text": "Ulm"}], ["Kiel", "Ulm"]),
+    ],
+    ids=["label studio", "no annotation", "prodigy", "rejected", "json-min", "spans", "annotations", "text"],
+)
+@pytest.mark.parametrize("is_array", [False, True])
+def test_what_somebody_saw_is_done_and_of_a_file_without_labels_all(tmp_path, exported, done, is_array):
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(exported) if is_array else "\n".join(map(json.dumps, exported)), encoding="utf-8")
+
+    assert [" ".join(words) for words in done_sentences(str(path))] == done
+
+
+def test_done_files_are_of_utf_8_or_else_of_the_encoding_of_the_text(tmp_path):
+    for encoding in ("utf-8", "latin-1"):
+        path = tmp_path / f"{encoding}.conll"
+        path.write_text("Köln B-LOC\n", encoding=encoding)
+        assert done_sentences(str(path), "latin-1") == [("Köln",)]
+
+    (tmp_path / "empty.jsonl").touch()
+    for path, message in ((tmp_path / "latin-1.conll", "not utf-8"), (tmp_path / "empty.jsonl", "no sentence in it")):
+        with pytest.raises(CorpusError, match=message):
+            done_sentences(str(path))
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +308,36 @@ def test_what_cannot_be_selected_from_is_refused(select, tmp_path, content, argu
 
     assert (status, out) == (2, "")
     assert message in told
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("--out", None, "is a folder; expected a file there, or nothing"),
+        ("--done", "Köln\n".encode("latin-1"), "byte 0xf6 at offset 1 is not utf-8"),
+        ("--done", b"", "no sentence in it"),
+    ],
+    ids=["out", "encoding", "empty"],
+)
+def test_a_wrong_path_is_told_before_the_model_is_opened(select, tmp_path, option, content, message):
+    (tmp_path / "raw.txt").write_text("Kiel", encoding="utf-8")
+    (tmp_path / "other.txt").mkdir() if content is None else (tmp_path / "other.txt").write_bytes(content)
+
+    status, out, told = select(tmp_path / "raw.txt", option, tmp_path / "other.txt", model=str(tmp_path / "no-model"))
+
+    assert (status, out) == (2, "")
+    assert message in told
+
+
+def test_nothing_is_left_of_an_output_where_nothing_is_selected(select, tmp_path):
+    (tmp_path / "raw.txt").write_text("Kiel", encoding="utf-8")
+    (tmp_path / "out.jsonl").write_text("before", encoding="utf-8")
+
+    status, _, told = select(tmp_path / "raw.txt", "--done", tmp_path / "raw.txt", "--out", tmp_path / "out.jsonl")
+
+    assert (status, "no sentence to select" in told) == (2, True)
+    assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == "before"
+    assert {path.name for path in tmp_path.iterdir()} == {"raw.txt", "out.jsonl"}
 
 
 def test_a_model_without_hidden_states_is_refused(select, tmp_path):

@@ -1,22 +1,30 @@
 """The sentences of raw text that would teach a model most, tagged by it, in the shapes that annotation tools import.
 
-A sentence teaches by the entities that the model is expected to get wrong in it; of the most doubtful sentences those
-are taken that differ most from one another by the model's hidden states, and nothing is taken twice.
+A sentence teaches by the entities that the model is expected to get wrong in it; of the most doubtful sentences, of
+which no two are nearly alike, those are taken that differ most from one another by the model's hidden states.
 
 Source: Zhdanov 2019 (arXiv:1901.05954), which clusters a multiple of what is asked for, weighted by doubt, and takes
 from each cluster what is nearest to its centre.
 """
 
-import heapq
 import json
+import math
 import warnings
+from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from xlner.corpora.columns import SPAN_NAMES, TAG_NAMES, find_name
+from xlner.corpora.json_records import JsonRecord, RecordReader, read_json_records, record_fields
+from xlner.corpora.lines import SUFFIXES, CorpusProblem, is_utf_8, refuse
+from xlner.corpora.source import names_types_alone, read_corpus
+from xlner.corpora.spans import IGNORE, ReadingOptions, TagReader
 from xlner.decoding import ValidTags
 from xlner.errors import CorpusError, ModelError
 from xlner.tag_files.records import Record, TaggedRecord, in_chunks, record_words
@@ -29,7 +37,8 @@ CANDIDATES = 5
 ALIKE = 0.7
 # A doubt of nothing at all would leave the clusters without a weight.
 _LEAST_DOUBT = 1e-6
-_NO_LETTER = regex.compile(r"[^\p{L}\p{N}]+")
+# Marks are vowels in Hindi and Thai; those that give an emoji its colour are none.
+_NO_LETTER = regex.compile(r"[^\p{L}\p{M}\p{N}]|\p{Variation_Selector}")
 _NUMBER = regex.compile(r"\p{N}+")
 
 Values = NDArray[np.float64]
@@ -53,7 +62,7 @@ def select_sentences(
     Args:
         tagger: Of a transformer: its hidden states tell how sentences differ.
         records: Of raw text, each a sentence.
-        n: How many are asked for; there may be fewer, if the text has fewer that differ.
+        n: How many are asked for; there are fewer only where the text has no more that differ.
         done: Words of sentences that are not to be selected again.
 
     Raises:
@@ -69,11 +78,11 @@ def select_sentences(
 
 
 def most_different(tagger: Tagger, candidates: Sequence[Candidate], n: int) -> list[TaggedRecord]:
-    """Of candidates, the most doubtful first, n that differ; all that are no repeats if there are fewer."""
+    """Of candidates, the most doubtful first, n that differ; all if there are fewer."""
     order: Sequence[int] = range(len(candidates))
     if len(candidates) > n:
         order = spread(sentence_vectors(tagger, candidates), np.asarray([one.doubt for one in candidates]), n)
-    return without_repeats([candidates[number].record for number in order], n)
+    return new_entities_first([candidates[number].record for number in order], n)
 
 
 def _new_sentences(tagger: Tagger, records: Iterable[Record], seen: set[int]) -> Iterator[Record]:
@@ -87,10 +96,9 @@ def _new_sentences(tagger: Tagger, records: Iterable[Record], seen: set[int]) ->
 
 
 def most_doubtful(tagger: Tagger, records: Iterable[Record], n: int) -> list[Candidate]:
-    """The n records of the greatest doubt, the greatest first."""
+    """The n records of the greatest doubt of which no two are nearly alike, the greatest first; fewer if there are."""
     decoder, begins = ValidTags(tagger.labels), _begins(tagger.labels.tags)
-    best: list[tuple[float, int, Candidate]] = []
-    number = 0
+    pool = _Pool(n)
     for chunk in in_chunks(records):
         split = [record_words(record, tagger.word_splitter) for record in chunk]
         probs = tagger.probs([words for words, _ in split])
@@ -98,15 +106,8 @@ def most_doubtful(tagger: Tagger, records: Iterable[Record], n: int) -> list[Can
         for record, (words, offsets), rows, spans in zip(chunk, split, probs, found, strict=True):
             doubts = entity_doubts(rows.astype(np.float64), spans, begins)
             doubt = float(doubts.sum()) / len(words) ** 0.5
-            candidate = Candidate(TaggedRecord(record, words, offsets, spans), doubts, doubt)
-            number += 1
-            # The number keeps the order of the text among equals, and candidates from being compared.
-            entry = (doubt, -number, candidate)
-            if len(best) < n:
-                heapq.heappush(best, entry)
-            else:
-                heapq.heappushpop(best, entry)
-    return [candidate for _, _, candidate in sorted(best, key=lambda entry: entry[:2], reverse=True)]
+            pool.add(Candidate(TaggedRecord(record, words, offsets, spans), doubts, doubt))
+    return pool.candidates()
 
 
 def entity_doubts(probs: Values, spans: Sequence[tuple[Span, float]], begins: Sequence[int]) -> Values:
@@ -188,10 +189,11 @@ def spread(vectors: Values, doubts: Values, n: int) -> list[int]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of sentences that are alike there are fewer clusters
-        means = KMeans(n, n_init=1, max_iter=50, random_state=0)
-        distances = means.fit(vectors, sample_weight=doubts + _LEAST_DOUBT).transform(vectors)
+        means = KMeans(n, n_init=1, max_iter=50, random_state=0).fit(vectors, sample_weight=doubts + _LEAST_DOUBT)
     clusters = means.labels_
-    nearest = np.lexsort((-doubts, distances[np.arange(len(vectors)), clusters]))
+    # To their own centres alone: N x n distances would be gigabytes for some thousand clusters.
+    distances = np.linalg.norm(vectors - means.cluster_centers_[clusters], axis=1)
+    nearest = np.lexsort((-doubts, distances))
     ranks, seen = np.zeros(len(vectors), dtype=np.int64), np.zeros(n, dtype=np.int64)
     for number in nearest:
         ranks[number] = seen[clusters[number]]
@@ -208,23 +210,135 @@ def sentence_key(words: Sequence[str]) -> int:
     return hash(_NO_LETTER.sub("", _NUMBER.sub("0", "".join(words).casefold())))
 
 
-def without_repeats(records: Sequence[TaggedRecord], n: int) -> list[TaggedRecord]:
-    """The first n records that are not nearly alike, those first that share no entity with one before."""
-    chosen: list[tuple[int, set[str]]] = []
+class _Pool:
+    """Of all candidates that are added the n most doubtful ones, of which no two are nearly alike.
+
+    Sentences are alike by the share of their different words that they have in common. Those that may be are found by
+    words that two of them must have in common.
+
+    Source: Bayardo et al. 2007 (Scaling up all pairs similarity search), section 4, for the common words.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._n_added = 0
+        # By doubt and, among equals, the order of the text: the least first.
+        self._ranks: list[_Rank] = []
+        self._kept: dict[_Rank, tuple[Candidate, set[str]]] = {}
+        self._by_mark: defaultdict[str, set[_Rank]] = defaultdict(set)
+
+    def add(self, candidate: Candidate) -> None:
+        """Keep a candidate, in the place of one that is less doubtful, or do not."""
+        self._n_added += 1
+        rank = (candidate.doubt, -self._n_added)
+        is_full = len(self._ranks) == self._n
+        if is_full and rank < self._ranks[0]:
+            return
+        words = {_NUMBER.sub("0", word.casefold()) for word in candidate.record.words}
+        marks = _marks(words)
+        near = set[_Rank]().union(*(self._by_mark[mark] for mark in marks if mark in self._by_mark))
+        alike = [other for other in near if _are_alike(words, self._kept[other][1])]
+        # It would take the place of several: then the pool would be short of what it had no place for before.
+        if len(alike) > 1 or (alike and rank < alike[0]):
+            return
+        if alike or is_full:
+            self._remove(alike[0] if alike else self._ranks[0])
+        insort(self._ranks, rank)
+        self._kept[rank] = candidate, words
+        for mark in marks:
+            self._by_mark[mark].add(rank)
+
+    def candidates(self) -> list[Candidate]:
+        """What is kept, the most doubtful first."""
+        return [self._kept[rank][0] for rank in reversed(self._ranks)]
+
+    def _remove(self, rank: "_Rank") -> None:
+        del self._ranks[bisect_left(self._ranks, rank)]
+        _, words = self._kept.pop(rank)
+        for mark in _marks(words):
+            self._by_mark[mark].discard(rank)
+            if not self._by_mark[mark]:
+                del self._by_mark[mark]
+
+
+_Rank = tuple[float, int]
+
+
+def _are_alike(words: set[str], others: set[str]) -> bool:
+    return len(words & others) >= ALIKE * len(words | others)
+
+
+def _marks(words: set[str]) -> list[str]:
+    """Words of a sentence of which a sentence that is alike has at least one among its own; long ones, as few share."""
+    n_shared = math.ceil(ALIKE * len(words))  # with any that is alike
+    return sorted(words, key=lambda word: (-len(word), word))[: len(words) - n_shared + 1]
+
+
+def new_entities_first(records: Sequence[TaggedRecord], n: int) -> list[TaggedRecord]:
+    """The first n records, those before the others that share no entity with one before."""
+    chosen: list[TaggedRecord] = []
+    others: list[TaggedRecord] = []
     names: set[str] = set()
-    for may_share in (False, True):
-        for number, record in enumerate(records):
-            if len(chosen) == n:
-                break
-            found = {str(entity["text"]).casefold() for entity in record.entities()}
-            words = {_NUMBER.sub("0", word.casefold()) for word in record.words}
-            if not may_share and not names.isdisjoint(found):
-                continue
-            if any(len(words & others) >= ALIKE * len(words | others) for _, others in chosen):
-                continue
-            chosen.append((number, words))
+    for record in records:
+        found = {str(entity["text"]).casefold() for entity in record.entities()}
+        if names.isdisjoint(found):
+            chosen.append(record)
             names |= found
-    return [records[number] for number, _ in chosen]
+        else:
+            others.append(record)
+    return [*chosen, *others][:n]
+
+
+# What is done.
+
+
+def done_sentences(source: str, encoding: str = "utf-8") -> list[Sequence[str]]:
+    """The words of the sentences that somebody has annotated, rejected or skipped.
+
+    Where nobody has, as in raw text or in a file that a tool is to import, these are all.
+
+    Args:
+        source: A corpus, or what a tool exports.
+        encoding: Of what is not UTF-8; tools write UTF-8, whatever the text was.
+
+    Raises:
+        CorpusError: If there is none, it holds no sentence, or at the first place that does not fit.
+    """
+    try:
+        return _read_done(source, "utf-8")
+    except CorpusError:
+        if is_utf_8(encoding):
+            raise
+        return _read_done(source, encoding)
+
+
+def _read_done(source: str, encoding: str) -> list[Sequence[str]]:
+    path = Path(source)
+    if SUFFIXES.get(path.suffix.lower()) not in ("json", "jsonl") or not path.is_file():
+        return [sentence.words for sentence in read_corpus(source, scheme=IGNORE, encoding=encoding)]
+    reader = RecordReader(ReadingOptions(scheme=IGNORE, encoding=encoding), None, TagReader(IGNORE))
+    seen: list[Sequence[str]] = []
+    unseen: list[Sequence[str]] = []
+    for place, value in read_json_records(path, encoding, refuse):
+        if names_types_alone(value):
+            continue
+        # Without its answer a record is read that was rejected.
+        asked = {name: field for name, field in value.items() if name != "answer"} if isinstance(value, dict) else value
+        if found := reader.read(JsonRecord(place, asked)):
+            (seen if _is_seen(value) else unseen).append(found.sentence.words)
+    if not seen and not unseen:
+        refuse(CorpusProblem("XL004", source, "no sentence in it; is it empty?"))
+    return seen or unseen
+
+
+def _is_seen(value: Any) -> bool:
+    """Whether somebody annotated, rejected or skipped a record, as far as its tool tells."""
+    # Label Studio lists what was skipped as an annotation, too.
+    if isinstance(value, dict) and isinstance(value.get("data"), dict):
+        return bool(value.get("annotations") or value.get("completions"))
+    # The answer is Prodigy's, the number that of Label Studio's JSON-MIN.
+    fields = [name for name, field in (record_fields(value) or {}).items() if field is not None]
+    return "answer" in fields or "annotation_id" in fields or find_name(fields, (*SPAN_NAMES, *TAG_NAMES)) is not None
 
 
 # The shapes that annotation tools import. Offsets count characters.

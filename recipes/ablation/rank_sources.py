@@ -22,7 +22,7 @@ from xlner.corpora.source import read_corpus
 from xlner.evaluate import evaluate_tags
 from xlner.files import write_json
 from xlner.predict import decide_tags
-from xlner.soft_labels.rank import SourceRank, rank, source_likeness
+from xlner.soft_labels.rank import SourceRank, rank, source_likeness, sources_of, view
 from xlner.tagger import Tagger, load_tagger
 
 
@@ -74,9 +74,10 @@ def pairs_of(
     words = [sentence.words for sentence in sentences]
     gold = [sentence.tags for sentence in sentences if sentence.tags is not None]
     device = next(iter(taggers.values())).device
-    likenesses = source_likeness(models, str(data), words, n_sentences, device)
+    likenesses = source_likeness(models[0], sources_of(models, str(data), n_sentences), words, n_sentences, device)
+    views = [view(language, language, tagger, words) for language, tagger in taggers.items()]
     pairs = []
-    for place, signs in enumerate(rank(taggers, list(taggers), words, likenesses)):
+    for place, signs in enumerate(rank(views, sum(map(len, words)), likenesses)):
         tagger = taggers[signs.model]
         tags = [decide_tags(rows, tagger.labels) for rows in tagger.probs(words)]
         pairs.append(Pair(target, evaluate_tags(tagger.types, gold, tags).report.overall.f1, place, signs))

@@ -25,7 +25,7 @@ from xlner.evaluate import evaluate_tags
 from xlner.models.inference import collate, word_vectors
 from xlner.models.token_classifier import freeze, output_layer
 from xlner.predict import decide_tags
-from xlner.select import CANDIDATES, Candidate, most_different, most_doubtful, network_of, without_repeats
+from xlner.select import CANDIDATES, Candidate, most_different, most_doubtful, network_of, new_entities_first
 from xlner.tag_files.records import Record
 from xlner.tagger import Tagger, load_tagger
 from xlner.tags import LabelMap
@@ -96,7 +96,7 @@ def choose(tagger: Tagger, candidates: Sequence[Candidate], way: str, n: int, dr
     if way == RANDOM:
         return [int(number) for number in np.random.default_rng(draw).permutation(n_sentences)[:n]]
     if way == DOUBTFUL:
-        found = without_repeats([one.record for one in candidates], n)
+        found = new_entities_first([one.record for one in candidates], n)
     else:
         found = most_different(tagger, candidates[: CANDIDATES * n], n)
     return [one.record.number for one in found]

@@ -2,7 +2,8 @@ import pytest
 from corpus_samples import KIEL, RAIN, TWO_COLUMNS
 
 from xlner.corpora import lines
-from xlner.corpora.source import read_corpus
+from xlner.corpora.source import read_corpus, read_located
+from xlner.corpora.spans import ReadingOptions
 from xlner.errors import CorpusError
 from xlner.words import Sentence, unicode_words
 
@@ -118,6 +119,47 @@ def test_a_hash_begins_a_comment_unless_the_line_looks_like_the_other_rows(read,
     sentence = read(f"{line}\nRegen\tO\n")[0]
 
     assert len(sentence.words) == 1 + is_word
+
+
+@pytest.mark.parametrize(
+    ("tags", "options"),
+    [
+        ("S-PROD S-LOC O", {}),
+        ("U-PROD U-LOC O", {}),
+        ("b-PROD B-LOC O", {}),
+        ("PROD LOC O", {"scheme": "plain"}),
+        ("1 2 0", {"labels": "O,B-PROD,B-LOC"}),
+        ("prod B-LOC O", {"scheme": "ignore"}),
+    ],
+    ids=["BIOES", "BILOU", "misspelt", "plain", "numbers", "ignored"],
+)
+def test_a_word_that_begins_with_a_hash_is_read_in_every_scheme(tmp_path, tags, options):
+    product, place, outside = tags.split()
+    rows = [("#1", product), ("ist", outside), (), ("Kiel", place), ("hat", outside), ("#1", product), ()]
+    problems = []
+    # Where spaces separate, `#1 prod` says too little.
+    for sign in ("\t", " ") if product != "prod" else ("\t",):
+        content = "# newdoc\n# text = #1 ist\n" + "".join(sign.join(row) + "\n" for row in rows)
+        (tmp_path / "x.conll").write_text(content)
+
+        reading = ReadingOptions(**options, report=problems.append)
+        found = [sentence for sentence, _ in read_located(tmp_path / "x.conll", "auto", reading)]
+
+        assert [sentence.words for sentence in found] == [("#1", "ist"), ("Kiel", "hat", "#1")]
+        assert found[0].tags == (None if product == "prod" else ("B-PROD", "O"))
+    assert [problem.code for problem in problems] == ["XL012"] * 4 * (product == "b-PROD")
+
+
+@pytest.mark.parametrize("comment", ["# text = Kiel", "# newdoc", "# e.g.", "#id 5", "# a\tb", "#Form\tNER"])
+def test_comments_among_tags_of_any_scheme_stay_comments(read, comment):
+    for sign in ("\t", " ") if "\t" not in comment else ("\t",):
+        assert len(read(f"{comment}\nKiel{sign}S-LOC\n")[0].words) == 1
+        assert len(read(f"{comment}\nKiel{sign}LOC\n", scheme="plain")[0].words) == 1
+
+
+def test_a_row_that_begins_with_a_hash_and_has_no_tag_is_refused_and_not_lost(read):
+    with pytest.raises(CorpusError, match=r"corpus\.conll:1: found tag 'PROD'"):
+        read("#1\tPROD\nKiel\tB-LOC\n")
 
 
 def test_an_unlabelled_hash_is_a_word(read):
@@ -453,11 +495,29 @@ def test_a_table_of_latin_1_is_told_and_read_by_its_encoding(read):
     ]
 
 
-def test_spans_in_a_cell_are_refused_and_not_lost(read):
-    spans = '''"[{""start"":0,""end"":4,""text"":""Kiel"",""labels"":[""LOC""]}]"'''
+@pytest.mark.parametrize("name", ["label", "entities", "spans", "annotations"])
+@pytest.mark.parametrize(
+    "spans",
+    [
+        '[{""start"":0,""end"":4,""text"":""Kiel"",""labels"":[""LOC""]}]',
+        "[[0, 4, 'LOC']]",
+        '[[0,4,""LOC""]]',
+        "[(0, 4, 'LOC')]",
+        "((0, 4, 'LOC'),)",
+        "{'entities': [(0, 4, 'LOC')]}",
+    ],
+)
+def test_spans_in_a_cell_are_refused_and_not_lost(read, name, spans):
+    content = f'text,id,{name},annotator\nes regnet,2,[],1\nKiel,1,"{spans}",1\n'
 
-    with pytest.raises(CorpusError, match=r"the column 'label' holds spans as JSON; export JSON or JSON-MIN"):
-        read(f"text,id,label,annotator\nKiel,1,{spans},1\n", "export.csv")
+    with pytest.raises(CorpusError, match=rf"the column '{name}' holds spans; export JSON or JSON-MIN"):
+        read(content, "export.csv")
+    assert read(content, "export.csv", columns="text")[1] == Sentence(("Kiel",))
+
+
+@pytest.mark.parametrize("cell", ["positive", "['politics']", "[]", "(see below)", "{urgent}"])
+def test_classes_beside_a_text_are_no_spans(read, cell):
+    assert read(f'text,label\nKiel,"{cell}"\n', "x.csv") == [Sentence(("Kiel",))]
 
 
 def test_texts_of_a_table_are_unlabelled_sentences(read):

@@ -97,7 +97,10 @@ def test_offsets_count_characters_and_not_bytes(read):
         ('{"text": "a  b", "spans": [[1, 3, "LOC"]]}', "XL022", "holds no word"),
         ('{"text": "Kiel", "spans": [[0, 4, ""]]}', "XL022", "of type ''"),
         ('{"text": "in Kiel", "spans": [[2, 6, "LOC"]]}', "XL024", "' Kie'.*inside a word; words there: 'Kiel'"),
-        ('{"text": "a b c", "spans": [[0, 3, "X"], [2, 5, "Y"]]}', "XL023", "overlaps another one"),
+        ('{"text": "a b c", "spans": [[0, 3, "X"], [2, 5, "Y"]]}', "XL023", "another one.*check-data --fix` keeps"),
+        ('{"text": "Kiel", "spans": [{"start": 0, "end": 4, "text": "Kiel"}]}', "XL021", "0 to 4 'Kiel' has no label"),
+        ('{"text": "Kiel", "spans": [[0, 4, ["A", "B"]]]}', "XL021", "0 to 4 '' has the labels A, B, of which tags"),
+        ('{"text": "Kiel", "spans": [[0, 4, []]]}', "XL021", "0 to 4 '' has no label"),
         ('{"text": "Kiel", "spans": [{"start": 0, "label": "LOC"}]}', "XL021", "expected spans as"),
         ('{"text": "ab", "tokens": [{"start": 1, "end": 2}, {"start": 0, "end": 1}]}', "XL021", "does not follow"),
         ('{"text": "ab", "tokens": [{"start": 1, "end": 3}]}', "XL021", "behind the text of 2 characters"),
@@ -229,15 +232,101 @@ def test_what_nobody_has_annotated_has_no_labels(read):
     [
         ({"answer": "accept", "_view_id": "ner_manual"}, ("O",)),
         ({"answer": "accept", "_view_id": "spans_manual"}, ("O",)),
+        ({"answer": "accept", "_view_id": "blocks", "tokens": [{"start": 0, "end": 4}]}, ("O",)),
         ({"answer": "accept", "_view_id": "classification"}, None),
         ({"id": 1, "annotator": 1, "annotation_id": 3, "created_at": "x", "updated_at": "x", "lead_time": 2.5}, ("O",)),
         ({"id": 1, "annotator": 1, "annotation_id": 3, "mood": "good"}, None),
         ({"id": 1}, None),
     ],
-    ids=["Prodigy", "Prodigy's spans", "classes", "JSON-MIN", "JSON-MIN of classes", "nobody"],
+    ids=["Prodigy", "Prodigy's spans", "Prodigy's blocks", "classes", "JSON-MIN", "JSON-MIN of classes", "nobody"],
 )
 def test_what_an_annotator_left_unmarked_has_no_entity(read, record, tags):
     assert read(jsonl({"text": "Kiel", **record}), "x.jsonl") == [Sentence(("Kiel",), tags)]
+
+
+def marked(start, end, text, label="LOC"):
+    return {"start": start, "end": end, "text": text, "label": label}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"text": "Anna in Kiel", "spans": [marked(0, 4, "Kiel")]},
+        {"id": 1, "text": "Anna in Kiel", "label": [{"start": 0, "end": 4, "text": "Kiel", "labels": ["LOC"]}]},
+        {"data": {"text": "Anna in Kiel"}, "annotations": [{"result": [
+            {"type": "labels", "from_name": "x", "value": {"start": 0, "end": 4, "text": "Kiel", "labels": ["LOC"]}}
+        ]}]},
+        {"text": "Anna in Kiel", "tokens": ["Anna", "in", "Kiel"], "spans": [marked(0, 4, "Kiel")]},
+        {"tokens": ["Anna", "in", "Kiel"], "spans": [marked(0, 1, "Kiel")]},
+    ],
+    ids=["spans", "JSON-MIN", "Label Studio", "beside words", "of words"],
+)  # fmt: skip
+def test_offsets_that_hold_another_text_than_is_marked_are_refused(read, tmp_path, record):
+    with pytest.raises(CorpusError, match=r"'LOC' holds 'Anna', and says that it is 'Kiel'.*bytes or UTF-16.*XL025"):
+        read(jsonl(record), "x.jsonl")
+
+    problems = []
+    found = list(read_located(tmp_path / "x.jsonl", "auto", ReadingOptions(report=problems.append)))
+    assert [one.sentence.tags for one in found] == [("O", "O", "O")]
+    assert [problem.repair for problem in problems] == ["the span is left out"]
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("St.  Pauli", marked(0, 10, "St. Pauli")),
+        ("St.\nPauli", marked(0, 9, "St.\\nPauli")),
+        ("Caf\u00e9 Vila", marked(0, 9, "Cafe\u0301 Vila")),
+        ("Cafe\u0301 Vila", marked(0, 10, "Caf\u00e9 Vila")),
+        ("St. Pauli", marked(0, 9, "")),
+        ("St. Pauli", marked(0, 9, None)),
+    ],
+)
+def test_white_space_and_normal_forms_of_what_is_marked_do_not_matter(read, text, span):
+    assert read(jsonl({"text": text, "spans": [span]}), "x.jsonl", split_text=unicode_words)[0].tags[0] == "B-LOC"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"id": 1, "annotation_id": 7}, {"id": 1, "annotation_id": 8}),
+        ({"_input_hash": 5, "_session_id": "x-anna"}, {"_input_hash": 5, "_session_id": "x-ben"}),
+        ({"_input_hash": 5, "_annotator_id": "anna"}, {"_input_hash": 5, "_annotator_id": "ben"}),
+    ],
+    ids=["JSON-MIN", "Prodigy's sessions", "Prodigy's annotators"],
+)
+def test_of_several_annotators_of_a_task_the_first_is_believed(read, first, second):
+    other = {"text": "Bonn", **dict.fromkeys(first, 9), "label": [[0, 4, "LOC"]]}
+    records = [{"text": "Kiel", **first, "label": [[0, 4, "LOC"]]}, other, {"text": "Kiel", **second, "label": []}]
+
+    assert read(jsonl(*records), "x.jsonl") == [Sentence(("Kiel",), ("B-LOC",)), Sentence(("Bonn",), ("B-LOC",))]
+    assert len(read(jsonl(*records), "x.jsonl", scheme="ignore")) == 2
+    # What the first one rejected is left to the second.
+    if "_input_hash" in first:
+        assert [one.tags for one in read(jsonl(records[0] | {"answer": "reject"}, records[2]), "x.jsonl")] == [("O",)]
+
+
+def test_the_same_number_of_a_task_in_another_project_is_another_task(read):
+    records = [{"id": 1, "annotation_id": number, "text": text} for number, text in enumerate(["Kiel", "Bonn"])]
+
+    assert [one.words for one in read(jsonl(*records), "x.jsonl")] == [("Kiel",), ("Bonn",)]
+
+
+@pytest.mark.parametrize("begin", ["[", "[\n", '{"data": [', '{"data":\n[', '{"data": [\n'])
+@pytest.mark.parametrize("between", [",\n", ",\n\n  ", "\n,"])
+@pytest.mark.parametrize("end", ["]", "]\n", "\n]"])
+def test_an_array_with_a_record_a_line_is_read(read, begin, between, end):
+    if between == "\n," and begin == '{"data": [':
+        between = ",\n"  # its first line could be a broken record
+    content = begin + between.join(json.dumps({"text": text, "label": []}) for text in ("Kiel", "Bonn")) + end
+
+    assert len(read(content + ("}" if begin[0] == "{" else ""), "x.json")) == 2
+
+
+def test_a_broken_first_record_is_told_as_one_line(read):
+    for broken in ('{"words": ["a"]', '{"words": x,', '[{"words": ["a"]}, x,'):
+        with pytest.raises(CorpusError, match=r"x\.jsonl:1: no JSON .*words"):
+            read(broken + "\n" + jsonl({"words": ["Kiel"]}), "x.jsonl")
 
 
 def test_offsets_in_units_of_javascript_are_told_by_what_is_marked(read):

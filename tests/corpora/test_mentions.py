@@ -1,5 +1,6 @@
 """Strings without offsets: where they stand in a text."""
 
+import time
 import unicodedata
 
 import pytest
@@ -41,10 +42,17 @@ def test_longer_strings_come_first_and_places_do_not_overlap():
         ("Ki\u00adel", "Kiel", "Ki\u00adel"),
         ("\u6211\u5728\u5317\u4eac\u5927\u5b66", "\u5317\u4eac", "\u5317\u4eac"),
         ("\uc11c\uc6b8\uc5d0\uc11c", "\uc11c\uc6b8", "\uc11c\uc6b8"),
+        ("이것은 이가 이", "이가", "이가"),
+        ("서울에서는", "서울", "서울"),
+        ("김민수씨가", "김민수", "김민수"),
+        ("IBM은", "IBM", "IBM"),
+        ("부산입니다.", "부산", "부산"),
+        ("\U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7", "\U0001f1eb\U0001f1f7", "\U0001f1eb\U0001f1f7"),
         ("Siemens-Chef", "Siemens", "Siemens"),
     ],
     ids=["white space", "white space of the string", "composed", "decomposed", "wide letters", "apostrophe", "hyphen",
-         "soft hyphen", "no spaces", "Korean particle", "compound"],
+         "soft hyphen", "no spaces", "Korean particle", "Korean word", "two particles", "polite particle",
+         "particle behind Latin", "Korean verb", "flags", "compound"],
 )  # fmt: skip
 def test_forms_of_a_character_count_as_the_same(text, mention, found):
     assert places(text, mention) == [[found]]
@@ -59,11 +67,15 @@ def test_forms_of_a_character_count_as_the_same(text, mention, found):
         ("Ki\u00adel", "Ki"),
         ("Cafe\u0301s", "Cafe"),
         ("\ud14c\uc11c\uc6b8", "\uc11c\uc6b8"),
+        ("이것", "이"),
+        ("김치", "김"),
+        ("서울대학교", "서울"),
+        ("서울에서도시", "서울"),
         ("Kiel", "\u200b"),
         ("", "Kiel"),
     ],
     ids=["longer word", "inside a word", "small letter", "part of a word", "part of a letter", "end of a word",
-         "nothing visible", "no text"],
+         "Korean pronoun", "Korean noun", "Korean compound", "more than a particle", "nothing visible", "no text"],
 )  # fmt: skip
 def test_what_the_text_does_not_hold_is_nowhere(text, mention):
     assert locate(text, [mention]) == [None]
@@ -78,3 +90,13 @@ def test_each_word_of_a_text_is_found_whatever_its_normal_form(words):
     assert all(found)
     spans = sorted(span for places in found for span in places or ())
     assert [text[start:end] for start, end in spans] == words
+
+
+def test_long_runs_of_flags_and_of_equal_strings_are_read_in_time():
+    n = 50_000
+
+    start = time.process_time()
+    assert locate("\U0001f1e9\U0001f1ea" * n, ["x"]) == [None]
+    assert [len(found or ()) for found in locate("Kiel " * n, ["Kiel", "Kiel Kiel"])] == [0, n // 2]
+
+    assert time.process_time() - start < 5

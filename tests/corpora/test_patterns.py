@@ -55,6 +55,36 @@ def test_a_phrase_is_found_in_any_normal_form(patterns_of):
     assert spans(patterns, "Orl\u00e9ans Orle\u0301ans") == [ScoredSpan("LOC", n, n + 1, 1.0) for n in (0, 1)]
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"TEXT": "Orle\u0301ans"},
+        {"LOWER": "orle\u0301ans"},
+        {"TEXT": {"IN": ["x", "Orle\u0301ans"]}},
+        {"TEXT": {"REGEX": "^Orle\u0301"}},
+        {"TEXT": {"REGEX": {"IN": ["^Orle\u0301"]}}},
+    ],
+)
+def test_words_by_their_attributes_are_found_in_any_normal_form(patterns_of, attributes):
+    patterns = patterns_of({"label": "LOC", "pattern": [attributes]})
+
+    assert spans(patterns, "Orl\u00e9ans Orle\u0301ans x")[:2] == [ScoredSpan("LOC", n, n + 1, 1.0) for n in (0, 1)]
+
+
+def test_of_matches_that_share_a_word_the_longest_counts(patterns_of):
+    patterns = patterns_of(
+        {"label": "A", "pattern": [{"IS_TITLE": True, "OP": "+"}]},
+        {"label": "B", "pattern": [{"LOWER": "und"}, {"IS_TITLE": True}]},
+        {"label": "C", "pattern": "und"},
+    )
+
+    assert spans(patterns, "Anna Braun und Eva und") == [
+        ScoredSpan("A", 0, 2, 1.0),
+        ScoredSpan("B", 2, 4, 1.0),
+        ScoredSpan("C", 4, 5, 1.0),
+    ]
+
+
 def test_of_equal_matches_that_of_the_first_pattern_counts(patterns_of):
     patterns = patterns_of({"label": "PER", "pattern": [{"TEXT": "Paris"}]}, {"label": "LOC", "pattern": "Paris"})
 
@@ -77,6 +107,8 @@ def test_what_patterns_find_in_a_text_is_told_and_nothing_is_refused(patterns_of
         ({"label": "A", "pattern": [{"TEXT": {"REGEX": "["}}]}, "no regular expression: unterminated character set"),
         ({"label": "A", "pattern": [{"POS": "NOUN"}]}, "the pattern asks for POS, which only a trained pipeline tells"),
         ({"label": "A", "pattern": [{"_": {"x": 1}}]}, "the pattern asks for _, which only a trained pipeline tells"),
+        ({"label": "A", "pattern": [{"IS_STOP": True}]}, "asks for IS_STOP; stop words differ by language; list them"),
+        ({"label": "A", "pattern": [{"TEXT": "x", "spacy": False}]}, "the pattern asks for SPACY; words of a corpus"),
         ({"label": "A", "pattern": [{"LOWR": "x"}]}, "spaCy does not take this pattern: .*LOWR.* not permitted"),
         ({"label": "A", "pattern": [{"OP": "{2"}]}, "spaCy does not take this pattern"),
         ({"label": "A", "pattern": " "}, "the pattern ' ' holds no word"),
@@ -88,7 +120,7 @@ def test_what_patterns_find_in_a_text_is_told_and_nothing_is_refused(patterns_of
     ],
 )
 def test_a_pattern_that_cannot_be_understood_is_refused_with_its_line(patterns_of, record, message):
-    with pytest.raises(CorpusError, match=rf"names\.jsonl:2: {message}"):
+    with pytest.raises(CorpusError, match=rf"names\.jsonl:2: .*{message}"):
         patterns_of(PATTERNS[0], record)
 
 

@@ -1,4 +1,6 @@
 import json
+import time
+import unicodedata
 from itertools import pairwise
 
 import numpy as np
@@ -315,9 +317,15 @@ def test_what_an_annotator_did_not_accept_says_nothing(read_notes):
         ([{"types": ["LOC", "PER"]}, record_of(types=["LOC"])], [1, 1, 1, 0, 0]),
         ([record_of(PERSON), record_of(PLACE)], [1, 1, 1, 1, 1]),
         ([record_of(types=["LOC"]), record_of(PERSON, types=["PER"])], [1, 1, 1, 1, 1]),
+        ([{"types": ["LOC"]}, record_of(PERSON, types=["PER"]), record_of(PLACE)], [1, 1, 1, 1, 1]),
+        ([{"types": ["LOC"]}, record_of(PLACE), record_of(PERSON, types=["PER"])], [1, 1, 1, 1, 1]),
+        ([record_of(PERSON), record_of({"text": "Bonn", "label": "LOC"})], [1, 1, 1, 1, 1]),
+        ([record_of({"text": "Anna Braun", "label": "PER"}, {"text": "Anna", "label": "LOC"})], [1, 1, 1, 1, 1]),
     ],
-    ids=["its own", "those of the file", "of the first record", "of the record", "of both records", "of both lists"],
-)
+    ids=["its own", "those of the file", "of the first record", "of the record", "of both records", "of both lists",
+         "its own and the first record's", "the first record's and its own", "of a string that is nowhere",
+         "of a string in a longer one"],
+)  # fmt: skip
 def test_an_annotator_knows_the_types_that_it_looked_for(read_notes, records, known):
     said = member(read_notes(*records)).of(0, WORDS)
 
@@ -359,6 +367,21 @@ def test_of_spans_that_overlap_the_highest_score_wins_then_the_longer_one():
 
     assert found.spans == [ScoredSpan("PER", 0, 1, 0.9), ScoredSpan("ORG", 1, 3, 0.6)]
     assert found.n_overlapping == 2
+
+
+def test_many_spans_of_a_long_sentence_are_found_in_time():
+    n = 20_000
+    words = ["Anna", "lebt"] * (n // 2)
+    # Each word, each pair of words, and all of them; what has the higher score stays.
+    spans = [ScoredSpan("A", 4 * k, 4 * k + 4, 0.9) for k in range(0, n, 2)]
+    spans += [ScoredSpan("B", 4 * k, 4 * k + 8, 0.5) for k in range(n - 1)] + [ScoredSpan("C", 0, 4 * n, 0.1)]
+
+    start = time.process_time()
+    found = align(Annotation(tuple(spans), ("A",)), words)
+
+    assert time.process_time() - start < 5
+    assert found.spans == [ScoredSpan("A", k, k + 1, 0.9) for k in range(0, n, 2)]
+    assert found.n_overlapping == n
 
 
 def test_what_became_of_the_spans_is_told(read_notes):
@@ -442,7 +465,8 @@ def test_strings_without_offsets_are_found_in_their_text_or_counted(read_notes):
     assert align(annotations.of(WORDS), WORDS).spans == [ScoredSpan("PER", 0, 2, 1.0), expected[0]]
     assert annotations.about([WORDS]).endswith(
         f"2 records, 1 sentences of the text have one; 1 speak of no sentence of it; 2 strings stand nowhere in their "
-        f"sentence, as 'Bonn' ({annotations.path}:1)"
+        f"sentence, as 'Bonn' ({annotations.path}:1); 2 strings give way to a longer or an earlier one, as 'Braun' "
+        f"({annotations.path}:1)"
     )
 
 
@@ -460,6 +484,100 @@ def test_strings_without_offsets_are_found_in_their_text_or_counted(read_notes):
 def test_a_string_that_says_too_little_is_refused_with_its_line(read_notes, string, message):
     with pytest.raises(CorpusError, match=rf"notes\.jsonl:1: {message}"):
         read_notes(record_of(string, types=["LOC", "PER"]))
+
+
+@pytest.mark.parametrize(
+    ("record", "spans"),
+    [
+        ({"text": TEXT}, [{"start": 0, "end": 4, "label": "LOC"}, {"start": 11, "end": 15, "label": "LOC"}]),
+        ({"text": TEXT}, [{"start": 19, "end": 99, "label": "LOC"}]),
+        ({"text": TEXT}, [{"start": 23, "end": 19, "label": "LOC"}]),
+        ({"words": WORDS}, [{"start": 0, "end": 1, "label": "LOC"}]),
+    ],
+    ids=["elsewhere", "behind the text", "backwards", "of words"],
+)
+def test_a_text_beside_offsets_that_hold_another_one_is_looked_for(read_notes, record, spans):
+    strings = [{**span, "text": "Kiel"} for span in spans]
+
+    annotations = read_notes({**record, "entities": [*strings, {"text": "Bonn", "start": 0, "end": 4, "label": "LOC"}]})
+
+    assert align(annotations.of(WORDS), WORDS).spans == [ScoredSpan("LOC", 4, 5, 1.0)]
+    place = f"({annotations.path}:1)"
+    assert annotations.about([WORDS]).endswith(
+        f"1 strings stand nowhere in their sentence, as 'Bonn' {place}; "
+        f"1 strings are not what their start and end hold, and are marked where they stand, as 'Kiel' {place}"
+    )
+
+
+def test_a_text_that_its_offsets_hold_is_marked_there_alone(read_notes):
+    text = "Caf\u00e9  Vila, Caf\u00e9 Vila"
+    spans = [{"start": 0, "end": 10, "text": "Cafe\u0301 Vila", "label": "LOC"}]
+
+    said = read_notes({"text": text, "spans": spans}).of(text.replace(",", " ,").split())
+
+    assert (len(said.spans), said.odd_strings) == (1, ())
+
+
+def test_strings_that_give_way_are_told(read_notes):
+    strings = [
+        {"text": "Kiel", "label": "LOC"},
+        {"text": "Kiel", "label": "ORG"},
+        {"text": "Anna Braun", "label": "PER"},
+        {"text": "Anna", "label": "PER"},
+    ]
+
+    annotations = read_notes({"text": TEXT, "entities": strings})
+
+    assert annotations.types == ("LOC", "ORG", "PER")
+    assert annotations.about([WORDS]).endswith(
+        f"2 strings give way to a longer or an earlier one, as 'Kiel' ({annotations.path}:1)"
+    )
+
+
+def test_a_file_of_strings_none_of_which_is_in_its_sentence_is_refused(read_notes):
+    with pytest.raises(
+        CorpusError, match=r"none of its 1 strings stands in its sentence, as 'Bonn' \(.*notes\.jsonl:1"
+    ):
+        read_notes(record_of({"text": "Bonn", "label": "LOC"}), record_of())
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", [["Zürich", "ist"], ["서울에서", "이것"], ["Orléans", "ấm"]])
+def test_a_record_finds_its_sentence_in_any_normal_form(read_notes, form, written):
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    text, words = unicodedata.normalize(form, " ".join(written)), [unicodedata.normalize(other, w) for w in written]
+    spans = [
+        {"start": 0, "end": text.index(" "), "label": "LOC"},
+        {"start": text.index(" ") + 1, "end": len(text), "label": "PER"},
+    ]
+
+    for record in ({"text": text, "spans": spans}, {"text": text, "spans": [{"text": words[1], "label": "PER"}]}):
+        assert align(read_notes(record).of(words), words).spans[-1] == ScoredSpan("PER", 1, 2, 1.0)
+    assert align(read_notes({"text": text, "spans": spans}).of(words), words) == (
+        [ScoredSpan("LOC", 0, 1, 1.0), ScoredSpan("PER", 1, 2, 1.0)],
+        0,
+        0,
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"tags": ["B-PER", "O"]},
+        {"ner_tags": [1, 0]},
+        {"label": [[0, 4, "PER"]]},
+        {"labels": [{"start": 0, "end": 4, "label": "PER"}]},
+        {"annotations": [{"start": 0, "end": 4, "label": "PER"}]},
+    ],
+)
+def test_labels_of_a_corpus_are_refused_and_not_passed_over(read_notes, labels):
+    (name,) = labels
+    for sentence in ({"text": "Anna lebt"}, {"words": ["Anna", "lebt"]}):
+        with pytest.raises(CorpusError, match=rf"notes\.jsonl:2: found labels as '{name}'; .*--to spans`"):
+            read_notes({"types": ["PER"]}, {**sentence, **labels})
+    assert len(read_notes({"types": ["PER"]}, {"text": "Anna lebt", "spans": [], **labels})) == 1
+    assert len(read_notes({"types": ["PER"]}, {"text": "Anna lebt", "label": "positive", "tags": []})) == 1
 
 
 def test_patterns_among_annotations_are_told(read_notes):

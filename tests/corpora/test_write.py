@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from xlner.cli import app, main
+from xlner.corpora import write
 from xlner.corpora.source import read_corpus
 from xlner.corpora.spans import WRITING_SCHEMES
 from xlner.corpora.write import WRITERS, write_corpus
@@ -32,11 +33,11 @@ UNTAGGED = st.lists(ODD_WORDS, min_size=1, max_size=5).map(lambda words: Sentenc
 
 
 @settings(max_examples=200)
-@given(TAGGED, st.lists(st.one_of(TAGGED, UNTAGGED), max_size=4))
-def test_what_was_written_with_tags_is_read_back(first, others):
-    if first.words[0].startswith("\ufeff"):
-        first = RAIN
-    sentences = [first, *others]
+@given(st.lists(UNTAGGED, max_size=2), TAGGED, st.lists(st.one_of(TAGGED, UNTAGGED), max_size=4))
+def test_what_was_written_with_tags_is_read_back(before, first, others):
+    sentences = [*before, first, *others]
+    if sentences[0].words[0].startswith("\ufeff"):
+        sentences[0] = RAIN
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.conll")
@@ -80,10 +81,11 @@ def test_words_that_were_written_alone_are_read_back(words):
         ([Sentence(("\ufeffa",), ("O",))], "byte order mark"),
         ([Sentence((), ())], "0 words and 0 tags"),
         ([Sentence(("a",), ())], "1 words and 0 tags"),
-        ([Sentence(("a",)), RAIN], "sentence 2 has tags, unlike the sentences before"),
+        ([Sentence(("a",)), Sentence(("b",)), RAIN], "sentence 3 has tags, unlike the 2 before; .* such as .jsonl"),
     ],
 )
-def test_what_could_not_be_read_back_is_not_written(tmp_path, sentences, message):
+def test_what_could_not_be_read_back_is_not_written(tmp_path, monkeypatch, sentences, message):
+    monkeypatch.setattr(write, "N_AHEAD", 2)
     path = tmp_path / "x.conll"
     path.write_text("as it was")
 
@@ -92,6 +94,15 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, sentences, message
 
     assert path.read_text() == "as it was"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sentences_without_tags_before_those_with_some_are_written_as_unlabelled(tmp_path):
+    sentences = [Sentence(("es", "regnet")), KIEL]
+
+    write_corpus(iter(sentences), tmp_path / "x.conll")
+
+    assert (tmp_path / "x.conll").read_text().startswith("es\t_\nregnet\t_\n\nAngela\tB-PER\n")
+    assert list(read_corpus(tmp_path / "x.conll")) == sentences
 
 
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path):
@@ -193,13 +204,13 @@ def test_words_without_labels_come_back_from_every_format(format, sentences):
 
 @pytest.mark.parametrize("scheme", sorted(WRITING_SCHEMES.keys() - {"plain"}))
 @settings(max_examples=50)
-@given(st.lists(TAGGED, min_size=1, max_size=4))
+@given(st.lists(TAGGED.filter(is_plain), min_size=1, max_size=4))
 def test_tags_come_back_from_every_scheme(scheme, sentences):
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "x.jsonl")
-        write_corpus(sentences, path, scheme=scheme)
+        for name in ("x.jsonl", "x.conll"):
+            write_corpus(sentences, Path(folder, name), scheme=scheme)
 
-        assert list(read_corpus(path)) == sentences
+            assert list(read_corpus(Path(folder, name))) == sentences
 
 
 def test_plain_types_come_back_where_no_two_entities_of_a_type_touch(tmp_path):

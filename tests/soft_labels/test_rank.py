@@ -3,13 +3,14 @@
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import SENTENCES
 from runs import sentences, write_conll, write_text
 
-from xlner.soft_labels.rank import SourceRank, agreement, in_order
+from xlner.soft_labels.rank import SourceRank, View, agreement, in_order, unlike_types
 from xlner.tags import Span
 
 KIEL, ANNA, MORE = Span("LOC", 3, 4), Span("PER", 0, 1), Span("MISC", 5, 6)
@@ -104,10 +105,52 @@ def test_what_cannot_be_ranked_is_told(rank, teacher, tmp_path):
     model = teacher("en")
 
     assert "given twice" in rank(model, model)[2]
+    assert f"{model}/: given twice" in rank(model, f"{model}/")[2]  # by another spelling
     assert "no corpus at" in rank(model, "--target", tmp_path / "none.txt")[2]
     assert rank(model, "--target", tmp_path / "none.txt")[0] == 2
     assert "all teachers are of one language" in rank(model, "--data", data_of(tmp_path, "en"))[2]
     assert "needs text of nl" in rank(model, teacher("nl"), "--data", data_of(tmp_path, "en"))[2]
+    assert f"{model}-: no such folder" in rank(f"{model}-", model, "--data", tmp_path)[2]
+
+
+def test_data_is_looked_at_before_a_model_is_opened(rank, teacher, tmp_path):
+    models = [teacher("en"), teacher("nl")]
+    for model in models:
+        Path(model, "config.json").write_text("{}")
+
+    _, _, without_text = rank(*models, "--data", tmp_path / "nowhere")
+    Path(models[0], "model.onnx").touch()
+    _, _, exported = rank(*models, "--data", tmp_path / "nowhere")
+
+    assert "needs text of en" in without_text
+    assert f"{models[0]}: is a compact or exported model" in exported
+
+
+def test_teachers_of_other_types_are_told_what_their_agreement_is_of():
+    views = [
+        View("a", "", [], ("LOC", "PER"), 0.9),
+        View("b", "", [], ("LOC", "MISC"), 0.9),
+        View("c", "", [], ("GPE", "PERSON"), 0.9),
+    ]
+
+    assert list(unlike_types(views)) == [
+        "a: knows LOC, PER, the others GPE, LOC, MISC, PERSON: agreement is of LOC alone",
+        "b: knows LOC, MISC, the others GPE, LOC, PER, PERSON: agreement is of LOC alone",
+        "c: knows GPE, PERSON, the others LOC, MISC, PER: it has no agreement with them",
+    ]
+    assert not list(unlike_types(views[:1] * 2))
+
+
+def test_a_teacher_whose_types_are_its_own_is_told_and_ranked(rank, teacher):
+    models = [teacher("en"), teacher("nl")]
+    path = Path(models[1], "config.json")
+    path.write_text(path.read_text().replace("-PER", "-PERSON").replace("-LOC", "-GPE").replace("-ORG", "-COMPANY"))
+
+    status, table, told = rank(*models)
+
+    assert status == 0
+    assert f"{models[1]}: knows COMPANY, GPE, PERSON, the others LOC, ORG, PER: it has no agreement" in told
+    assert {line.split()[3] for line in table.splitlines()[1:]} == {"-"}
 
 
 def data_of(folder, language):

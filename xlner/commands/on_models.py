@@ -4,6 +4,7 @@ What is slow to import is imported by the command that needs it. A parameter of 
 reads from its signature: that is why commands have many, and some are long.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -173,20 +174,35 @@ def rank_sources(
     device: Device = "cpu",
 ) -> None:
     """Rank teachers for a language without labels: by sureness, agreement, and likeness of languages."""
+    import torch
+    from tqdm import tqdm
+
     from xlner.corpora.source import read_corpus
     from xlner.files import to_json
     from xlner.models.folder import read_settings
-    from xlner.soft_labels.rank import rank, source_likeness
+    from xlner.soft_labels.rank import rank, source_likeness, sources_of, unlike_types, view
     from xlner.tagger import load_tagger
     from xlner.words import unicode_words
 
-    if twice := sorted({name for name in models if models.count(name) > 1}):
+    places = [os.path.realpath(name) if os.path.exists(name) else name for name in models]
+    if twice := [name for number, name in enumerate(models) if places[number] in places[:number]]:
         raise ModelError(f"{', '.join(twice)}: given twice; a model agrees with itself, which tells nothing")
     text = read_corpus(target, format=format, scheme="ignore", encoding=encoding, split_text=unicode_words)
     words = [sentence.words for sentence in islice(text, sentences)]
-    taggers = {name: load_tagger(name, device=device, precision="auto") for name in models}
-    likenesses = source_likeness(models, data, words, sentences, taggers[models[0]].device) if data else None
-    found = rank(taggers, [read_settings(name).language for name in models], words, likenesses)
+    languages = [read_settings(name).language for name in models]
+    sources = sources_of(models, data, sentences) if data else None
+    views = []
+    with tqdm(models, unit=" models", disable=None, dynamic_ncols=True) as bar:
+        for name, language in zip(bar, languages, strict=True):
+            # Opened within the call, so that one is closed before the next one is opened.
+            views.append(view(name, language, load_tagger(name, device=device, precision="auto"), words))
+    likenesses = None
+    if sources:
+        at = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        likenesses = source_likeness(models[0], sources, words, sentences, at)
+    for note in unlike_types(views):
+        typer.echo(note, err=True)
+    found = rank(views, sum(map(len, words)), likenesses)
     if as_json:
         typer.echo(to_json([one.to_json() for one in found], indent=2))
         return

@@ -5,9 +5,10 @@ reads from its signature: that is why commands have many, and some are long.
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from xlner.commands.options import Columns, Device, Labels, Scheme, WordSplitter, as_options, options_of
-from xlner.errors import CorpusError
+from xlner.errors import CorpusError, StoppedError, exit_status, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from xlner.corpora.spans import ReadingOptions
@@ -237,7 +238,9 @@ def select(
     from_format: Annotated[
         str, typer.Option("--from", help="text, jsonl, json, conll, csv, parquet; auto: by the name, else text.")
     ] = "auto",
-    encoding: Annotated[str, typer.Option(help="Character encoding of the text; the output is UTF-8.")] = "utf-8",
+    encoding: Annotated[
+        str, typer.Option(help="Character encoding of the text, and of what is done if not UTF-8; UTF-8 is written.")
+    ] = "utf-8",
     device: Device = "cpu",
 ) -> None:
     """Select the sentences that would teach a model most, tagged by it, for an annotator to correct."""
@@ -245,9 +248,8 @@ def select(
 
     from xlner.config.load import choose
     from xlner.corpora.lines import refuse
-    from xlner.corpora.source import read_corpus
     from xlner.files import refuse_own_input, replaced
-    from xlner.select import SHAPES, as_text, select_sentences
+    from xlner.select import SHAPES, as_text, done_sentences, select_sentences
     from xlner.tag_files.records import InputOptions, check_input, input_format, read_records
     from xlner.tagger import load_tagger
 
@@ -257,19 +259,23 @@ def select(
         check_input(name, format)
     if out is not None:
         refuse_own_input(out, [*files, *(done or ())], "--out")
-    annotated = [read_corpus(name, scheme="ignore") for name in done or ()]
-    tagger = load_tagger(model, device=device)
-    reading = InputOptions(refuse, encoding)
-    records = chain.from_iterable(read_records(name, format, reading) for name, format in inputs)
-    known = [sentence.words for sentence in chain.from_iterable(annotated)]
-    with tqdm(records, unit=" sentences", disable=None, dynamic_ncols=True) as bar:
-        found = select_sentences(tagger, bar, n, known)
-    content = as_text(found, to, tagger.types, Path(model).parent.name if Path(model).name == "model" else model)
-    if out is None:
-        typer.echo(content, nl=False)
-    else:
-        with replaced(out) as unfinished:
-            unfinished.write_text(content, encoding="utf-8")
+    # Read and opened first, so that what is wrong is told before a model is loaded and before the work.
+    known = [words for name in done or () for words in done_sentences(name, encoding)]
+    with ExitStack() as opened:
+        file: TextIO | None = None
+        if out is not None:
+            opened.enter_context(_can_be_stopped(out))
+            file = opened.enter_context(opened.enter_context(replaced(out)).open("w", encoding="utf-8"))
+        tagger = load_tagger(model, device=device)
+        reading = InputOptions(refuse, encoding)
+        records = chain.from_iterable(read_records(name, format, reading) for name, format in inputs)
+        with tqdm(records, unit=" sentences", disable=None, dynamic_ncols=True) as bar:
+            found = select_sentences(tagger, bar, n, known)
+        content = as_text(found, to, tagger.types, Path(model).parent.name if Path(model).name == "model" else model)
+        if file is None:
+            typer.echo(content, nl=False)
+        else:
+            file.write(content)
     n_entities = sum(len(record.spans) for record in found)
     fewer = f"; the text has no more that differ (--n {n})" if len(found) < n else ""
     where = f"{out}: " if out is not None else ""
@@ -305,50 +311,71 @@ def project(
 
     from xlner.corpora.lines import existing_file
     from xlner.corpora.source import read_pairs
-    from xlner.files import refuse_own_input, replaced, to_json
-    from xlner.soft_labels.parallel import Projection, links_page, open_reader
+    from xlner.files import is_special, refuse_own_input, replaced, to_json
+    from xlner.soft_labels.parallel import MAX_WORDS, Projection, links_page, open_reader
     from xlner.tagger import load_tagger
-    from xlner.words import WORD_SPLITTERS
+    from xlner.words import WORD_SPLITTERS, unicode_words
 
     if out.suffix != ".jsonl":
         raise CorpusError(f"--out {out}: expected a name that ends with .jsonl, as that of an annotation file")
     if show and show.suffix != ".html":
         raise CorpusError(f"--show {show}: expected a name that ends with .html, as that of a page")
-    # Looked at and opened first, so that a wrong path is told before a model is loaded and before the work.
+    # Read and opened first, so that a wrong path or line is told before a model is loaded and before the work.
     existing_file(str(parallel))
-    refuse_own_input(out, [parallel], "--out")
     beside = out.with_suffix(".summary.json")
-    with ExitStack() as opened:
-
-        def to_write(path: Path) -> TextIO:
-            unfinished = opened.enter_context(replaced(path))
-            return opened.enter_context(unfinished.open("w", encoding="utf-8"))
-
-        file, figures, page = to_write(out), to_write(beside), to_write(show) if show else None
+    refuse_own_input(out, [parallel], "--out")
+    refuse_own_input(beside, [parallel], f"the summary beside --out {out}:")
+    if show:
+        refuse_own_input(show, [parallel], "--show")
+    if not is_special(parallel):  # a pipe can be read but once
+        for _ in islice(read_pairs(str(parallel), encoding, unicode_words), max_pairs or None):
+            pass
+    with _can_be_stopped(out), ExitStack() as opened:
+        # What is entered last is put in place first: no summary or page tells of annotations that are not there.
+        paths = [opened.enter_context(replaced(path)) for path in ([show] if show else []) + [beside, out]]
+        *pages, figures, file = [opened.enter_context(path.open("w", encoding="utf-8")) for path in paths]
         tagger = load_tagger(source_model, device=device, precision="auto")
         reader = open_reader(tagger, encoder, layer)
         projection = Projection(tagger, reader, least_score=min_score, n_shown=SHOWN if show else 0)
         pairs = islice(read_pairs(str(parallel), encoding, WORD_SPLITTERS[tagger.word_splitter]), max_pairs or None)
         summary = projection.summary
         with tqdm(unit=" pairs", disable=None, dynamic_ncols=True) as bar:
-            for records in projection.records(pairs):
+            for number, records in enumerate(projection.records(pairs)):
                 file.writelines(f"{to_json(record)}\n" for record in records)
                 bar.update(summary.pairs - bar.n)
-        for doubt in summary.doubts():
+                if number == 0 and (doubt := summary.doubt_of_columns()):
+                    bar.write(doubt, file=sys.stderr)
+        if doubt := summary.doubt_of_pairs():
             typer.echo(doubt, err=True)
+        if not summary.tagged:
+            raise CorpusError(
+                f"{parallel}: all of its {summary.pairs:,} pairs have a side of more than {MAX_WORDS} words; expected "
+                "a sentence and its translation on each line"
+            )
         if not summary.entities:
             raise CorpusError(
-                f"{parallel}: {source_model} finds no entity in {summary.pairs:,} sentences of the first column, so "
+                f"{parallel}: {source_model} finds no entity in {summary.tagged:,} sentences of the first column, so "
                 "there is nothing to carry over; is that column in the language of the model?"
             )
         if not summary.records:
             left_out = ", ".join(f"{number:,}: {reason}" for reason, number in summary.left_out.most_common())
             raise CorpusError(f"{parallel}: of {summary.pairs:,} pairs none is left ({left_out})")
         about = {"source_model": source_model, "encoder": encoder or source_model, "min_score": min_score}
+        about |= {"layer": reader.layers.start, "parallel": parallel.name, "max_pairs": max_pairs}
         figures.write(to_json(about | summary.to_json(), indent=2) + "\n")
-        if page:
+        for page in pages:
             title = f"The first {len(projection.shown):,} of {summary.pairs:,} pairs of {parallel}"
             page.write(links_page(projection.shown, title))
     for line in summary.lines():
         typer.echo(line)
     typer.echo(f"{out}: teacher={out}, and the sentences themselves as text={out}; {beside}: these figures")
+
+
+@contextmanager
+def _can_be_stopped(out: Path) -> Iterator[None]:
+    """While entered, SIGTERM and Ctrl-C leave nothing unfinished behind and are told."""
+    try:
+        with sigterm_as_ctrl_c():
+            yield
+    except KeyboardInterrupt as stop:
+        raise StoppedError(f"{out}: stopped; the same command begins anew", exit_status(stop)) from None

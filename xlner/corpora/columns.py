@@ -96,6 +96,8 @@ OTHER_ID = re.compile(r"\d+-\d+|\d+\.\d*[1-9]", re.ASCII)
 _SENTENCE_ID = re.compile(r"(.*[\W_A-Za-z])?\d+(\.0)?", re.ASCII)
 _NUMBERS = re.compile(r"[\d\W_]*", re.ASCII)
 TAG_IN_CELL = re.compile(r"[^\s,'\"\[\]()]+")
+# How a cell begins that holds spans, as JSON or as Python writes them: `[{"start"`, `[(0, 4, 'PER')]`, `{'entities'`.
+_SPANS_IN_CELL = re.compile(r"\s*(?:[\[(]\s*)*(?:[\[(]\s*[\[({]|\{)\s*['\"\d]")
 N_SAMPLED = 2000  # rows that a table is known by
 
 Column = int | str  # counted from 0 or (below 0) from the end, or a name
@@ -426,12 +428,9 @@ def table_columns(path: object, rows: Sequence[list[str]], wanted: Wanted, ignor
                 "corpus.columns, as in corpus.columns=Word,Tag"
             )
         if tag is not None and not look_like_tags(cell for row in content for cell in TAG_IN_CELL.findall(row[tag])):
-            if any(row[tag].startswith("[{") for row in content):
-                raise CorpusError(
-                    f"{path}: the column {names[tag]!r} holds spans as JSON; export JSON or JSON-MIN instead of a "
-                    f"table, or set corpus.columns={names[text]} to read without labels"
-                )
             tag = None
+        if tag is None and not ignores_tags:
+            _refuse_spans(path, names, text, content)
         columns = Columns(width, text, tag, is_text=True, names=names)
     else:
         sentence = tuple(n for n, name in enumerate(names) if plain_name(name) in SENTENCE_NAMES and n != word)
@@ -446,6 +445,18 @@ def table_columns(path: object, rows: Sequence[list[str]], wanted: Wanted, ignor
     if columns.tag is None and not ignores_tags:
         refuse_unknown_tags(path, columns, content)
     return columns
+
+
+def _refuse_spans(path: object, names: Sequence[str], text: int, rows: Sequence[Sequence[str]]) -> None:
+    """Refuse a table of texts with a column of spans, whose name says so: they would be lost."""
+    for column, name in enumerate(names):
+        is_of_labels = column != text and plain_name(name) in (*TAG_NAMES, *SPAN_NAMES)
+        if is_of_labels and any(_SPANS_IN_CELL.match(row[column]) for row in rows):
+            raise CorpusError(
+                f"{path}: the column {name!r} holds spans; export JSON or JSON-MIN instead of a table, or write JSON "
+                f'Lines such as {{"text": "Anna lebt", "spans": [[0, 4, "PER"]]}}; or set corpus.columns={names[text]} '
+                "to read without labels"
+            )
 
 
 def _table_asked_for(

@@ -4,7 +4,8 @@ In columns of text, a line is a word and a blank line follows each sentence. Col
 lines without a TAB, never at other white space: digits joined by a no-break space are one word. Every row of a file has
 as many columns as the others. No rows are blank lines and lines that begin with `-DOCSTART-` (both end a sentence), and
 comments: a line that begins with `#` is one, unless it looks like any other row, with as many columns and (if the file
-has tags) a tag. So `#<TAB>O` holds the word `#`, while `# newdoc` is a comment.
+has tags) a tag, which may be misspelt where TABs separate. So `#<TAB>O` holds the word `#`, while `# newdoc` is a
+comment.
 
 In a table, which has a header or numbers of sentences, a row is a word (with its tag), or a text. Words of one sentence
 have one number, or the number stands at the first of them alone; without numbers of sentences, blank rows separate
@@ -117,7 +118,7 @@ class RowReader:
         first, chunks = read_beginning(self._path, self._options.encoding, self._report)
         refuse_other_line_ends(self._path, first)
         if table := find_table(self._path, first, self._wanted, self._tag_reader.ignores):
-            yield from self.table(_numbered_rows(chunks), table)
+            yield from self.table(_numbered_rows(chunks, table.width), table)
             return
         columns, grid_of = None, None
         for line, text in _passages(self._path, chunks):
@@ -205,6 +206,15 @@ class RowReader:
                 self._report(self._misfit(line, cells, columns))
         if block and not is_broken:
             yield block
+
+    def _is_hash_word(self, columns: Columns, line: str, cells: Sequence[str]) -> bool:
+        """Whether a line that begins with `#` is a row, and no comment."""
+        if len(cells) != columns.width or columns.ids is not None:
+            return False
+        if columns.tag is None or self._tag_reader.knows(cells[columns.tag]):
+            return True
+        # Most comments have a space behind the sign.
+        return not line.startswith("# ") and ("\t" in line or self._tag_reader.may_mean(cells[columns.tag]))
 
     def _is_no_word(self, columns: Columns, line: int, cells: Sequence[str]) -> bool:
         """Whether a row is no word of its own, such as the contraction `3-4`; its tag is reported."""
@@ -294,7 +304,7 @@ class RowReader:
         rows, is_broken = list[Row](), False
         for number, line in enumerate(text.split("\n"), first):
             row = cells_of(line)
-            if line.startswith("#") and not _is_hash_word(row, columns):
+            if line.startswith("#") and not self._is_hash_word(columns, line, row):
                 continue
             if len(row) != columns.width:
                 spaced = (
@@ -475,12 +485,6 @@ def _refuse_rows_in_rows(path: Path, columns: Columns, line: int, text: str) -> 
             raise CorpusProblem("XL005", f"{path}:{number}", message)
 
 
-def _is_hash_word(row: list[str], columns: Columns) -> bool:
-    if len(row) != columns.width or columns.ids is not None:
-        return False
-    return columns.tag is None or row[columns.tag] == UNLABELLED or is_tag(row[columns.tag])
-
-
 def _sampled_rows(blocks: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[int]]:
     """The first rows of a file, of the most frequent width and no comments; and which of them begin a sentence."""
     lines = [line for block in blocks for line in block]
@@ -511,18 +515,18 @@ def _body(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
         yield line, cells
 
 
-def _numbered_rows(chunks: Iterable[str]) -> Iterator[Row]:
+def _numbered_rows(chunks: Iterable[str], width: int) -> Iterator[Row]:
     """The rows of a table without quotation marks, comments left out; a blank line is a row without cells."""
-    delimiter, n_delimiters = "", 0
+    delimiter = ""
     for number, line in numbered(chunks):
         if not line.strip() or line.startswith(DOCUMENT_START):
             yield number, []
             continue
         if not delimiter and line[0] != "#":
             delimiter = "\t" if "\t" in line else " "
-            n_delimiters = line.count(delimiter)
-        if line[0] != "#" or line.count(delimiter or "\t") == n_delimiters:
-            yield number, cells_of(line, delimiter)
+        cells = cells_of(line, delimiter)
+        if line[0] != "#" or len(cells) == width:
+            yield number, cells
 
 
 def _delimiter(beginning: str) -> str:

@@ -47,6 +47,7 @@ from xlner.corpora.lines import (
     numbered,
     read_beginning,
 )
+from xlner.corpora.mentions import same_letters
 from xlner.corpora.spans import (
     UNLABELLED,
     ReadingOptions,
@@ -102,6 +103,8 @@ class RecordReader:
         self._plans: dict[tuple[str, ...], tuple[str, str | None]] = {}
         # The same of texts, of words as offsets (or nothing), and of spans.
         self._text_plans: dict[tuple[str, ...], tuple[str, str | None, str]] = {}
+        # The first annotator of each task, in the exports that have a record for each annotator.
+        self._annotators: dict[int, str] = {}
 
     def read(self, found: JsonRecord) -> Located | None:
         """The sentence of a record; None where it has none.
@@ -110,6 +113,8 @@ class RecordReader:
             LeftOut: If it does not fit, and the report returns.
         """
         place, value = found
+        if isinstance(value, dict) and self._has_annotator_before(value):
+            return None
         sentence = self._planned(value, place) if isinstance(value, dict) else None
         if sentence is None:
             record = fields_of(found, self._report)
@@ -117,6 +122,20 @@ class RecordReader:
                 return None
             sentence = self._sentence({name: field for name, field in record.items() if field is not None}, place)
         return Located(sentence, by_word(place)) if sentence.words else None
+
+    def _has_annotator_before(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record says what a second annotator thinks of a task: only the first one is believed."""
+        if "annotation_id" in record and "id" in record:  # JSON-MIN of Label Studio
+            # Exports of two projects may use the same numbers, for other texts.
+            text_field = self._text_field(record, None)
+            task = hash((str(record["id"]), record[text_field] if text_field else ""))
+            annotator = str(record["annotation_id"])
+        elif "_input_hash" in record and not is_rejected(record):  # Prodigy
+            task = hash(str(record["_input_hash"]))
+            annotator = str(record.get("_annotator_id") or record.get("_session_id"))
+        else:
+            return False
+        return self._annotators.setdefault(task, annotator) != annotator
 
     def _planned(self, record: Mapping[str, Any], place: str) -> Sentence | None:
         """The sentence of a record like one before; None where it has to be looked at more closely."""
@@ -205,14 +224,15 @@ class RecordReader:
         self, record: Mapping[str, Any], words: tuple[str, ...], field: str, spans_field: str, place: str
     ) -> Sentence:
         """Spans count characters of the text that stands beside the words, and where there is none, words."""
-        spans = self._spans(record[spans_field], place)
         text_field = self._text_field(record, field)
         if text_field is not None:
             text = checked_text(record[text_field], place, self._report)
+            spans = self._spans(record[spans_field], place, text)
             offsets = locate_words(text, words)
             if offsets is None:
                 self._refuse(f"the words are not those of the text {text[:_N_SHOWN]!r}; of which are the spans?", place)
             return Sentence(words, tagged_words(text, offsets, spans, self._report).tags)
+        spans = self._spans(record[spans_field], place, words)
         n_more = int(plain_name(field) == "tokenizedtext")
         text = " ".join(words)
         offsets = locate_words(text, words) or []
@@ -249,7 +269,7 @@ class RecordReader:
             if "answer" not in record and find_name(rest, (*known, *WORD_NAMES, *TEXT_NAMES)) is None:
                 self._text_plans[tuple(record)] = text_field, word_field, spans
             return self._spanned(text, offsets, others[spans], place)
-        if _is_done(others):
+        if _is_done(others, has_tokens=word_field is not None):
             return self._spanned(text, offsets, (), place)
         if odd := find_name([name for name, value in others.items() if not _is_one_class(value)], SPAN_NAMES[:3]):
             self._refuse(f"expected spans as {{start, end, label}}; found {str(others[odd])[:_N_SHOWN]}", place)
@@ -265,12 +285,26 @@ class RecordReader:
         except ODD_VALUES as problem:
             self._refuse(f"{_EXPECTED_SPANS} ({type(problem).__name__}: {problem})", place)
 
-    def _spans(self, spans: Sequence[Any], place: str, text: str = "") -> list[TextSpan]:
-        try:
-            found = [_span(span, place, text) for span in spans]
-        except ODD_VALUES as problem:
-            self._refuse(f"{_EXPECTED_SPANS} ({type(problem).__name__}: {problem})", place)
-        return [span for span in found if span is not None]
+    def _spans(self, spans: Sequence[Any], place: str, parts: Sequence[str]) -> list[TextSpan]:
+        """Spans of a text or of words, in any form of the tools; what holds another text than it says is left out."""
+        text = parts if isinstance(parts, str) else ""
+        found = list[TextSpan]()
+        for span in spans:
+            try:
+                one, marked = _span(span, place, text)
+            except ODD_VALUES as problem:
+                reason = str(problem) if isinstance(problem, ValueError) else f"{type(problem).__name__}: {problem}"
+                self._refuse(f"{_EXPECTED_SPANS} ({reason})", place)
+            if one is None:
+                continue
+            is_inside = 0 <= one.start < one.end <= len(parts)  # what is not is reported where words are known
+            held = "".join(parts[one.start : one.end])
+            # Exports of web pages may have the two characters \\n for a line end.
+            if is_inside and marked not in ("", held) and not same_letters(marked.replace("\\n", "\n"), held):
+                self._report(CorpusProblem("XL025", place, _contradiction(one, held, marked), "the span is left out"))
+                continue
+            found.append(one)
+        return found
 
     def _refuse_unknown(self, others: Mapping[str, Any], field: str, place: str) -> None:
         """Refuse a record with labels under a name that is not known."""
@@ -322,9 +356,11 @@ def _is_one_value(beginning: str) -> bool:
     line, _, rest = text.partition("\n")
     try:
         value = json.loads(line)
-    except (ValueError, RecursionError):
-        # The line may be broken: a value over several lines ends its first one early.
-        return line.rstrip() in ("[", "{", "[{", "[[") or (text[0] == "[" and not rest.lstrip().startswith(("{", "[")))
+    except (ValueError, RecursionError) as problem:
+        # The line may be broken: a value over several lines ends its first one early, where more must follow.
+        bare = line.rstrip()
+        goes_on = bare[-1] in ",:[{" and getattr(problem, "pos", 0) >= len(bare)
+        return goes_on or (text[0] == "[" and not rest.lstrip().startswith(("{", "[")))
     if rest.strip():
         return False
     return _is_array_of_records(value) or (isinstance(value, dict) and _records_in(value) is not None)
@@ -449,41 +485,55 @@ def word_offsets(tokens: Sequence[Mapping[str, Any]], length: int) -> WordOffset
     return words
 
 
-def _is_done(others: Mapping[str, Any]) -> bool:
+def _is_done(others: Mapping[str, Any], *, has_tokens: bool) -> bool:
     """Whether an annotator saw a text and marked nothing: then some tools leave out the field of spans."""
-    if others.get("answer") == "accept":  # Prodigy
-        return str(others.get("_view_id", "")).startswith(("ner", "spans"))
+    if others.get("answer") == "accept":  # Prodigy, which gives tokens to those who mark spans
+        return has_tokens or str(others.get("_view_id", "")).startswith(("ner", "spans"))
     return "annotation_id" in others and others.keys() <= _UNMARKED
 
 
-def _span(span: Any, place: str, text: str = "") -> TextSpan | None:
-    """A span in any of the forms of the tools; None for what is no span, such as relations of Label Studio.
+def _span(span: Any, place: str, text: str = "") -> tuple[TextSpan | None, str]:
+    """A span in any of the forms of the tools, and the text that it says it holds, if any.
 
-    Where it holds the stretch of `text` that it means, offsets that count UTF-16 units, as JavaScript does, are told.
+    The span is None for what is none, such as relations of Label Studio. Where it says what it holds, offsets that
+    count UTF-16 units, as JavaScript does, are told.
     """
     marked = ""
     if isinstance(span, dict):
         if "from_name" in span or span.get("type") == "relation":  # Label Studio
             if span.get("type") not in ("labels", "hypertextlabels"):
-                return None
+                return None, ""
             span = span["value"]
         marked = span.get("text")
+        marked = marked if isinstance(marked, str) else ""
         if "start" in span and "end" in span and "label" in span:  # as most have it, and quick
             start, end, label = span["start"], span["end"], span["label"]
         else:
-            start, end, label = (value_of(span, names) for names in (START_NAMES, END_NAMES, LABEL_NAMES))
+            start, end = (value_of(span, names) for names in (START_NAMES, END_NAMES))
+            if find_name(span, LABEL_NAMES) is None:
+                raise ValueError(f"the span {start} to {end} {marked[:_N_SHOWN]!r} has no label")
+            label = value_of(span, LABEL_NAMES)
     else:
         start, end, label = span
     if isinstance(label, list):
         if len(label) != 1:
-            raise ValueError(f"{len(label)} labels at one span")
+            found = f"the labels {', '.join(map(str, label))}, of which tags hold one" if label else "no label"
+            raise ValueError(f"the span {start} to {end} {marked[:_N_SHOWN]!r} has {found}")
         label = label[0]
     if not isinstance(label, str):
         raise TypeError(f"the label {label!r:.40} is no text")
     start, end = _offset(start), _offset(end)
-    if isinstance(marked, str) and marked and not text.isascii() and text[start:end] != marked:
+    if marked and not text.isascii() and text[start:end] != marked:
         start, end = _from_utf_16(text, start, end, marked)
-    return TextSpan(visible_label(label), start, end, place)
+    return TextSpan(visible_label(label), start, end, place), marked
+
+
+def _contradiction(span: TextSpan, held: str, marked: str) -> str:
+    return (
+        f"the span {span.start} to {span.end} of type {span.label!r} holds {held[:_N_SHOWN]!r}, and says that it is "
+        f"{marked[:_N_SHOWN]!r}; do the offsets count bytes or UTF-16 units, or are they of another text? xlner counts "
+        "characters, without the end"
+    )
 
 
 def _offset(value: Any) -> int:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _OF_PIPELINES = {"POS", "TAG", "MORPH", "DEP", "LEMMA", "ENT_TYPE", "ENT_IOB", "ENT_ID", "ENT_KB_ID", "SENT_START"}
 _OF_PIPELINES |= {"IS_SENT_START", "_"}
+_OF_LANGUAGES = {
+    "IS_STOP": 'stop words differ by language; list them: {"LOWER": {"IN": ["der", "die"]}}',
+    "SPACY": "words of a corpus do not tell the white space behind them",
+}
 _OF_WORDS = "TEXT, LOWER, SHAPE, LENGTH, IS_TITLE, LIKE_NUM and the like"
 _N_SHOWN = 60
 
@@ -65,15 +69,19 @@ class Patterns:
                     refuse(CorpusProblem("XL021", one.place, f"the pattern {one.pattern!r} holds no word"))
                 self._phrases.add(str(number), [self._doc(words)])
             else:
-                self._check(one.pattern, one.place)
-                self._words.add(str(number), [one.pattern])
+                pattern = _composed(one.pattern)
+                self._check(pattern, one.place)
+                self._words.add(str(number), [pattern])
 
     def _check(self, words: list[dict[str, Any]], place: str) -> None:
         """Refuse a pattern that spaCy does not take, or that asks for what words alone do not have."""
         from spacy.errors import MatchPatternError
         from spacy.matcher import Matcher
 
-        if trained := {str(name).upper() for word in words for name in word} & _OF_PIPELINES:
+        asked_for = {str(name).upper() for word in words for name in word}
+        for name in sorted(asked_for & _OF_LANGUAGES.keys()):
+            refuse(CorpusProblem("XL021", place, f"the pattern asks for {name}; {_OF_LANGUAGES[name]}"))
+        if trained := asked_for & _OF_PIPELINES:
             message = f"the pattern asks for {min(trained)}, which only a trained pipeline tells"
             refuse(CorpusProblem("XL021", place, f"{message}; words alone have {_OF_WORDS}"))
         try:
@@ -104,7 +112,8 @@ class Patterns:
         matches = [(int(self._vocab.strings[key]), start, end) for key, start, end in found]
         taken, kept = [False] * len(words), []
         for number, start, end in sorted(matches, key=lambda match: (match[1] - match[2], match[1], match[0])):
-            if start < end and not any(taken[start:end]):
+            # A longer match that shares a word with this one has its first or its last.
+            if start < end and not (taken[start] or taken[end - 1]):
                 taken[start:end] = [True] * (end - start)
                 kept.append((number, start, end))
         return kept
@@ -129,7 +138,16 @@ class Patterns:
     def _doc(self, words: Sequence[str]) -> "Doc":
         from spacy.tokens import Doc
 
-        return Doc(self._vocab, words=[unicodedata.normalize("NFC", word) for word in words])
+        return Doc(self._vocab, words=_composed(words))
+
+
+def _composed(value: Any) -> Any:
+    """The same value, all strings in it in their composed form (NFC), names of attributes excepted."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        return {name: _composed(part) for name, part in value.items()}
+    return [_composed(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def read_patterns(path: Path, split_text: SplitText) -> Patterns:

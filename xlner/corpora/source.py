@@ -4,6 +4,7 @@ Reading holds no more than a few sentences at a time. Tags come out as clean IOB
 """
 
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import accumulate
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from xlner.config.load import choose
-from xlner.corpora.columns import look_like_tags
+from xlner.corpora.columns import SPAN_NAMES, TAG_NAMES, find_name, look_like_tags
 from xlner.corpora.conll import read_conll, read_csv
 from xlner.corpora.json_records import JsonRecord, fields_of, is_rejected, read_json_records, read_jsonl
 from xlner.corpora.lines import (
@@ -28,7 +29,7 @@ from xlner.corpora.lines import (
     refuse,
     refuse_other_line_ends,
 )
-from xlner.corpora.mentions import locate
+from xlner.corpora.mentions import locate, same_letters
 from xlner.corpora.spans import (
     ReadingOptions,
     SplitText,
@@ -270,7 +271,8 @@ def read_pairs(path: str, encoding: str, split_text: SplitText) -> Iterator[tupl
         texts = line.split("\t")
         sides = [Sentence(tuple(text[start:end] for start, end in split_text(text))) for text in texts]
         if len(sides) != 2 or not all(side.words for side in sides):
-            found = f"{len(texts)} columns" if len(texts) != 2 else "an empty one"
+            sides_found = "no SENTENCE" if not sides[0].words else "no TRANSLATION"
+            found = f"{len(texts)} columns" if len(texts) != 2 else sides_found
             raise CorpusError(
                 f'{path}:{number}: expected "SENTENCE<TAB>TRANSLATION", found {found}: {line[:60]!r}; '
                 "remove the line, or cut the columns that are too many"
@@ -278,11 +280,11 @@ def read_pairs(path: str, encoding: str, split_text: SplitText) -> Iterator[tupl
         n_pairs += 1
         yield sides[0], sides[1]
     if not n_pairs:
-        raise CorpusError(f"{path}: expected translations, found no line with text; leave out parallel=, or fill it")
+        raise CorpusError(f"{path}: expected translations, found no line with text")
 
 
 # Annotation files: what any annotator said of sentences, as records that find their sentence by its visible characters,
-# so that neither white space nor where words are cut matters.
+# so that neither white space nor normal forms (NFC, NFD) nor where words are cut matter.
 #
 #     {"types": ["LOC", "PER"]}                                                  first record, may be left out
 #     {"text": "Anna lebt in Kiel.", "spans": [{"start": 13, "end": 17, "label": "LOC", "score": 0.9}]}
@@ -291,10 +293,12 @@ def read_pairs(path: str, encoding: str, split_text: SplitText) -> Iterator[tupl
 # `entities` is another name for `spans`, so that what `xlner tag` writes is an annotation file. Offsets count
 # characters of the text or, where there is none, words, the end excluded. An annotator knows the types of the record,
 # else of the first record, else all that occur in the file. Spans without offsets, `{"text": "Kiel", "label": "LOC"}`,
-# are looked for in the text, as `mentions.py` says.
+# are looked for in the text, as `mentions.py` says; so are spans whose offsets hold another text than theirs.
 
 
 _RECORD_KEYS = ("text", "words", "tokens", "spans", "entities", "types")
+# Names under which a corpus may have labels, and an annotation file has none.
+_OTHER_LABELS = tuple(name for name in (*TAG_NAMES, *SPAN_NAMES) if name not in ("spans", "entities"))
 _SPAN_KEYS = ("start", "end", "text", "label", "score")
 # A key as near as this to a known one is a slip; others are carried along by whoever wrote the file.
 _SLIP = 0.75
@@ -309,16 +313,28 @@ class ScoredSpan(NamedTuple):
     score: float
 
 
-class Annotation(NamedTuple):
-    """What is said of one sentence.
+class OddString(NamedTuple):
+    """A string that an annotator found, and that is not marked where it said so: `why` is a key of `ODD_STRINGS`."""
 
-    `types` are those that the annotator looked for, None for all of the file; `missing` are strings, with their place
-    in the file, that it found and that the sentence does not hold.
-    """
+    label: str
+    why: str
+    shown: str  # the string and its place in the file
+
+
+# What becomes of strings, as a person is told; `{n}` is how many.
+ODD_STRINGS = {
+    "missing": "{n} strings stand nowhere in their sentence",
+    "covered": "{n} strings give way to a longer or an earlier one",
+    "moved": "{n} strings are not what their start and end hold, and are marked where they stand",
+}
+
+
+class Annotation(NamedTuple):
+    """What is said of one sentence; `types` are those that the annotator looked for, None for all of the file."""
 
     spans: tuple[ScoredSpan, ...]
     types: tuple[str, ...] | None
-    missing: tuple[str, ...] = ()
+    odd_strings: tuple[OddString, ...] = ()
 
 
 class Alignment(NamedTuple):
@@ -352,9 +368,12 @@ class Annotations:
         """What of the file speaks of a text, for a person; errors as for `count`."""
         n_sentences, n_astray = self.count(sentences)
         astray = f"; {n_astray:,} speak of no sentence of it" if n_astray else ""
-        missing = [one for said in self._records.values() for one in said.missing]
-        strings = f"; {len(missing):,} strings stand nowhere in their sentence, as {missing[0]}" if missing else ""
-        return f"{self.path}: {len(self):,} records, {n_sentences:,} sentences of the text have one{astray}{strings}"
+        told = [f"{self.path}: {len(self):,} records, {n_sentences:,} sentences of the text have one{astray}"]
+        odd = [one for said in self._records.values() for one in said.odd_strings]
+        for why, what in ODD_STRINGS.items():
+            if shown := [one.shown for one in odd if one.why == why]:
+                told.append(f"{what.format(n=f'{len(shown):,}')}, as {shown[0]}")
+        return "; ".join(told)
 
     def count(self, sentences: Iterable[Sequence[str]]) -> tuple[int, int]:
         """How many sentences have a record, and how many records have no sentence.
@@ -388,30 +407,42 @@ def read_annotations(path: Path) -> Annotations:
         if is_rejected(fields_of(found, refuse)):
             continue
         key, said = annotation_of(found, known)
+        if said.types is None:
+            said = said._replace(types=known)
         if before := records.get(key):
             listed = None if before.types is None or said.types is None else {*before.types, *said.types}
             known_here = None if listed is None else tuple(sorted(listed))
-            said = Annotation((*before.spans, *said.spans), known_here, (*before.missing, *said.missing))
+            said = Annotation((*before.spans, *said.spans), known_here, (*before.odd_strings, *said.odd_strings))
         records[key] = said
     if not records:
         raise CorpusError(f"{path}: expected annotations, one JSON record a line; found none")
-    spans = [span.label for said in records.values() for span in said.spans]
-    types = tuple(sorted({*(known or ()), *spans, *(name for said in records.values() for name in said.types or ())}))
+    # Also of strings that are marked nowhere: they were looked for.
+    labels = [one.label for said in records.values() for one in said.spans]
+    labels += [one.label for said in records.values() for one in said.odd_strings]
+    types = tuple(sorted({*(known or ()), *labels, *(name for said in records.values() for name in said.types or ())}))
+    missing = [one.shown for said in records.values() for one in said.odd_strings if one.why == "missing"]
+    if missing and not any(said.spans or said.types for said in records.values()):
+        raise CorpusError(
+            f"{path}: none of its {len(missing):,} strings stands in its sentence, as {missing[0]}; expected strings "
+            "that are copied from the text letter by letter, as whole words"
+        )
     if not types:
         raise CorpusError(
             f"{path}: no span in {len(records):,} records, and no types; which ones were looked for? "
             '{"types": [...]} as the first record says so'
         )
-    default = known if known is not None else types
-    records = {key: said if said.types is not None else said._replace(types=default) for key, said in records.items()}
+    records = {key: said if said.types is not None else said._replace(types=types) for key, said in records.items()}
     return Annotations(path, records, types)
 
 
 def visible(text: str) -> str:
-    """The text without white space, control and format characters, by which records find their sentence."""
+    """The text without white space, control and format characters, by which records find their sentence.
+
+    Letters are decomposed (NFD): then a text has as many visible characters as all of its parts together.
+    """
     if text.isascii() and text.isalnum():
         return text
-    return "".join([char for char in text if not _is_invisible(char)])
+    return unicodedata.normalize("NFD", "".join([char for char in text if not _is_invisible(char)]))
 
 
 def align(said: Annotation, words: Sequence[str]) -> Alignment:
@@ -422,23 +453,30 @@ def align(said: Annotation, words: Sequence[str]) -> Alignment:
     """
     ends = list(accumulate(len(visible(word)) for word in words))
     starts = [0, *ends[:-1]]
+    borders = set(starts), set(ends)
+
+    def is_inside(number: int, span: ScoredSpan) -> bool:
+        start, end = starts[number], ends[number]
+        return start < end and 2 * (min(end, span.end) - max(start, span.start)) >= end - start
+
     found, n_cut, n_lost = [], 0, 0
     for span in said.spans:
-        n_cut += span.start not in starts or span.end not in ends
-        inside = [
-            number
-            for number, (start, end) in enumerate(zip(starts, ends, strict=True))
-            if start < end and 2 * (min(end, span.end) - max(start, span.start)) >= end - start
-        ]
-        if inside:
-            found.append(span._replace(start=inside[0], end=inside[-1] + 1))
-        n_lost += not inside
-    kept: list[ScoredSpan] = []
+        n_cut += span.start not in borders[0] or span.end not in borders[1]
+        # Of the words that it touches, the first and the last alone may be covered by less than half.
+        first, end = bisect_right(ends, span.start), bisect_left(starts, span.end)
+        while first < end and not is_inside(first, span):
+            first += 1
+        while first < end and not is_inside(end - 1, span):
+            end -= 1
+        if first < end:
+            found.append(span._replace(start=first, end=end))
+        n_lost += first >= end
+    kept: list[ScoredSpan] = []  # in their order in the sentence
     for span in sorted(found, key=lambda span: (-span.score, span.start - span.end, span.start, span.label)):
-        if all(other.end <= span.start or span.end <= other.start for other in kept):
-            kept.append(span)
-    n_overlapping = len(set(found)) - len(kept)
-    return Alignment(sorted(kept, key=lambda span: span.start), n_cut, n_lost, n_overlapping)
+        place = bisect_left(kept, span.end, key=lambda other: other.start)
+        if not place or kept[place - 1].end <= span.start:
+            kept.insert(place, span)
+    return Alignment(kept, n_cut, n_lost, len(set(found)) - len(kept))
 
 
 def names_types_alone(record: object) -> bool:
@@ -468,44 +506,68 @@ def annotation_of(found: JsonRecord, types: tuple[str, ...] | None = None) -> tu
         if not isinstance(record["text"], str):
             _refuse("XL021", place, f"expected a text; found {str(record['text'])[:_N_SHOWN]}")
         text, unit = checked_text(record["text"], place, refuse), "characters"
-        widths = [int(not _is_invisible(char)) for char in text]
-        key = visible(text)
+        parts: Sequence[str] = text
     else:
-        words, unit = checked_words(words, place, refuse), "words"
-        text = " ".join(words)
-        widths = [len(visible(word)) for word in words]
-        key = visible("".join(words))
+        parts, unit = checked_words(words, place, refuse), "words"
+        text = " ".join(parts)
+    key = visible(text)
     if not key:
         _refuse("XL021", place, "a record without a visible character")
+    if not {"spans", "entities"} & record.keys():
+        _refuse_other_labels(record, place)
     own_types = _types(record, place) if "types" in record else None
     spans = record.get("spans", record.get("entities", []))
     if not isinstance(spans, list):
         _refuse("XL021", place, f"expected a list of spans; found {str(spans)[:_N_SHOWN]}")
-    offsets = [0, *accumulate(widths)]
+    offsets = _visible_offsets(parts)
     looked_for = own_types if own_types is not None else types
-    strings = [span for span in spans if _is_string(span)]
-    read = [_scored_span(span, place, offsets, unit, looked_for) for span in spans if not _is_string(span)]
-    located, missing = _located(strings, place, text, looked_for)
-    return key, Annotation((*read, *located), own_types, missing)
+    strings: list[dict[str, Any]] = []
+    read: list[ScoredSpan] = []
+    for span in spans:
+        if _is_string(span) or _is_elsewhere(span, parts):
+            strings.append(span)
+        else:
+            read.append(_scored_span(span, place, offsets, unit, looked_for))
+    located, odd = _located(strings, place, text, looked_for)
+    return key, Annotation((*read, *located), own_types, odd)
 
 
 def _located(
     strings: Sequence[dict[str, Any]], place: str, text: str, types: tuple[str, ...] | None
-) -> tuple[list[ScoredSpan], tuple[str, ...]]:
-    """Spans without offsets at all of their places in a text, in visible characters; and those that have none."""
-    read = [(_string(one, place), *_label_and_score(one, place, types)) for one in strings]
-    unlike = list(dict.fromkeys(read))
-    offsets = [0, *accumulate(int(not _is_invisible(char)) for char in text)]
-    found, missing = [], []
-    for (string, label, score), places in zip(unlike, locate(text, [one[0] for one in unlike]), strict=True):
+) -> tuple[list[ScoredSpan], tuple[OddString, ...]]:
+    """Strings at all of their places in a text, in visible characters; and those that are odd."""
+    if not strings:
+        return [], ()
+    read = {(_string(one, place), *_label_and_score(one, place, types)): "start" in one for one in strings}
+    offsets = _visible_offsets(text)
+    found, odd = [], []
+    places_of = locate(text, [string for string, _, _ in read])
+    for ((string, label, score), has_offsets), places in zip(read.items(), places_of, strict=True):
         found += [ScoredSpan(label, offsets[start], offsets[end], score) for start, end in places or ()]
-        if places is None:
-            missing.append(f"{string[:_N_SHOWN]!r} ({place})")
-    return found, tuple(missing)
+        why = "missing" if places is None else "covered" if not places else "moved" if has_offsets else ""
+        if why:
+            odd.append(OddString(label, why, f"{string[:_N_SHOWN]!r} ({place})"))
+    return found, tuple(odd)
+
+
+def _visible_offsets(parts: Sequence[str]) -> list[int]:
+    """How many visible characters stand before each part, and before the end."""
+    return [0, *accumulate(len(visible(part)) for part in parts)]
 
 
 def _is_string(span: Any) -> bool:
     return isinstance(span, dict) and "text" in span and "start" not in span
+
+
+def _is_elsewhere(span: Any, parts: Sequence[str]) -> bool:
+    """Whether a span has a text, and its offsets do not hold it: language models quote better than they count."""
+    if not isinstance(span, dict) or not isinstance(span.get("text"), str):
+        return False
+    start, end = span.get("start"), span.get("end")
+    if not isinstance(start, int) or not isinstance(end, int) or not span["text"]:
+        return False
+    held = ("" if isinstance(parts, str) else " ").join(parts[max(start, 0) : max(end, 0)])
+    return held != span["text"] and not same_letters(held, span["text"])
 
 
 def _string(span: dict[str, Any], place: str) -> str:
@@ -549,6 +611,17 @@ def _types(record: dict[str, Any], place: str) -> tuple[str, ...]:
     if not isinstance(types, list) or not all(isinstance(name, str) and name.strip() for name in types):
         _refuse("XL021", place, f"expected types as a list of names; found {str(types)[:_N_SHOWN]}")
     return tuple(sorted(set(map(visible_label, types))))
+
+
+def _refuse_other_labels(record: dict[str, Any], place: str) -> None:
+    """Refuse the labels of a corpus: they would count for nothing, and each word as one in no entity."""
+    if name := find_name([name for name, value in record.items() if value and isinstance(value, list)], _OTHER_LABELS):
+        _refuse(
+            "XL021",
+            place,
+            f"found labels as {name!r}; expected spans; `xlner convert FILE OUT.jsonl --to spans` makes an annotation "
+            "file of a corpus",
+        )
 
 
 def _check_keys(found: dict[str, Any], known: Sequence[str], what: str, place: str) -> None:

@@ -130,6 +130,16 @@ class TagReader:
             self._clean_pairs.update(pairwise((OUTSIDE, *clean)))
         return clean
 
+    def knows(self, cell: str) -> bool:
+        """Whether a cell is a tag, `_`, or one of the numbers that have a name."""
+        tag = visible_label(cell)
+        return tag == UNLABELLED or tag in self.names or is_any_tag(tag)
+
+    def may_mean(self, cell: str) -> bool:
+        """Whether a cell looks like a misspelt tag, or like a type where types stand alone."""
+        tag = visible_label(cell)
+        return tag[:1].isalpha() if self._scheme == "plain" else self._guess(tag) != ""
+
     def _checked(self, tags: tuple[str, ...], place: Place, is_known: Callable[[str], bool]) -> tuple[str, ...]:
         """The tags with misspelt ones repaired; a sentence that cannot be repaired is left out."""
         guesses = {position: self._guess(tag) for position, tag in enumerate(tags) if not is_known(tag)}
@@ -341,14 +351,15 @@ def _without_overlaps(text: str, n_words: int, found: Sequence[tuple[TextSpan, S
     kept: list[Span] = []
     owners: list[Span | None] = [None] * n_words
     for written, span in sorted(ordered, key=lambda pair: pair[1].start - pair[1].end):
-        rival = next((owner for owner in owners[span.start : span.end] if owner is not None), None)
+        # A longer span that shares a word with this one has its first or its last.
+        rival = owners[span.start] or owners[span.end - 1]
         if rival is None:
             kept.append(span)
             owners[span.start : span.end] = [span] * (span.end - span.start)
         elif rival != span:
             message = (
                 f"the span {text[written.start : written.end][:_N_SHOWN]!r} ({written.label}) overlaps another one "
-                f"({rival.label}); expected spans that do not overlap"
+                f"({rival.label}); expected spans that do not overlap; `xlner check-data --fix` keeps the longer one"
             )
             report(CorpusProblem("XL023", written.place, message, "the longer span stays"))
     return sorted(kept, key=lambda span: span.start)

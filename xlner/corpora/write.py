@@ -7,6 +7,7 @@ not at all.
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from xlner.arrow_files import in_blocks
@@ -21,6 +22,7 @@ from xlner.tags import Span, spans_of
 from xlner.words import Sentence, WordOffsets
 
 ROWS_PER_GROUP = 1000  # sentences of a Parquet row group
+N_AHEAD = 10_000  # sentences without tags that are held back until it is known whether some have tags
 
 
 def write_corpus(sentences: Iterable[Sentence], path: Path, *, format: str = "auto", scheme: str = "iob2") -> None:
@@ -166,7 +168,7 @@ def _write_dataset(sentences: Iterable[Sentence], path: Path) -> None:
 
 
 def conll_blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
-    """Word and tag separated by a TAB, or words alone if the first sentence has no tags.
+    """Word and tag separated by a TAB, or words alone if none of the first `N_AHEAD` sentences has tags.
 
     In a file with tags, the words of a sentence without get `_`.
 
@@ -176,17 +178,23 @@ def conll_blocks(sentences: Iterable[Sentence], path: Path) -> Iterator[str]:
 
     Raises:
         CorpusError: If a word or a tag could not be read back as it is (with a TAB or line end, ...), or if sentences
-            with tags follow one without.
+            with tags follow too many without.
     """
-    has_tags = None
-    for number, (words, tags) in enumerate(sentences, 1):
+    stream = iter(sentences)
+    beginning: list[Sentence] = []
+    has_tags = False
+    while not has_tags and len(beginning) < N_AHEAD and (sentence := next(stream, None)):
+        beginning.append(sentence)
+        has_tags = sentence.tags is not None
+    for number, (words, tags) in enumerate(chain(beginning, stream), 1):
         place = f"{path}: sentence {number}"
-        if has_tags is None:
-            has_tags = tags is not None
-            if words[0].startswith("\ufeff"):
-                raise CorpusError(f"{place}: the first word begins with a byte order mark (U+FEFF); remove it")
+        if number == 1 and words[0].startswith("\ufeff"):
+            raise CorpusError(f"{place}: the first word begins with a byte order mark (U+FEFF); remove it")
         if tags is not None and not has_tags:
-            raise CorpusError(f"{place} has tags, unlike the sentences before; write them to files of their own")
+            raise CorpusError(
+                f"{place} has tags, unlike the {number - 1:,} before; write another format, such as .jsonl, or move a "
+                "sentence with tags to the beginning"
+            )
         for word in words:
             if reason := _unreadable(word, has_tags):
                 raise CorpusError(f"{place}: the word {word!r} {reason}; it could not be read back")

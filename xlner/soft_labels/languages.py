@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from xlner.arrow_files import in_blocks
 from xlner.corpora.lines import corpus_path
 from xlner.encode import WordEncoder
-from xlner.errors import CorpusError, RecipeError
+from xlner.errors import CorpusError, ModelError, RecipeError
+from xlner.hub import is_there
 from xlner.models.folder import load_joint_model, read_settings
 from xlner.models.inference import word_encoder, word_vectors
 from xlner.models.joint import JointModel
@@ -150,11 +151,14 @@ def source_languages(teachers: Teachers) -> SourceLanguages:
     """The languages of all teachers.
 
     Raises:
-        RecipeError: If a teacher does not say its language, its text is missing or short, or all have one language.
+        ModelError: If there is no such teacher.
+        RecipeError: If one does not say its language, its text is missing or short, or all have one language.
     """
     languages = [read_settings(teacher).language for teacher in teachers.names]
     texts: dict[str, Path] = {}
     for teacher, language in zip(teachers.names, languages, strict=True):
+        if not language and not is_there(teacher):
+            raise ModelError(f"{teacher}: no such folder, nor a model of the hub; expected that of a teacher")
         if not language:
             raise RecipeError(
                 f"{WANTS_LANGUAGES}: {teacher} does not say its language; "
@@ -252,7 +256,7 @@ class VectorReader:
         """Take a network and what makes its pieces; `layers` as for `word_vectors`."""
         self._model = model.to(device).eval()
         self._encoder = encoder
-        self._layers, self._device, self._autocast_dtype = layers, device, autocast_dtype
+        self.layers, self._device, self._autocast_dtype = layers, device, autocast_dtype
         self.width = int(model.recognizer.config.hidden_size)
 
     def read(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
@@ -263,7 +267,7 @@ class VectorReader:
             self._model,
             windows,
             self._encoder.pad_id,
-            self._layers,
+            self.layers,
             device=self._device,
             autocast_dtype=self._autocast_dtype,
         )

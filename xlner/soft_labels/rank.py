@@ -4,18 +4,22 @@ Three signs, none of which looks at a label: how sure a teacher is of what it ta
 the other teachers find, and how like its language is to the target. Shapes: T teachers, W words.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xlner.backends import is_exported
 from xlner.config.schema import CorpusRecipe, MixingRecipe
+from xlner.errors import ModelError
+from xlner.models.settings import is_compact
 from xlner.predict import decide_tags
 from xlner.soft_labels.label import Teachers, target_stream
-from xlner.soft_labels.languages import likeness, source_languages
+from xlner.soft_labels.languages import SourceLanguages, likeness, source_languages
 from xlner.soft_labels.pooling import mean_sureness
 from xlner.tagger import Tagger
 from xlner.tags import Span, spans_of
@@ -68,31 +72,58 @@ def agreement(found: Sequence[Found], types: Sequence[Sequence[str]]) -> NDArray
     return table
 
 
-def rank(
-    taggers: Mapping[str, Tagger], languages: Sequence[str], words: Words, likenesses: Sequence[float] | None = None
-) -> list[SourceRank]:
+class View(NamedTuple):
+    """What a teacher finds in a text: the entities of each sentence, of the types that it knows; its sureness."""
+
+    model: str
+    language: str
+    found: Found
+    types: tuple[str, ...]
+    sureness: float
+
+
+def view(model: str, language: str, tagger: Tagger, words: Words) -> View:
+    """What a teacher finds; the tagger is not needed any more, so that one after the other may be opened.
+
+    Args:
+        model: Its name.
+        language: Empty where it is not known.
+        tagger: The teacher.
+        words: Of the target text.
+    """
+    probs = tagger.probs(words)
+    found = [set(spans_of(decide_tags(rows, tagger.labels))) for rows in probs]
+    return View(model, language, found, tagger.types, mean_sureness(probs, tagger.labels.outside_id))
+
+
+def rank(views: Sequence[View], n_words: int, likenesses: Sequence[float] | None = None) -> list[SourceRank]:
     """The teachers, the one that seems to fit best first.
 
     Args:
-        taggers: By name.
-        languages: Of each, empty where it is not known.
-        words: Of the target text.
+        views: Of each teacher, of one text.
+        n_words: Of the text.
         likenesses: Of their languages to the target, from `source_likeness`; None: not looked at.
     """
-    found, ranks = [], []
-    n_words = max(1, sum(map(len, words)))
-    for number, (name, tagger) in enumerate(taggers.items()):
-        probs = tagger.probs(words)
-        found.append([set(spans_of(decide_tags(rows, tagger.labels))) for rows in probs])
-        n_entities = sum(map(len, found[-1]))
-        sureness = mean_sureness(probs, tagger.labels.outside_id)
-        like = likenesses[number] if likenesses is not None else None
-        ranks.append(SourceRank(name, languages[number], sureness, None, like, 1000 * n_entities / n_words))
-    table = agreement(found, [tagger.types for tagger in taggers.values()])
-    for number, row in enumerate(table):
+    ranks = []
+    table = agreement([one.found for one in views], [one.types for one in views])
+    for number, (one, row) in enumerate(zip(views, table, strict=True)):
         known = row[~np.isnan(row)]
-        ranks[number] = replace(ranks[number], agreement=float(known.mean()) if len(known) else None)
+        agrees = float(known.mean()) if len(known) else None
+        like = likenesses[number] if likenesses is not None else None
+        per_1000 = 1000 * sum(map(len, one.found)) / max(1, n_words)
+        ranks.append(SourceRank(one.model, one.language, one.sureness, agrees, like, per_1000))
     return in_order(ranks)
+
+
+def unlike_types(views: Sequence[View]) -> Iterator[str]:
+    """A line for each teacher that knows other types than the others: what its agreement is of."""
+    for number, one in enumerate(views):
+        others = {name for other in (*views[:number], *views[number + 1 :]) for name in other.types}
+        if not others or others == set(one.types):
+            continue
+        common = sorted(others & set(one.types))
+        of_these = f"agreement is of {', '.join(common)} alone" if common else "it has no agreement with them"
+        yield f"{one.model}: knows {', '.join(one.types)}, the others {', '.join(sorted(others))}: {of_these}"
 
 
 def in_order(ranks: Sequence[SourceRank]) -> list[SourceRank]:
@@ -108,24 +139,42 @@ def in_order(ranks: Sequence[SourceRank]) -> list[SourceRank]:
     return [rank for group in groups for rank in sorted(group, key=lambda rank: -(rank.agreement or 0.0))]
 
 
+def sources_of(models: Sequence[str], data: str, n_sentences: int) -> SourceLanguages:
+    """The languages of the teachers and their text, looked at before any of them is opened.
+
+    Args:
+        models: Teachers.
+        data: Folder with LANGUAGE/train.conll or train.txt of each of their languages.
+        n_sentences: How many sentences of each language are read.
+
+    Raises:
+        RecipeError: If a teacher does not say its language, its text is missing or short, or all have one language.
+        ModelError: If one is not there, or the first one has no hidden states, which languages are compared by.
+    """
+    first = Path(models[0])
+    if is_compact(first) or is_exported(first):
+        raise ModelError(
+            f"{first}: is a compact or exported model, without the hidden states that --data compares languages by; "
+            "name another model first, or leave --data out"
+        )
+    corpus = CorpusRecipe(max_sentences=n_sentences)
+    return source_languages(Teachers(tuple(models), MixingRecipe(), corpus, data, None))
+
+
 def source_likeness(
-    models: Sequence[str], data: str, words: Words, n_sentences: int, device: torch.device
+    model: str, sources: SourceLanguages, words: Words, n_sentences: int, device: torch.device
 ) -> list[float]:
     """How like the language of each teacher is to the target, by a language identifier that knows theirs alone.
 
     Args:
-        models: Teachers; the encoder of the first gives the vectors.
-        data: Folder with LANGUAGE/train.conll or train.txt of each of their languages.
+        model: Its encoder gives the vectors: the first teacher.
+        sources: From `sources_of`.
         words: Of the target text.
         n_sentences: How many sentences of each language are read.
         device: Where to compute.
-
-    Raises:
-        RecipeError: If a teacher does not say its language, its text is missing or short, or all have one language.
     """
     corpus = CorpusRecipe(max_sentences=n_sentences)
-    sources = source_languages(Teachers(tuple(models), MixingRecipe(), corpus, data, None))
     texts = [[sentence.words for sentence in target_stream(path, corpus)] for path in sources.texts]
-    _, probs = likeness(models[0], texts, words, device, None)
+    _, probs = likeness(model, texts, words, device, None)
     means = probs.mean(axis=0)
     return [float(means[number]) for number in sources.of_teachers]
