@@ -38,7 +38,7 @@ WINDOW_COLUMNS = {"sentence": "int64", "piece_ids": "int32", "word_positions": "
 # adds 1 here: what was stored by the other formula is then not used any more.
 FORMULAS = {
     "labelled": 4,  # 2: stored as logarithms; 3, 4: pieces of scripts without spaces
-    "mixed": 3,  # strings and types of annotation files, normal forms of patterns
+    "mixed": 3,  # 3: strings and types of annotation files, normal forms of patterns
     "pooled": 4,  # 3: a strength by how sure the teacher is, the shift of O by doubt; 4: scripts without capitals
     "source": 2,
     "gold": 1,
