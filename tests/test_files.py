@@ -14,6 +14,7 @@ from xlner import files
 from xlner.errors import CorpusError, RunError
 from xlner.files import (
     append_line,
+    check_writable,
     locked,
     read_json,
     read_lines,
@@ -270,3 +271,14 @@ def test_what_is_written_within_another_writing_is_told_by_its_own_name(tmp_path
         raise OSError(28, "No space left on device")
 
     assert str(told.value) == f"{tmp_path / 'x.conll'}: cannot be written: No space left on device"
+
+
+def test_a_place_where_nothing_can_be_written_is_told_and_left_as_it_is(tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+
+    places = (tmp_path / "new" / "folder" / "out.jsonl", tmp_path / "out.jsonl", tmp_path / "file", Path(os.devnull))
+    for path in places:
+        check_writable(path)
+    with pytest.raises(RunError, match="cannot be written: Not a directory"):
+        check_writable(tmp_path / "file" / "out.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -90,6 +90,22 @@ def replaced(path: Path, check_folder: Callable[[Path], None] | None = None, *, 
                 remove(unfinished)
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a place where nothing can be written, before the work whose result belongs there; nothing is left there.
+
+    Raises:
+        RunError: With the reason of the disk.
+    """
+    if is_special(path):
+        return
+    target = Path(os.path.realpath(path))
+    with disk_errors(path, ""):
+        there = next(folder for folder in target.parents if os.path.lexists(folder))
+        trial = private_path(there / target.relative_to(there).parts[0])
+        trial.touch()
+        trial.unlink()
+
+
 def refuse_own_input(target: Path, sources: Iterable[str | Path], option: str) -> None:
     """Refuse to write over what is read, also by another name of it.
 

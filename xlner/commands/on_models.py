@@ -288,8 +288,11 @@ def export(
             raise ModelError("--min-score leaves out what is found with less, so it needs --hard")
         _require_spacy()
         from xlner.export.spacy_pipeline import Learning, build_wheel, check_target
+        from xlner.files import check_writable
 
         check_target(spacy)
+        for folder in (spacy, *([wheel] if wheel else [])):
+            check_writable(folder / "meta.json")
         learning = Learning(lang, not hard, min_score, patterns, seed, max_steps)
         _export_to_spacy(models, spacy, text, from_format, device, learning)
         if wheel is not None:

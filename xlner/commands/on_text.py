@@ -91,7 +91,7 @@ def _copies(files: Sequence[str], fix: str) -> list[Path]:
         CorpusError: If two would have one name, a name tells another format, or a copy would replace its source.
     """
     from xlner.corpora.lines import SUFFIXES
-    from xlner.files import refuse_own_input
+    from xlner.files import check_writable, refuse_own_input
 
     target = Path(fix)
     if len(files) == 1 and not target.is_dir():
@@ -108,6 +108,7 @@ def _copies(files: Sequence[str], fix: str) -> list[Path]:
         raise CorpusError(f"--fix {fix}: several files would be named {twice[0]}; repair them one by one")
     for source, copy in zip(files, copies, strict=True):
         refuse_own_input(copy, [source], "--fix")
+        check_writable(copy)
     return copies
 
 

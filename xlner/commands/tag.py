@@ -175,7 +175,7 @@ def _targets(
     from xlner.config.load import choose
     from xlner.corpora.lines import SUFFIXES
     from xlner.corpora.stored import tagged_docbin
-    from xlner.files import is_special, refuse_own_input
+    from xlner.files import check_writable, is_special, refuse_own_input
     from xlner.tag_files.output import OUTPUT_SUFFIXES
 
     asked = _OLD_NAMES.get(to_format, to_format)
@@ -211,6 +211,7 @@ def _targets(
         raise CorpusError(f"--out {out}: several files would be named {twice[0]}; tag them one by one")
     for target, format, _ in targets:
         refuse_own_input(target, [one.name for one in inputs if one.name != "-"], "--out")
+        check_writable(target)
         if format == "docbin":
             tagged_docbin(())  # fails at once where there is no spaCy
     return targets

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from xlner import __version__
 from xlner.errors import RunError
-from xlner.files import is_special
+from xlner.files import check_writable, is_special
 from xlner.models.card import UsedLabels
 from xlner.notebook import shown, text_html
 from xlner.report.charts import Bar, bars, curves, reliability
@@ -36,10 +36,11 @@ def check_target(out: Path) -> None:
     """Refuse a place for a page, before hours are spent, where something else lies.
 
     Raises:
-        RunError: If it is a folder, or a file that is no report of xlner.
+        RunError: If it is a folder, a file that is no report of xlner, or where nothing can be written.
     """
     if out.is_dir():
         raise RunError(f"{out} is a folder; expected a file there, or nothing")
+    check_writable(out)
     if is_special(out) or not out.exists():
         return
     try:
