@@ -129,7 +129,10 @@ def train_student(recipe: DistillRecipe) -> Path:
         measured = measured_on(tests, [scores["student"] for _ in tests], recipe.target)
         known_as = name_text(card.corpus, inputs.text) or recipe.target
         read = f"{inputs.n_target:,} sentences without labels, {known_as}"
-        origin = Origin(source_language(recipe), read, teachers, used, measured, doubt)
+        source = source_language(recipe)
+        # A student of this language that teaches another one has, as a rule, seen no label of it.
+        source = "" if source == recipe.target and not used.teachers else source
+        origin = Origin(source, read, teachers, used, measured, doubt)
         finish(run, accelerator, about, tests, scores, progress, origin, student.write_card)
     return path
 
