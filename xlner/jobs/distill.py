@@ -23,7 +23,7 @@ from xlner.jobs.student import (
 )
 from xlner.jobs.target_labels import teacher_name, used_labels
 from xlner.jobs.transformer_student import TransformerStudent, with_pretrained_encoder
-from xlner.models.card import Origin, UsedLabels
+from xlner.models.card import Measured, Origin, UsedLabels
 from xlner.models.token_classifier import read_labels
 from xlner.tags import LabelMap, TagReading
 from xlner.train.checkpoint import Progress
@@ -124,15 +124,9 @@ def train_student(recipe: DistillRecipe) -> Path:
         doubt = doubt_of_student(recipe, inputs, progress, scores.get("student"), agreement, held_out)
         used = used_labels(recipe, inputs.gold, selection.n_target)
         about = about_run(recipe, inputs, selection, used, student.n_parameters, agreement, doubt)
-        teachers = tuple([teacher_name(name) for name in recipe.teachers])
         tests = [] if test is None else [test]
         measured = measured_on(tests, [scores["student"] for _ in tests], recipe.target)
-        known_as = name_text(card.corpus, inputs.text) or recipe.target
-        read = f"{inputs.n_target:,} sentences without labels, {known_as}"
-        source = source_language(recipe)
-        # A student of this language that teaches another one has, as a rule, seen no label of it.
-        source = "" if source == recipe.target and not used.teachers else source
-        origin = Origin(source, read, teachers, used, measured, doubt)
+        origin = origin_of(recipe, inputs, used, measured, doubt)
         finish(run, accelerator, about, tests, scores, progress, origin, student.write_card)
     return path
 
@@ -164,6 +158,24 @@ def doubt_of_student(
     if agreement is None or not held_out:
         return ""
     return doubt_of_agreement(agreement, held_out, inputs.soft_labels, amount)
+
+
+def origin_of(
+    recipe: DistillRecipe, inputs: StudentInputs, used: UsedLabels, measured: Sequence[Measured], doubt: str
+) -> Origin:
+    """What the card says of where a student comes from."""
+    known_as = name_text(inputs.taught.soft_labels.card.corpus, inputs.text) or recipe.target
+    source = source_language(recipe)
+    if source == recipe.target and not used.teachers:
+        source = ""  # the teacher is a student of this language itself, and has seen no label of it
+    return Origin(
+        source,
+        f"{inputs.n_target:,} sentences without labels, {known_as}",
+        tuple([teacher_name(name) for name in recipe.teachers]),
+        used,
+        measured,
+        doubt,
+    )
 
 
 def about_run(
