@@ -260,8 +260,8 @@ class Tagger:
     def _network(self) -> "tuple[JointModel | CompactNetwork, torch.device]":
         if isinstance(self.backend, OnnxBackend | CompactOnnxBackend | LinearBackend):
             raise ModelError(
-                f"{self.name or 'this tagger'}: an exported model has no network of torch to give; open the folder that "
-                "it was exported from"
+                f"{self.name or 'this tagger'}: an exported model has no network of torch to give; open the folder "
+                "that it was exported from"
             )
         from xlner.models.inference import TorchBackend
 
