@@ -60,6 +60,7 @@ def test_they_are_learnt_beside_the_soft_labels_and_told(arguments, gold, studen
     assert len(stored) == 70
     assert all(set(stored.probs(number).max(axis=1)) == {1.0} for number in range(60, 70))
     assert "target labels used: 10 sentences" in finished.stdout
+    assert [line for line in report_of(run)["warnings"] if line.startswith(f"{gold}: 10 sentences are few")]
     assert list(report_of(run)["scores"]) == ["teacher", "tuned teacher", "student"]
     used = UsedLabels.of_report(report_of(run))
     assert used == UsedLabels(learnt=10, fingerprint=used.fingerprint)

@@ -17,6 +17,7 @@ from xlner.jobs.doubts import doubts_before_training, tell_doubts
 from xlner.jobs.target_labels import (
     TargetLabels,
     doubts_of_labels,
+    doubts_of_scores,
     read_target_labels,
     times_shown,
     with_tuned_teacher,
@@ -171,7 +172,8 @@ def prepare_inputs(
     gold = read_target_labels(recipe, known, label_map)
     wanted = {name: label_map.for_predictions().type_of(name) for name in known}
     lacking = {name: new for name, new in wanted.items() if gold.learnt and new and new not in gold.learnt.types}
-    doubts = doubts_of_labels(gold, sorted({*lacking.values()}), [test] if test else [])
+    doubts = doubts_of_labels(gold, sorted({*lacking.values()}))
+    doubts += doubts_of_scores(gold, test) if test is not None else []
     tell_doubts(doubts)  # before a teacher learns from them
     teaching, former = with_tuned_teacher(recipe, gold, lacking, accelerator)
     teachers = replace(teachers_of(teaching), former=former)

@@ -17,7 +17,7 @@ from xlner.corpora.splits import Corpus, check_types, read_labelled, rename_type
 from xlner.errors import RecipeError
 from xlner.jobs.doubts import tell_doubts
 from xlner.jobs.inputs import StudentInputs, labelled_corpora, source_corpus
-from xlner.jobs.target_labels import doubts_of_labels
+from xlner.jobs.target_labels import doubts_of_scores
 from xlner.models.card import Origin
 from xlner.soft_labels.store import SoftLabels, StoredWindows, StudentEncoder, store_windows, windows_path
 from xlner.train.loop import Validation
@@ -232,7 +232,7 @@ def make_selection(recipe: DistillRecipe, inputs: StudentInputs) -> Selection:
         dev = read_labelled(path, labelled_corpora(recipe))
         (corpora[measure],) = rename_types([dev], inputs.label_map, inputs.labels.types)
         check_types(inputs.labels, [corpora[measure]])
-    doubts = doubts_of_labels(inputs.gold, (), [corpora["target"]]) if "target" in corpora else []
+    doubts = doubts_of_scores(inputs.gold, corpora["target"]) if "target" in corpora else []
     tell_doubts(doubts)
     return Selection(name, corpora, doubts)
 
