@@ -96,7 +96,7 @@ def load_tagger(
     if not Path(name).is_dir() and (fetched := fetched_folder(name, revision)):
         name = str(fetched)
     if device == "auto":
-        device = "cpu" if is_exported(Path(name)) or _needs_no_torch(Path(name)) else _fastest_device()
+        device = "cpu" if is_exported(Path(name)) or _needs_no_torch(Path(name)) else fastest_device()
     if is_compact(Path(name)):
         tagger = _open_compact(Path(name), device, precision, batch_pieces)
     elif is_exported(Path(name)):
@@ -113,7 +113,8 @@ def _needs_no_torch(folder: Path) -> bool:
     return is_compact(folder) and (read_student(folder).kind == "linear" or (folder / GRAPH_FILE).is_file())
 
 
-def _fastest_device() -> str:
+def fastest_device() -> str:
+    """The device that `auto` stands for, for a network of torch."""
     try:
         import torch
     except ImportError:

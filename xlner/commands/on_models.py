@@ -181,7 +181,7 @@ def rank_sources(
     from xlner.files import to_json
     from xlner.models.folder import read_settings
     from xlner.soft_labels.rank import rank, source_likeness, sources_of, unlike_types, view
-    from xlner.tagger import load_tagger
+    from xlner.tagger import fastest_device, load_tagger
     from xlner.words import unicode_words
 
     places = [os.path.realpath(name) if os.path.exists(name) else name for name in models]
@@ -198,7 +198,7 @@ def rank_sources(
             views.append(view(name, language, load_tagger(name, device=device, precision="auto"), words))
     likenesses = None
     if sources:
-        at = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        at = torch.device(fastest_device() if device == "auto" else device)
         likenesses = source_likeness(models[0], sources, words, sentences, at)
     for note in unlike_types(views):
         typer.echo(note, err=True)
@@ -291,8 +291,8 @@ def export(
         from xlner.files import check_writable
 
         check_target(spacy)
-        for folder in (spacy, *([wheel] if wheel else [])):
-            check_writable(folder / "meta.json")
+        for folder in filter(None, (spacy, wheel)):
+            check_writable(folder / "meta.json")  # any name: what counts is that something can be put there
         learning = Learning(lang, not hard, min_score, patterns, seed, max_steps)
         _export_to_spacy(models, spacy, text, from_format, device, learning)
         if wheel is not None:

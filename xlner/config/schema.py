@@ -529,7 +529,9 @@ class DistillRecipe:
     target: str = key("", "target language: the folder of `data` that is read")
     data: str = key("data", "folder with TARGET/train.txt or train.conll, and TARGET/test.conll where there is one")
     text: str = key("", "the unlabelled text itself: a file, or the folder of a data set; empty: that of `data`")
-    gold: str = key("", "a few labelled sentences of the target language, to learn from as well: a file; empty: none")
+    gold: str = key(
+        "", "a few labelled sentences of the target language, to learn from too: a file or folder; empty: none"
+    )
     gold_share: float = key(
         0.3, "share of the labelled target sentences in every epoch, each shown several times", low=0.01, high=0.9
     )

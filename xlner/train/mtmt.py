@@ -451,8 +451,8 @@ def check_similarity(teachers: Sequence[str], models: Sequence[str]) -> None:
     Raises:
         RecipeError: With the way out.
     """
-    if any(not is_there(name) or read_settings(name).similarity for name in models):
-        return  # of a teacher that is not there somebody else tells
+    if any(read_settings(name).similarity for name in models):
+        return
     way = "set loss.similarity_weight=0 and weights.gamma=one (or variant=pooled)"
     if len(teachers) == 1 and models:
         raise RecipeError(
